@@ -1,0 +1,48 @@
+# The commands of the README. Each sets up .venv where it is missing or where what it holds has changed.
+#
+#   make demo    compile every example, run one on a real text, compare with the step-by-step form
+#   make test    the whole suite, on two workers
+#   make lint    ruff, mypy and the import contract alone
+#   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
+#
+# PYTHON names an interpreter (3.11 - 3.13); PIP_ARGS is handed to pip, as in
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# which takes the CPU build of torch where pip's own configuration has none.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PIP_ARGS ?=
+TEST_ARGS ?=
+
+# torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint peers clean
+
+demo: .venv/.installed
+	@.venv/bin/python -m flowc.report.demo
+
+test: .venv/.installed
+	.venv/bin/python -m pytest -n 2 $(TEST_ARGS)
+
+lint: .venv/.installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+peers: .venv-peers/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 - 3.13 found: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv-peers/.installed: constraints.txt benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -r benchmarks/peers.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
