@@ -1,0 +1,84 @@
+"""Options: what a user may choose about a compilation, in one frozen record.
+
+In: values by name, from `flowc.compile(...)`, a call of the op or the command line. Out: `Options`, whose fields are
+the one list of options: the command line's flags, the help and the record in an emitted module come from them.
+Refuses, with ValueError, a value outside what the field allows, naming option, value and the allowed ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _choice(default: str, help_text: str, **choices: str) -> Any:
+    """A field that takes one of `choices`, each with a word on what it does."""
+    return field(default=default, metadata={"help": help_text, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The choices of one compilation; the defaults leave every one of them to the compiler.
+
+    Raises:
+        ValueError: a value that its option does not allow.
+    """
+
+    chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "tokens per chunk, times the rank at most 256; default: by the cost model"},
+    )
+    aggregation: str = _choice(
+        "auto",
+        "how the edits of a chunk become products",
+        auto="the cheaper one, by the cost model",
+        wy="factors of I - N applied to the chunk's reads and writes",
+        tensorinv="the inverse of I - N formed once and multiplied",
+    )
+    schedule: str = _choice(
+        "auto",
+        "how the chunk program is cut into kernels",
+        auto="the compiler's choice",
+        split="one kernel per stage, intermediates through memory",
+    )
+    backend: str = _choice(
+        "auto",
+        "what the emitted module runs on",
+        auto="torch, and Triton where the tensors are on a GPU and the kernels exist",
+        torch="torch alone, on any device",
+        triton="Triton kernels, an error where a recurrence has none",
+    )
+
+    def __post_init__(self) -> None:
+        """Check every field against what it allows."""
+        size = self.chunk_size
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise ValueError(f"chunk_size is {size!r}; allowed: an integer from 1, or None")
+        for option in fields(self):
+            choices = option.metadata.get("choices")
+            value = getattr(self, option.name)
+            if choices is not None and value not in choices:
+                raise ValueError(f"{option.name} is {value!r}; allowed: {', '.join(map(repr, choices))}")
+
+    def replaced(self, changes: Mapping[str, object]) -> Options:
+        """A copy with `changes` by name, where a value of None leaves the option as it is.
+
+        Raises:
+            ValueError: a name that is no option, or a value that its option does not allow.
+        """
+        known = option_names()
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"{name!r} is no option; options: {', '.join(known)}")
+        values: dict[str, Any] = {name: getattr(self, name) for name in known}
+        return Options(**{**values, **{name: value for name, value in changes.items() if value is not None}})
+
+    def record(self) -> dict[str, object]:
+        """The fields by name in declaration order, as an emitted module's `__options__` keeps them."""
+        return {name: getattr(self, name) for name in option_names()}
+
+
+def option_names() -> tuple[str, ...]:
+    """The names of all options, in declaration order."""
+    return tuple(option.name for option in fields(Options))
