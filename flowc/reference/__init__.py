@@ -5,5 +5,6 @@ next. It shares no code with algebra, chunk, schedule or emit. Refuses tensors t
 """
 
 from flowc.reference.interpret import carried, run, step
+from flowc.reference.walk import outputs_of
 
-__all__ = ["carried", "run", "step"]
+__all__ = ["carried", "outputs_of", "run", "step"]

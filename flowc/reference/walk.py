@@ -1,4 +1,4 @@
-"""What a Model's statements mention: outputs and references to inputs.
+"""What a Model's statements mention: outputs, expressions and references to inputs.
 
 In: statements. Out: those of their parts that are asked for, in order. Refuses nothing.
 """
@@ -34,31 +34,36 @@ def outputs_of(statements: Iterable[Statement]) -> tuple[Output, ...]:
     return tuple(statement for statement in statements if isinstance(statement, Output))
 
 
-def input_refs(statements: Iterable[Statement]) -> Iterable[InputRef]:
-    """Every reference to an input or a param, in the order of the text."""
+def values_of(statements: Iterable[Statement]) -> Iterable[tuple[Let | Update | Output, Expr]]:
+    """Every statement that has a value, with it, in the order of the text."""
     for statement in statements:
         match statement:
             case Repeat():
-                yield from input_refs(statement.body)
+                yield from values_of(statement.body)
             case Let() | Update() | Output():
-                yield from _refs(statement.value)
+                yield statement, statement.value
             case _:
                 assert_never(statement)
 
 
-def _refs(expr: Expr) -> Iterable[InputRef]:
+def parts_of(expr: Expr) -> Iterable[Expr]:
+    """`expr` and everything inside it, outermost first."""
+    yield expr
     match expr:
-        case InputRef():
-            yield expr
         case Negate() | Transpose():
-            yield from _refs(expr.argument)
+            yield from parts_of(expr.argument)
         case Binary():
-            yield from _refs(expr.left)
-            yield from _refs(expr.right)
+            yield from parts_of(expr.left)
+            yield from parts_of(expr.right)
         case Call():
             for argument in expr.arguments:
-                yield from _refs(argument)
-        case Number() | SizeNumber() | HeadNumber() | LoopNumber() | StateRef() | LetRef():
+                yield from parts_of(argument)
+        case Number() | SizeNumber() | HeadNumber() | LoopNumber() | InputRef() | StateRef() | LetRef():
             return
         case _:
             assert_never(expr)
+
+
+def input_refs(statements: Iterable[Statement]) -> Iterable[InputRef]:
+    """Every reference to an input or a param, in the order of the text."""
+    return (part for _, value in values_of(statements) for part in parts_of(value) if isinstance(part, InputRef))

@@ -1,0 +1,293 @@
+"""The command line: `flowc check | compile | explain | verify`.
+
+In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
+table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
+comparison), 2 wrong usage, 70 a crash of flowc itself. `check` and `--help` import neither torch nor sympy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from flowc import __version__
+from flowc.diagnostics import Diagnostic, FlowError, Format, render
+from flowc.options import Options
+from flowc.source import Source
+
+if TYPE_CHECKING:
+    from flowc.compiler import Compilation
+
+FINDINGS = 1
+CRASH = 70
+MODULE = "module"
+STAGES = ("spec", "model", "recurrence", "chunk", "plan")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flowc")
+def cli() -> None:
+    """Compile recurrences, written as in a paper, to chunked differentiable torch ops."""
+
+
+def main() -> NoReturn:
+    """The entry point: run the command line and exit by its code."""
+    try:
+        cli()
+    except Exception:
+        traceback.print_exc()
+        click.echo("flowc crashed; this is a bug in flowc, not in the spec", err=True)
+        sys.exit(CRASH)
+    sys.exit(0)
+
+
+def _flag(option: Field[Any]) -> Callable[[Command], Command]:
+    """The command-line flag of one field of Options."""
+    choices = option.metadata.get("choices")
+    spelled = "" if choices is None else "".join(f"; {name}: {text}" for name, text in choices.items())
+    return click.option(
+        f"--{option.name.replace('_', '-')}",
+        option.name,
+        type=click.IntRange(min=1) if choices is None else click.Choice(list(choices)),
+        default=option.default,
+        help=option.metadata["help"] + spelled,
+        show_default=choices is not None,
+    )
+
+
+def with_options(command: Command) -> Command:
+    """Give `command` one flag per field of Options."""
+    for option in reversed(fields(Options)):
+        command = _flag(option)(command)
+    return command
+
+
+_existing = click.Path(exists=True, dir_okay=False, allow_dash=True)
+_format = click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=_existing)
+@click.option("--strict", is_flag=True, help="count warnings as errors")
+@_format
+def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
+    """Report what is wrong with FILES, all of it in one run, and compile nothing.
+
+    Text goes to standard error, JSON (one list for all files) to standard output.
+    """
+    from flowc.semantics import load
+    from flowc.semantics.check import warnings
+
+    found: list[tuple[Source, tuple[Diagnostic, ...]]] = []
+    for name in files:
+        source = read(name)
+        try:
+            found.append((source, warnings(load(source.text, source.name))))
+        except FlowError as error:
+            found.append((source, error.diagnostics))
+    if style == "json":
+        records = [record for source, some in found for record in json.loads(render(source, some, "json"))]
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+    else:
+        for source, some in found:
+            show(source, some)
+    serious = sum(strict or d.severity == "error" for _, some in found for d in some)
+    if serious:
+        sys.exit(FINDINGS)
+
+
+# -- compile ----------------------------------------------------------------------------------------------------------
+
+
+@cli.command("compile")
+@click.argument("file", type=_existing)
+@click.option(
+    "-o", "directory", type=click.Path(file_okay=False, path_type=Path), help="write the module there as NAME.py"
+)
+@click.option("--emit", type=click.Choice(STAGES), help="print this stage instead of a module, and stop there")
+@click.option(
+    "--check",
+    "module",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="write nothing; exit 1 if this module is not what FILE and the options recorded in it give",
+)
+@_format
+@with_options
+def compile_(
+    file: str, directory: Path | None, emit: str | None, module: Path | None, style: Format, **chosen: Any
+) -> None:
+    """Compile FILE to a self-contained Python module, written to standard output or below `-o`."""
+    if sum(choice is not None for choice in (directory, emit, module)) > 1:
+        raise click.UsageError("-o, --emit and --check exclude each other")
+    source = read(file)
+    if module is not None:
+        check_module(source, module, style)
+        return
+    options = Options(**chosen)
+    compiled = run_stages(source, options, emit or MODULE, style)
+    if emit is not None:
+        click.echo(compiled.printed(emit), nl=False)
+        return
+    artifact = compiled.artifact
+    if directory is None:
+        click.echo(artifact.source, nl=False)
+    else:
+        path = directory / f"{artifact.name}.py"
+        write(path, artifact.source)
+        click.echo(path)
+
+
+def run_stages(source: Source, options: Options, stop_after: str, style: Format) -> Compilation:
+    """Compile up to a stage, warnings on standard error; exits with 1 after printing what is wrong."""
+    from flowc.compiler import Stage, compile_text
+    from flowc.semantics.check import warnings
+
+    try:
+        compiled = compile_text(source, options, Stage(stop_after))
+    except FlowError as error:
+        show(error.source, error.diagnostics, style)
+        sys.exit(FINDINGS)
+    if compiled.model is not None:
+        show(source, warnings(compiled.model), style)
+    return compiled
+
+
+def check_module(source: Source, module: Path, style: Format) -> None:
+    """Exit with 1 unless the bytes of `module` are what `source` gives under the options that it records."""
+    text = module.read_bytes()
+    recorded = recorded_options(text)
+    if recorded is None:
+        click.echo(f"{module}: edited: it has no readable __options__", err=True)
+        sys.exit(FINDINGS)
+    fresh = run_stages(source, recorded, MODULE, style).artifact.source.encode()
+    if fresh != text:
+        click.echo(
+            f"{module}: stale or edited: flowc {__version__} makes a different module of {source.name}", err=True
+        )
+        sys.exit(FINDINGS)
+
+
+def recorded_options(module: bytes) -> Options | None:
+    """The Options that an emitted module records, read without running it; None if it holds none that are legal."""
+    import ast
+
+    try:
+        statements = ast.parse(module).body
+    except (SyntaxError, ValueError):
+        return None
+    for statement in statements:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="__options__")], value=value):
+                try:
+                    return Options(**ast.literal_eval(value))
+                except (ValueError, TypeError):
+                    return None
+    return None
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` to `path` whole or not at all, creating its directory."""
+    import os
+    import tempfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+        # mkstemp makes files private; a module is as readable as any other file its user makes.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+# -- explain and verify -----------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("file", type=_existing)
+@click.option("--json", "as_json", is_flag=True, help="print a JSON object")
+@with_options
+def explain(file: str, as_json: bool, **chosen: Any) -> None:
+    """Say what was derived from FILE and chosen for it, and why."""
+    from flowc.report.explain import as_record, as_text
+
+    compiled = run_stages(read(file), Options(**chosen), "plan", "text")
+    click.echo(json.dumps(as_record(compiled), indent=2) if as_json else as_text(compiled))
+
+
+@cli.command()
+@click.argument("file", type=_existing)
+@click.option("--json", "as_json", is_flag=True, help="print a JSON object")
+@click.option("--seed", default=0, show_default=True, help="of the inputs")
+@with_options
+def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
+    """Compare the compiled op of FILE with the step-by-step form: values, final states and every gradient.
+
+    Inputs are drawn in float64 within the ranges that the spec declares.
+    """
+    from flowc.verify import verify as run
+
+    source = read(file)
+    try:
+        report = run(source, Options(**chosen), seed)
+    except FlowError as error:
+        show(error.source, error.diagnostics)
+        sys.exit(FINDINGS)
+    if as_json:
+        click.echo(json.dumps(report.record(), indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(report.table())
+        click.echo(report.verdict())
+    if not report.holds:
+        sys.exit(FINDINGS)
+
+
+# -- files and diagnostics --------------------------------------------------------------------------------------------
+
+
+def read(name: str) -> Source:
+    """The Source of a file, or of standard input for `-`; exits with 1 if it is not UTF-8."""
+    shown = "<stdin>" if name == "-" else name
+    data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    try:
+        return Source(shown, data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        click.echo(f"{shown}: not UTF-8: byte {error.start} is 0x{data[error.start]:02x}", err=True)
+        sys.exit(FINDINGS)
+
+
+def show(source: Source, diagnostics: Sequence[Diagnostic], style: Format = "text") -> None:
+    """Diagnostics on standard error, coloured on a terminal unless NO_COLOR is set."""
+    if not diagnostics:
+        return
+    text = render(source, tuple(diagnostics), style)
+    if style == "json" or not sys.stderr.isatty():
+        click.echo(text, err=True)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    coloured = Text(text)
+    coloured.highlight_regex(r"(?m)^error\[\w+\]", "bold red")
+    coloured.highlight_regex(r"(?m)^warning\[\w+\]", "bold yellow")
+    coloured.highlight_regex(r"(?m)(?<=\| ) *\^+$", "bold red")
+    Console(stderr=True).print(coloured, soft_wrap=True)
