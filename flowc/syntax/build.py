@@ -1,0 +1,211 @@
+"""The grammar's tree -> the syntax tree.
+
+In: Lark's tree of a text and the text. Out: a `Spec`, with the errors that the grammar alone does not see: expressions
+nested past the cap, numbers too large, attributes other than `.T`, names that are no identifiers. A part that is
+wrong is replaced by the number 0, or its declaration left as it is: the caller does not use the spec then.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from math import inf
+from typing import cast
+from unicodedata import normalize
+
+from lark import Token, Tree
+
+from flowc.diagnostics import Diagnostic
+from flowc.source import Span
+from flowc.syntax import tree as syntax
+from flowc.syntax.layout import NESTING, too_deep
+
+Node = Tree[Token]
+
+DIGITS = 40
+"""How many digits a number may have; its power of ten is bound by EXPONENT."""
+
+EXPONENT = 300
+
+
+def build(tree: Node, text: str) -> tuple[syntax.Spec, tuple[Diagnostic, ...]]:
+    """The spec that `tree` stands for, and the errors found on the way."""
+    builder = _Builder()
+    return builder.spec(tree, text), tuple(builder.diagnostics)
+
+
+def docstring(text: str) -> str:
+    """The comment block at the top of `text`, without the `#` and one space behind it."""
+    lines: list[str] = []
+    for line in text.removeprefix("\ufeff").split("\n"):
+        words = line.strip()
+        if words.startswith("#"):
+            lines.append(words[1:].removeprefix(" ").rstrip())
+        elif words or lines:
+            break
+    return "\n".join(lines).strip("\n")
+
+
+def _span(tree: Node) -> Span:
+    return Span(tree.meta.start_pos, tree.meta.end_pos)
+
+
+def _place(token: Token) -> Span:
+    return Span(token.start_pos or 0, token.end_pos or 0)
+
+
+def _trees(tree: Node) -> list[Node]:
+    return [child for child in tree.children if isinstance(child, Tree)]
+
+
+def _tokens(tree: Node) -> list[Token]:
+    return [child for child in tree.children if isinstance(child, Token)]
+
+
+def _depth(tree: Node) -> int:
+    """How deep `tree` is, found without recursion."""
+    deepest, level = 0, [tree]
+    while level:
+        deepest, level = deepest + 1, [child for node in level for child in _trees(node)]
+    return deepest
+
+
+class _Builder:
+    """Turns nodes into dataclasses, one method per kind of node, and collects errors."""
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+
+    def spec(self, tree: Node, text: str) -> syntax.Spec:
+        """The rule `spec`."""
+        name, *rest = _trees(tree)
+        dimensions = tuple(self._dimension(node) for node in rest if node.data == "dimension")
+        items = tuple(self._item(node) for node in rest if node.data != "dimension")
+        return syntax.Spec(self._name(name), docstring(text), dimensions, items, _span(tree))
+
+    def _error(self, code: str, message: str, advice: str, span: Span) -> None:
+        self.diagnostics.append(Diagnostic(code, message, advice, span))
+
+    # -- declarations and statements -----------------------------------------------------------------------------
+
+    def _item(self, tree: Node) -> syntax.Item:
+        parts = _trees(tree)
+        span = _span(tree)
+        match tree.data:
+            case "input" | "param":
+                names = tuple(self._name(part) for part in parts if part.data == "name")
+                shape, *ranges = (part for part in parts if part.data != "name")
+                kind = syntax.Input if tree.data == "input" else syntax.Param
+                return kind(names, self._shape(shape), self._range(ranges[0]) if ranges else None, span)
+            case "state":
+                names = tuple(self._name(part) for part in parts if part.data == "name")
+                shape, *starts = (part for part in parts if part.data != "name")
+                return syntax.State(names, self._shape(shape), self._bound(starts[0]) if starts else None, span)
+            case "let":
+                return syntax.Let(self._name(parts[0]), self._expression(parts[1]), span)
+            case "assign":
+                return syntax.Assign(self._reference(parts[0]), self._expression(parts[1]), span)
+            case "repeat":
+                count = self._expression(parts[1])
+                body = tuple(self._item(part) for part in parts[2:])
+                return syntax.Repeat(self._name(parts[0]), count, body, Span(span.start, count.span.end))
+            case _:
+                raise AssertionError(tree.data)
+
+    def _dimension(self, tree: Node) -> syntax.Dimension:
+        name, *values = _trees(tree)
+        return syntax.Dimension(self._name(name), self._bound(values[0]) if values else None, _span(tree))
+
+    def _shape(self, tree: Node) -> syntax.Shape:
+        match tree.data:
+            case "list":
+                count, item = _trees(tree)
+                return syntax.List(self._expression(count), self._single(item), _span(tree))
+            case _:
+                return self._single(tree)
+
+    def _single(self, tree: Node) -> syntax.Scalar | syntax.Vector | syntax.Matrix:
+        sizes = [self._expression(part) for part in _trees(tree)]
+        match sizes:
+            case []:
+                return syntax.Scalar(_span(tree))
+            case [size]:
+                return syntax.Vector(size, _span(tree))
+            case _:
+                return syntax.Matrix(sizes[0], sizes[1], _span(tree))
+
+    def _range(self, tree: Node) -> syntax.Range:
+        tokens, bounds, span = _tokens(tree), [self._bound(part) for part in _trees(tree)], _span(tree)
+        if len(bounds) == 2:
+            return syntax.Range(bounds[0], bounds[1], tokens[0].type == "LPAR", tokens[1].type == "RPAR", span)
+        strict = len(tokens[0]) == 1
+        if tokens[0].startswith("<"):
+            return syntax.Range(None, bounds[0], False, strict, span)
+        return syntax.Range(bounds[0], None, strict, False, span)
+
+    def _bound(self, tree: Node) -> syntax.Bound:
+        *minus, token = _tokens(tree)
+        value = inf if token.type == "INF" else self._value(token)
+        return syntax.Bound(-value if minus else value, _span(tree))
+
+    # -- expressions ---------------------------------------------------------------------------------------------
+
+    def _expression(self, tree: Node) -> syntax.Expression:
+        if _depth(tree) > NESTING:
+            self.diagnostics.append(too_deep(_span(tree)))
+            return syntax.Number(Fraction(0), _span(tree))
+        return self._value_of(tree)
+
+    def _value_of(self, tree: Node) -> syntax.Expression:
+        parts, span = _trees(tree), _span(tree)
+        match tree.data:
+            case "number":
+                return syntax.Number(self._value(_tokens(tree)[0]), span)
+            case "reference":
+                return self._reference(tree)
+            case "negate":
+                return syntax.Negate(self._value_of(parts[0]), span)
+            case "transpose":
+                self._attribute(_tokens(tree)[0])
+                return syntax.Transpose(self._value_of(parts[0]), span)
+            case "binary":
+                op = cast(syntax.Operator, str(_tokens(tree)[0]))
+                return syntax.Binary(op, self._value_of(parts[0]), self._value_of(parts[1]), span)
+            case "comparison":
+                relation = cast(syntax.Relation, str(_tokens(tree)[0]))
+                return syntax.Comparison(relation, self._value_of(parts[0]), self._value_of(parts[1]), span)
+            case "call":
+                arguments = tuple(self._argument(part) for part in parts[1:])
+                return syntax.Call(self._name(parts[0]), arguments, span)
+            case _:
+                raise AssertionError(tree.data)
+
+    def _reference(self, tree: Node) -> syntax.Reference:
+        name, *subscripts = _trees(tree)
+        indices = tuple(self._expression(_trees(part)[0]) for part in subscripts)
+        return syntax.Reference(self._name(name), indices, _span(tree))
+
+    def _argument(self, tree: Node) -> syntax.Argument:
+        *keyword, value = _trees(tree)
+        return syntax.Argument(self._name(keyword[0]) if keyword else None, self._value_of(value), _span(tree))
+
+    def _attribute(self, token: Token) -> None:
+        if token != ".T":
+            message = f"`{token}` is no attribute of a value"
+            self._error("F108", message, "write `.T` for the transpose; nothing else follows a point", _place(token))
+
+    def _name(self, tree: Node) -> syntax.Name:
+        token = _tokens(tree)[0]
+        text = normalize("NFKC", token)
+        if not text.isidentifier():
+            self._error("F110", f"`{token}` is no identifier", "start with a letter, go on with letters, digits and `_`", _span(tree))
+        return syntax.Name(text, _span(tree))
+
+    def _value(self, token: Token) -> Fraction:
+        number = Decimal(token) if len(token) <= DIGITS else None
+        if number is None or not number.is_zero() and abs(number.adjusted()) > EXPONENT:
+            message = "this number is too long" if number is None else f"`{token}` is too large or too small a number"
+            advice = f"write at most {DIGITS} characters and a power of ten between -{EXPONENT} and {EXPONENT}"
+            self._error("F107", message, advice, _place(token))
+            return Fraction(0)
+        return Fraction(number)
