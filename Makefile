@@ -20,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint peers clean
 
 demo: .venv/.installed
-	@.venv/bin/python -m flowc.report.demo
+	@.venv/bin/python benchmarks/demo.py
 
 test: .venv/.installed
 	.venv/bin/python -m pytest -n 2 $(TEST_ARGS)
