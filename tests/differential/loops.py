@@ -306,7 +306,7 @@ def gated_oja(x, s):
     return look(S, x["q"]), (S,)
 
 
-# -- several states, or no matrix state ---------------------------------------------------------------------------------
+# -- several states, or no matrix state --------------------------------------------------------------------------------
 
 
 def draw_gsa(d, n):
@@ -354,6 +354,6 @@ def hgrn(x, s):
     return h, (h,)
 
 
-def draw(name: str, sizes: Sizes = Sizes(), seed: int = 0) -> Tensors:  # noqa: B008  (frozen)
+def draw(name: str, sizes: Sizes = Sizes(), seed: int = 0) -> Tensors:
     """Inputs of `name` by the names of its spec."""
     return LOOPS[name].draw(Draw(sizes, seed), sizes)
