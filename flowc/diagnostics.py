@@ -61,6 +61,7 @@ CODES: dict[str, str] = {
     "F408": "an output is assigned twice",
     "F409": "an output is assigned inside a repeat",
     "F410": "a spec without an output, a state or an input",
+    "F411": "a declaration inside a repeat",
     # sizes, constants and ranges
     "F501": "a size names something that is no size",
     "F502": "a size is bound by no tensor",

@@ -1,0 +1,5 @@
+"""Spec -> Model: names, shapes and sizes resolved, ranges and warnings on top. Imports neither torch nor sympy."""
+
+from flowc.semantics.check import check, load
+
+__all__ = ["check", "load"]

@@ -1,0 +1,176 @@
+"""Syntax tree -> Model.
+
+In: a `Spec` and its `Source`. Out: a `Model` in which every name, shape and size is resolved. Refuses what the language
+refuses, with all errors of the spec in one `FlowError`. Imports neither torch nor sympy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flowc.diagnostics import FlowError
+from flowc.semantics.declarations import Declared, declare
+from flowc.semantics.expressions import Typer
+from flowc.semantics.model import Dimension, Model, Repeat, Statement
+from flowc.semantics.names import RESERVED, Constant, Names, Report, Result, Symbolic
+from flowc.semantics.size import Size
+from flowc.semantics.statements import Stepper
+from flowc.source import Source
+from flowc.syntax import tree as syntax
+from flowc.syntax.parse import Reading, read
+from flowc.syntax.printer import canonical
+
+
+def load(text: str, name: str = "<text>") -> Model:
+    """The model of the spec `text`, named `name` in diagnostics; FlowError with all errors, of syntax and of meaning."""
+    source = Source(name, text)
+    reading = read(source)
+    if reading.spec is None:
+        raise FlowError(source, reading.diagnostics)
+    return _checked(reading.spec, source, reading)
+
+
+def check(spec: syntax.Spec, source: Source) -> Model:
+    """The model of `spec`; FlowError with all its errors."""
+    return _checked(spec, source, Reading(spec, (), frozenset()))
+
+
+def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
+    report = Report(source)
+    names = Names(report, reading.broken, frozenset(_lets(spec.items)))
+    if spec.name.text in RESERVED:
+        message = f"`{spec.name.text}` is a reserved word and can't be a name"
+        report.error("F204", message, f"choose another name, such as `{spec.name.text}_`", spec.name.span)
+    declared = declare(spec, names)
+    for target in _targets(spec.items):
+        if names.find(target) is None:
+            names.scopes[0][target] = Result()
+    stepper = Stepper(names, Typer(names))
+    statements = stepper.steps(spec.items)
+    if not reading.diagnostics:
+        _whole(spec, declared, stepper)
+    if report.diagnostics or reading.diagnostics:
+        raise FlowError(source, (*reading.diagnostics, *report.diagnostics))
+    dimensions = tuple(_dimensions(spec, names))
+    return Model(spec.name.text, spec.doc, dimensions, declared.inputs, declared.states, statements, source, canonical(spec))
+
+
+def _lets(items: Sequence[syntax.Item]) -> Iterator[str]:
+    for item in items:
+        match item:
+            case syntax.Let(name):
+                yield name.text
+            case syntax.Repeat():
+                yield from _lets(item.body)
+            case _:
+                pass
+
+
+def _targets(items: Sequence[syntax.Item]) -> Iterator[str]:
+    """The names that are assigned with an index, in order."""
+    for item in items:
+        match item:
+            case syntax.Assign(target) if target.subscripts:
+                yield target.name.text
+            case syntax.Repeat():
+                yield from _targets(item.body)
+            case _:
+                pass
+
+
+# -- the spec as a whole ------------------------------------------------------------------------------------------
+
+
+def _whole(spec: syntax.Spec, declared: Declared, stepper: Stepper) -> None:
+    """What can be told only at the end: states never written, sizes never bound, parts that are missing."""
+    report = stepper.names.report
+    for state in declared.states:
+        if state.name not in stepper.written:
+            message = f"the state `{state.name}` is never written"
+            report.error("F407", message, f"assign `{state.name}[t] = ...`, or declare it as a `param`", state.span)
+    if not report.diagnostics:
+        _bound(spec, declared, stepper.names)
+    kinds = [type(item) for item in spec.items]
+    missing = [
+        (not stepper.outputs, "output", "assign one, such as `o[t] = S[t].T @ q`"),
+        (syntax.State not in kinds, "state", "declare what is carried, such as `state S : K x V`"),
+        (syntax.Input not in kinds, "input", "declare what comes with every token, such as `input q, k : K`"),
+    ]
+    for absent, what, advice in missing:
+        if absent:
+            report.error("F410", f"`{spec.name.text}` has no {what}", advice, spec.name.span)
+
+
+def _bound(spec: syntax.Spec, declared: Declared, names: Names) -> None:
+    bound = {size.symbol for tensor in declared.inputs for size in tensor.shape.sizes}
+    for dimension in spec.dimensions:
+        if isinstance(names.find(dimension.name.text), Symbolic) and dimension.name.text not in bound:
+            message = f"no input tells the size `{dimension.name.text}`"
+            advice = f"give an input or param an axis `{dimension.name.text}`, or fix the size in the header: `{dimension.name.text} = 4`"
+            names.report.error("F502", message, advice, dimension.span)
+
+
+def _dimensions(spec: syntax.Spec, names: Names) -> Iterator[Dimension]:
+    """The sizes, and the integer constants that some shape or repeat uses as one."""
+    used = {name for written in _sizes(spec.items) for name in _size_names(written)}
+    for dimension in spec.dimensions:
+        name = dimension.name.text
+        match names.find(name):
+            case Symbolic():
+                yield Dimension(name, None, dimension.span)
+            case Constant(value) if name in used:
+                yield Dimension(name, int(value), dimension.span)
+            case _:
+                pass
+
+
+def _sizes(items: Sequence[syntax.Item]) -> Iterator[syntax.Expression]:
+    """The written sizes of declarations, repeats, `ones` and `zeros`."""
+    for item in items:
+        match item:
+            case syntax.Input() | syntax.Param() | syntax.State():
+                yield from _shape_sizes(item.shape)
+            case syntax.Repeat():
+                yield item.count
+                yield from _sizes(item.body)
+            case syntax.Let() | syntax.Assign():
+                yield from _filled(item.value)
+
+
+def _shape_sizes(shape: syntax.Shape) -> tuple[syntax.Expression, ...]:
+    match shape:
+        case syntax.Scalar():
+            return ()
+        case syntax.Vector(size):
+            return (size,)
+        case syntax.Matrix(rows, cols):
+            return (rows, cols)
+        case syntax.List(count, item):
+            return (count, *_shape_sizes(item))
+
+
+def _filled(written: syntax.Expression) -> Iterator[syntax.Expression]:
+    match written:
+        case syntax.Call(syntax.Name("ones" | "zeros"), (argument,)):
+            yield argument.value
+        case syntax.Call(_, arguments):
+            for argument in arguments:
+                yield from _filled(argument.value)
+        case syntax.Negate(inner) | syntax.Transpose(inner):
+            yield from _filled(inner)
+        case syntax.Binary(_, left, right) | syntax.Comparison(_, left, right):
+            yield from _filled(left)
+            yield from _filled(right)
+        case syntax.Number() | syntax.Reference():
+            pass
+
+
+def _size_names(written: syntax.Expression) -> Iterator[str]:
+    match written:
+        case syntax.Reference(name):
+            yield name.text
+        case syntax.Binary(_, left, right):
+            yield from _size_names(left)
+            yield from _size_names(right)
+        case _:
+            pass
