@@ -1,5 +1,5 @@
 """Spec -> Model: names, shapes and sizes resolved, ranges and warnings on top. Imports neither torch nor sympy."""
 
-from flowc.semantics.check import check, load
+from flowc.semantics.check import check, load, warnings
 
-__all__ = ["check", "load"]
+__all__ = ["check", "load", "warnings"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from flowc.diagnostics import FlowError
+from flowc.semantics.cautions import warnings
 from flowc.semantics.declarations import Declared, declare
 from flowc.semantics.expressions import Typer
 from flowc.semantics.model import Dimension, Model, Repeat, Statement
@@ -19,6 +20,8 @@ from flowc.source import Source
 from flowc.syntax import tree as syntax
 from flowc.syntax.parse import Reading, read
 from flowc.syntax.printer import canonical
+
+__all__ = ["check", "load", "warnings"]
 
 
 def load(text: str, name: str = "<text>") -> Model:

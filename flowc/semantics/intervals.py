@@ -22,6 +22,8 @@ NATURAL = Interval(Fraction(0))
 SYMMETRIC = Interval(Fraction(-1), Fraction(1))
 
 _INFINITY = math.inf
+_DIGITS = 8192
+"""The longest exact end, in bits."""
 _SLACK = Fraction(1, 10**12)
 """How far an inexact end is moved outwards, relative to it: far more than the error of a float's function."""
 
@@ -34,12 +36,27 @@ def point(value: Fraction | int) -> Interval:
 def applied(name: str, arguments: tuple[Interval, ...]) -> Interval:
     """The range of operator or function `name` (`+`, `exp`, ...) over arguments in the given ranges."""
     rule = _RULES.get(name)
-    return REAL if rule is None else rule(*arguments)
+    return REAL if rule is None else _coarse(rule(*arguments))
 
 
 def hull(*parts: Interval) -> Interval:
     """The smallest range that holds all of `parts`."""
     return _between((_low(part) for part in parts), (_high(part) for part in parts))
+
+
+def _coarse(a: Interval) -> Interval:
+    """`a`, with ends that take too many digits moved outwards, so that nested powers stay cheap."""
+    low, high = a.low, a.high
+    if low is not None and _digits(low) > _DIGITS:
+        low = None if low < -1 else Fraction(math.floor(low)) if abs(low) < 1 else Fraction(1)
+    if high is not None and _digits(high) > _DIGITS:
+        high = None if high > 1 else Fraction(math.ceil(high)) if abs(high) < 1 else Fraction(-1)
+    low_open, high_open = (a.low_open and low is not None), (a.high_open and high is not None)
+    return Interval(low, high, low_open or low != a.low and low == 0, high_open or high != a.high and high == 0)
+
+
+def _digits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
 # -- ends: a value, infinite or not, and whether it is excluded ---------------------------------------------------
@@ -100,6 +117,8 @@ def _product(x: _End, y: _End) -> _End:
     if zeros:
         # A zero that is taken makes zero whatever the other is; one that is only approached is approached by the product.
         return _End(Fraction(0), all(zeros))
+    if isinstance(x.value, float) or isinstance(y.value, float):
+        return _End(_INFINITY if (x.value > 0) == (y.value > 0) else -_INFINITY, True)
     return _End(x.value * y.value, x.open or y.open)
 
 

@@ -22,21 +22,19 @@ from flowc.semantics.model import (
     InputRef,
     Interval,
     Kind,
-    Let,
     LetRef,
     LoopNumber,
     Model,
     Negate,
     Number,
-    Repeat,
     SizeNumber,
     StateRef,
-    Statement,
     Transpose,
 )
 from flowc.semantics.size import Size
+from flowc.semantics.walk import lets
 
-__all__ = ["applied", "at_most_one", "interval", "lets", "positive", "same"]
+__all__ = ["applied", "at_most_one", "interval", "positive", "same"]
 
 
 def interval(expr: Expr, model: Model) -> Interval:
@@ -54,18 +52,6 @@ def at_most_one(expr: Expr, model: Model) -> bool:
     """Whether every entry of `expr` is provably at most 1."""
     high = interval(expr, model).high
     return high is not None and high <= 1
-
-
-def lets(statements: tuple[Statement, ...], name: str) -> Iterator[Expr]:
-    """The values of the lets named `name`: one, or one for each repeat that has it."""
-    for statement in statements:
-        match statement:
-            case Let(own, value) if own == name:
-                yield value
-            case Repeat():
-                yield from lets(statement.body, name)
-            case _:
-                pass
 
 
 def same(a: Expr, b: Expr) -> bool:

@@ -1,0 +1,266 @@
+"""Warnings: specs that are legal and probably not what is meant.
+
+In: a Model. Out: diagnostics for unused inputs, states that no output depends on, gates that may exceed 1 or come near 0,
+and delta reads at keys that nothing normalises. Refuses nothing; `--strict` turns warnings into errors elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from flowc.diagnostics import Diagnostic, ordered
+from flowc.semantics.model import (
+    Binary,
+    Call,
+    Expr,
+    Input,
+    InputRef,
+    Kind,
+    Let,
+    LetRef,
+    Model,
+    Negate,
+    Number,
+    Output,
+    StateRef,
+    Transpose,
+    Update,
+)
+from flowc.semantics.ranges import at_most_one, interval
+from flowc.semantics.walk import flat, lets, parts
+from flowc.source import Span
+
+NEAR_ZERO = Fraction(1, 1000)
+"""A plain gate that provably stays above this is not warned about: its gradient's relative error is below 4e-4."""
+
+
+def warnings(model: Model) -> tuple[Diagnostic, ...]:
+    """The warnings about `model`, by position."""
+    found = (*_unused(model), *_unread(model), *_gate_warnings(model), *_key_warnings(model))
+    return ordered(found)
+
+
+def _warning(code: str, message: str, advice: str, span: Span) -> Diagnostic:
+    return Diagnostic(code, message, advice, span, "warning")
+
+
+def _text(model: Model, span: Span, instead: str) -> str:
+    text = model.source.text[span.start : span.end]
+    return text if len(text) <= 32 and "\n" not in text else instead
+
+
+# -- what is not used ---------------------------------------------------------------------------------------------
+
+
+def _unused(model: Model) -> Iterator[Diagnostic]:
+    used = {part.name for statement in flat(model.statements) for part in parts(statement.value) if isinstance(part, InputRef)}
+    for declared in model.inputs:
+        if declared.name not in used:
+            what = "param" if declared.is_param else "input"
+            yield _warning("W101", f"the {what} `{declared.name}` is never used", "remove it, or use it", declared.span)
+
+
+def _unread(model: Model) -> Iterator[Diagnostic]:
+    needs: dict[str, set[str]] = {}
+    wanted: list[str] = []
+    for statement in flat(model.statements):
+        found = {part.name for part in parts(statement.value) if isinstance(part, StateRef | LetRef)}
+        match statement:
+            case Output():
+                wanted += found
+            case Let(name) | Update(name):
+                needs.setdefault(name, set()).update(found)
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name not in seen:
+            seen.add(name)
+            wanted += needs.get(name, ())
+    for state in model.states:
+        if state.name not in seen:
+            message = f"no output depends on the state `{state.name}`"
+            yield _warning("W102", message, f"remove it, or read `{state.name}[t]` in an output", state.span)
+
+
+# -- gates --------------------------------------------------------------------------------------------------------
+
+
+def _gate_warnings(model: Model) -> Iterator[Diagnostic]:
+    for statement in flat(model.statements):
+        match statement:
+            case Update(state, value):
+                for gate in _gates(value, state):
+                    yield from _judge(gate, model)
+            case _:
+                pass
+
+
+def _gates(expr: Expr, state: str) -> Iterator[Expr]:
+    """The factors that `state` is multiplied with where `expr` carries it on, the arguments of `diag` among them."""
+    match expr:
+        case Binary("+" | "-", left, right):
+            yield from _gates(left, state)
+            yield from _gates(right, state)
+        case Negate(argument):
+            yield from _gates(argument, state)
+        case Binary("*" | "@" as op, left, right):
+            for kept, factor in ((left, right), (right, left)):
+                if _carries(kept, state):
+                    yield from _factor(factor, op)
+                    yield from _gates(kept, state)
+        case _:
+            pass
+
+
+def _factor(factor: Expr, op: str) -> Iterator[Expr]:
+    match factor:
+        case Call("diag" | "outer", arguments):
+            yield from arguments
+        case _ if op == "*":
+            yield factor
+        case _:
+            pass
+
+
+def _carries(expr: Expr, state: str) -> bool:
+    match expr:
+        case StateRef(name):
+            return name == state
+        case Negate(argument):
+            return _carries(argument, state)
+        case Binary("+" | "-" | "*" | "@", left, right):
+            return _carries(left, state) or _carries(right, state)
+        case _:
+            return False
+
+
+def _judge(gate: Expr, model: Model) -> Iterator[Diagnostic]:
+    shown = _text(model, gate.span, "this gate")
+    if not at_most_one(gate, model):
+        yield _warning("W201", f"the gate `{shown}` may exceed 1, and the state grow without bound", _bounded(gate, model), gate.span)
+    low = interval(gate, model).low
+    if gate.shape.kind is not Kind.MATRIX and not _has_log(gate, model) and (low is None or low < NEAR_ZERO):
+        message = f"the gate `{shown}` may come near 0, where its gradient's relative error in float32 is about 4e-7 / gate"
+        advice = "write it as `exp` or `sigmoid`, or declare a range that keeps away from 0, such as `in [0.01, 1]`"
+        yield _warning("W202", message, advice, gate.span)
+
+
+def _bounded(gate: Expr, model: Model) -> str:
+    """What to write so that `gate` is at most 1."""
+    match gate:
+        case Call("exp", (InputRef(name),)):
+            declared = next(found for found in model.inputs if found.name == name)
+            return f"declare `{_keyword(declared)} {name} : {declared.shape} <= 0`"
+        case InputRef(name):
+            declared = next(found for found in model.inputs if found.name == name)
+            return f"declare `{_keyword(declared)} {name} : {declared.shape} in (0, 1]`"
+        case _:
+            return "declare the ranges of its inputs, such as `in (0, 1]`, or write it as `exp` of what is at most 0"
+
+
+def _keyword(declared: Input) -> str:
+    return "param" if declared.is_param else "input"
+
+
+def _has_log(gate: Expr, model: Model) -> bool:
+    """Whether the logarithm of `gate` is exact: it is made of `exp`, `sigmoid` and positive numbers by products and powers."""
+    match gate:
+        case Call("exp" | "sigmoid"):
+            return True
+        case Call("sqrt" | "rsqrt", (argument,)) | Transpose(argument):
+            return _has_log(argument, model)
+        case Number(value):
+            return value > 0
+        case LetRef(name):
+            return all(_has_log(value, model) for value in lets(model.statements, name))
+        case Binary("-", Number(value), right) if value == 1:
+            return _is_sigmoid(right, model)
+        case Binary("**", base):
+            return _has_log(base, model)
+        case Binary("*" | "/", left, right):
+            return _has_log(left, model) and _has_log(right, model)
+        case _:
+            return False
+
+
+def _is_sigmoid(expr: Expr, model: Model) -> bool:
+    match expr:
+        case Call("sigmoid"):
+            return True
+        case LetRef(name):
+            return all(_is_sigmoid(value, model) for value in lets(model.statements, name))
+        case _:
+            return False
+
+
+# -- keys ---------------------------------------------------------------------------------------------------------
+
+
+def _key_warnings(model: Model) -> Iterator[Diagnostic]:
+    for statement in flat(model.statements):
+        match statement:
+            case Update(state, value) if not _is_exact_flow(value, model):
+                for key in _subtracted_keys(value, state, False):
+                    if not _is_normalized(key, model):
+                        shown = _text(model, key.span, "this key")
+                        message = f"the delta read at `{shown}` subtracts, and nothing normalises `{shown}`"
+                        advice = f"write `l2norm({shown})`, or make sure that its norm is at most 1"
+                        yield _warning("W203", message, advice, key.span)
+            case _:
+                pass
+
+
+def _is_exact_flow(expr: Expr, model: Model) -> bool:
+    """Whether `exprel` scales the step, as in the exact flow of the delta rule, which is stable for every key."""
+    for part in parts(expr):
+        match part:
+            case Call("exprel"):
+                return True
+            case LetRef(name) if any(_is_exact_flow(value, model) for value in lets(model.statements, name)):
+                return True
+            case _:
+                pass
+    return False
+
+
+def _subtracted_keys(expr: Expr, state: str, negative: bool) -> Iterator[Expr]:
+    """The vectors at which `state` is read where the read is subtracted: `v - S.T @ k`, `(I - b * k @ k.T) @ S`."""
+    match expr:
+        case Binary("-", left, right):
+            yield from _subtracted_keys(left, state, negative)
+            yield from _subtracted_keys(right, state, not negative)
+        case Negate(argument):
+            yield from _subtracted_keys(argument, state, not negative)
+        case Binary("@", Transpose(StateRef(name)) | StateRef(name), key) if name == state and _is_column(key):
+            if negative:
+                yield key
+        case Binary("@", Binary("-", Call("identity"), erased), kept) if _carries(kept, state) and not negative:
+            yield from (part.argument for part in parts(erased) if isinstance(part, Transpose) and _is_column(part.argument))
+        case Binary("+" | "*" | "/" | "@", left, right):
+            yield from _subtracted_keys(left, state, negative)
+            yield from _subtracted_keys(right, state, negative)
+        case Transpose(argument):
+            yield from _subtracted_keys(argument, state, negative)
+        case _:
+            pass
+
+
+def _is_column(expr: Expr) -> bool:
+    return expr.shape.kind is Kind.COLUMN
+
+
+def _is_normalized(key: Expr, model: Model) -> bool:
+    match key:
+        case Call("l2norm" | "softmax"):
+            return True
+        case LetRef(name):
+            return all(_is_normalized(value, model) for value in lets(model.statements, name))
+        case Negate(argument):
+            return _is_normalized(argument, model)
+        case Binary("*", left, right):
+            return _is_normalized(left, model) or _is_normalized(right, model)
+        case Binary("/", left, Call("norm")):
+            return _is_column(left)
+        case _:
+            return False
