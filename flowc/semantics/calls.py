@@ -7,18 +7,31 @@ unknown functions, wrong numbers of arguments, shapes that a function does not t
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, assert_never
+from typing import Protocol, assert_never
 
 from flowc.semantics.functions import CALLABLE, EPS, Function, Rule
 from flowc.semantics.model import SCALAR, Binary, Call, Expr, Kind, Shape
-from flowc.semantics.names import Constant, Unknown, kind, nearest
-from flowc.semantics.shapes import Misfit, column, described, elementwise, matrix
+from flowc.semantics.names import Constant, Names, Unknown, kind, nearest
+from flowc.semantics.shapes import Misfit, Operand, column, described, elementwise, matrix
 from flowc.semantics.size import Size
 from flowc.semantics.sizes import resolve
+from flowc.source import Span
 from flowc.syntax import tree as syntax
 
-if TYPE_CHECKING:
-    from flowc.semantics.expressions import Typer
+
+class Typer(Protocol):
+    """What a call needs to have its arguments typed; `semantics.expressions` has it."""
+
+    names: Names
+
+    def type(self, written: syntax.Expression, square: Size | None = None) -> Expr | None:
+        """The typed expression, None with an error reported."""
+
+    def operand(self, typed: Expr) -> Operand:
+        """`typed` for a sentence."""
+
+    def misfit(self, misfit: Misfit, span: Span) -> None:
+        """Report `misfit`."""
 
 
 def call(written: syntax.Call, typer: Typer) -> Expr | None:
@@ -51,10 +64,17 @@ def _unknown(written: syntax.Call, typer: Typer) -> None:
         return
     near = nearest(name, set(CALLABLE))
     if meaning is not None:
-        message, advice = f"`{name}` is {kind(meaning)}, no function", f"write `{name} * (...)` for a product, `{name}[...]` for an index"
+        message, advice = (
+            f"`{name}` is {kind(meaning)}, no function",
+            f"write `{name} * (...)` for a product, `{name}[...]` for an index",
+        )
     else:
         message = f"no function is named `{name}`"
-        advice = f"did you mean `{near}`?" if near else "use one of the functions of the language, such as `exp` or `sigmoid`"
+        advice = (
+            f"did you mean `{near}`?"
+            if near
+            else "use one of the functions of the language, such as `exp` or `sigmoid`"
+        )
     typer.names.report.error("F202", message, advice, written.name.span)
 
 
@@ -69,7 +89,9 @@ def _split(
         if argument.keyword is None:
             continue
         if argument.keyword.text != "eps" or not function.has_eps or eps is not None:
-            message = f"`{function.name}` has no keyword `{argument.keyword.text}`" if eps is None else "eps is given twice"
+            message = (
+                f"`{function.name}` has no keyword `{argument.keyword.text}`" if eps is None else "eps is given twice"
+            )
             advice = f"write `{usage(function)}`"
             report.error("F306", message, advice, argument.keyword.span)
             return None, None
@@ -108,7 +130,9 @@ def _eps(written: syntax.Expression, typer: Typer) -> Fraction | None:
             if isinstance(meaning, Constant) and meaning.value >= 0:
                 return meaning.value
     message = "eps must be a number that is not negative, known when the spec is compiled"
-    typer.names.report.error("F311", message, "write a number such as `1e-6`, or a constant of the header", written.span)
+    typer.names.report.error(
+        "F311", message, "write a number such as `1e-6`, or a constant of the header", written.span
+    )
     return None
 
 

@@ -1,7 +1,7 @@
 """Warnings: specs that are legal and probably not what is meant.
 
-In: a Model. Out: diagnostics for unused inputs, states that no output depends on, gates that may exceed 1 or come near 0,
-and delta reads at keys that nothing normalises. Refuses nothing; `--strict` turns warnings into errors elsewhere.
+In: a Model. Out: diagnostics for unused inputs, states that no output depends on, gates that may exceed 1 or come near
+0, and delta reads at keys that nothing normalises. Refuses nothing; `--strict` turns warnings into errors elsewhere.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flowc.semantics.model import (
     Negate,
     Number,
     Output,
+    State,
     StateRef,
     Transpose,
     Update,
@@ -54,7 +55,12 @@ def _text(model: Model, span: Span, instead: str) -> str:
 
 
 def _unused(model: Model) -> Iterator[Diagnostic]:
-    used = {part.name for statement in flat(model.statements) for part in parts(statement.value) if isinstance(part, InputRef)}
+    used = {
+        part.name
+        for statement in flat(model.statements)
+        for part in parts(statement.value)
+        if isinstance(part, InputRef)
+    }
     for declared in model.inputs:
         if declared.name not in used:
             what = "param" if declared.is_param else "input"
@@ -89,14 +95,15 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
 def _gate_warnings(model: Model) -> Iterator[Diagnostic]:
     for statement in flat(model.statements):
         match statement:
-            case Update(state, value):
+            case Update(name, value):
+                state = next(declared for declared in model.states if declared.name == name)
                 for gate in _gates(value, state):
                     yield from _judge(gate, model)
             case _:
                 pass
 
 
-def _gates(expr: Expr, state: str) -> Iterator[Expr]:
+def _gates(expr: Expr, state: State) -> Iterator[Expr]:
     """The factors that `state` is multiplied with where `expr` carries it on, the arguments of `diag` among them."""
     match expr:
         case Binary("+" | "-", left, right):
@@ -123,13 +130,14 @@ def _factor(factor: Expr, op: str) -> Iterator[Expr]:
             pass
 
 
-def _carries(expr: Expr, state: str) -> bool:
+def _carries(expr: Expr, state: State) -> bool:
+    """Whether `expr` has the state in it as a whole, not only what is read of it."""
     match expr:
         case StateRef(name):
-            return name == state
+            return name == state.name
         case Negate(argument):
             return _carries(argument, state)
-        case Binary("+" | "-" | "*" | "@", left, right):
+        case Binary("+" | "-" | "*" | "@", left, right) if expr.shape == state.shape:
             return _carries(left, state) or _carries(right, state)
         case _:
             return False
@@ -137,13 +145,33 @@ def _carries(expr: Expr, state: str) -> bool:
 
 def _judge(gate: Expr, model: Model) -> Iterator[Diagnostic]:
     shown = _text(model, gate.span, "this gate")
-    if not at_most_one(gate, model):
-        yield _warning("W201", f"the gate `{shown}` may exceed 1, and the state grow without bound", _bounded(gate, model), gate.span)
+    if not at_most_one(gate, model) and not _reads_state(gate, model):
+        yield _warning(
+            "W201",
+            f"the gate `{shown}` may exceed 1, and the state grow without bound",
+            _bounded(gate, model),
+            gate.span,
+        )
     low = interval(gate, model).low
     if gate.shape.kind is not Kind.MATRIX and not _has_log(gate, model) and (low is None or low < NEAR_ZERO):
-        message = f"the gate `{shown}` may come near 0, where its gradient's relative error in float32 is about 4e-7 / gate"
+        message = (
+            f"the gate `{shown}` may come near 0, where its gradient's relative error in float32 is about 4e-7 / gate"
+        )
         advice = "write it as `exp` or `sigmoid`, or declare a range that keeps away from 0, such as `in [0.01, 1]`"
         yield _warning("W202", message, advice, gate.span)
+
+
+def _reads_state(expr: Expr, model: Model) -> bool:
+    """Whether `expr` depends on a state, as the gates of a running maximum do: no range can tell how large it gets."""
+    for part in parts(expr):
+        match part:
+            case StateRef():
+                return True
+            case LetRef(name) if any(_reads_state(value, model) for value in lets(model.statements, name)):
+                return True
+            case _:
+                pass
+    return False
 
 
 def _bounded(gate: Expr, model: Model) -> str:
@@ -164,7 +192,7 @@ def _keyword(declared: Input) -> str:
 
 
 def _has_log(gate: Expr, model: Model) -> bool:
-    """Whether the logarithm of `gate` is exact: it is made of `exp`, `sigmoid` and positive numbers by products and powers."""
+    """Whether the logarithm of `gate` is exact: `exp`, `sigmoid` and positive numbers under products and powers."""
     match gate:
         case Call("exp" | "sigmoid"):
             return True
@@ -200,8 +228,10 @@ def _is_sigmoid(expr: Expr, model: Model) -> bool:
 def _key_warnings(model: Model) -> Iterator[Diagnostic]:
     for statement in flat(model.statements):
         match statement:
-            case Update(state, value) if not _is_exact_flow(value, model):
-                for key in _subtracted_keys(value, state, False):
+            case Update(name, value) if not _is_exact_flow(value, model):
+                state = next(declared for declared in model.states if declared.name == name)
+                for read in _subtracted_keys(value, state, False):
+                    key = _unscaled(read, model)
                     if not _is_normalized(key, model):
                         shown = _text(model, key.span, "this key")
                         message = f"the delta read at `{shown}` subtracts, and nothing normalises `{shown}`"
@@ -224,7 +254,7 @@ def _is_exact_flow(expr: Expr, model: Model) -> bool:
     return False
 
 
-def _subtracted_keys(expr: Expr, state: str, negative: bool) -> Iterator[Expr]:
+def _subtracted_keys(expr: Expr, state: State, negative: bool) -> Iterator[Expr]:
     """The vectors at which `state` is read where the read is subtracted: `v - S.T @ k`, `(I - b * k @ k.T) @ S`."""
     match expr:
         case Binary("-", left, right):
@@ -232,11 +262,13 @@ def _subtracted_keys(expr: Expr, state: str, negative: bool) -> Iterator[Expr]:
             yield from _subtracted_keys(right, state, not negative)
         case Negate(argument):
             yield from _subtracted_keys(argument, state, not negative)
-        case Binary("@", Transpose(StateRef(name)) | StateRef(name), key) if name == state and _is_column(key):
+        case Binary("@", Transpose(StateRef(name)) | StateRef(name), key) if name == state.name and _is_column(key):
             if negative:
                 yield key
         case Binary("@", Binary("-", Call("identity"), erased), kept) if _carries(kept, state) and not negative:
-            yield from (part.argument for part in parts(erased) if isinstance(part, Transpose) and _is_column(part.argument))
+            yield from (
+                part.argument for part in parts(erased) if isinstance(part, Transpose) and _is_column(part.argument)
+            )
         case Binary("+" | "*" | "/" | "@", left, right):
             yield from _subtracted_keys(left, state, negative)
             yield from _subtracted_keys(right, state, negative)
@@ -244,6 +276,19 @@ def _subtracted_keys(expr: Expr, state: str, negative: bool) -> Iterator[Expr]:
             yield from _subtracted_keys(argument, state, negative)
         case _:
             pass
+
+
+def _unscaled(key: Expr, model: Model) -> Expr:
+    """`key` without the factors that lie in [-1, 1], such as an erase gate."""
+    match key:
+        case Binary("*", left, right):
+            for factor, rest in ((left, right), (right, left)):
+                bounds = interval(factor, model)
+                if _is_column(rest) and bounds.low is not None and bounds.low >= -1 and at_most_one(factor, model):
+                    return _unscaled(rest, model)
+            return key
+        case _:
+            return key
 
 
 def _is_column(expr: Expr) -> bool:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from flowc.diagnostics import FlowError
 from flowc.semantics.cautions import warnings
+from flowc.semantics.constants import dimensions
 from flowc.semantics.declarations import Declared, declare
 from flowc.semantics.expressions import Typer
-from flowc.semantics.model import Dimension, Model, Repeat, Statement
-from flowc.semantics.names import RESERVED, Constant, Names, Report, Result, Symbolic
-from flowc.semantics.size import Size
+from flowc.semantics.model import Model
+from flowc.semantics.names import RESERVED, Names, Report, Result, Symbolic
 from flowc.semantics.statements import Stepper
 from flowc.source import Source
 from flowc.syntax import tree as syntax
@@ -25,7 +25,7 @@ __all__ = ["check", "load", "warnings"]
 
 
 def load(text: str, name: str = "<text>") -> Model:
-    """The model of the spec `text`, named `name` in diagnostics; FlowError with all errors, of syntax and of meaning."""
+    """The model of the spec `text`, named `name` in diagnostics; FlowError with all errors of syntax and meaning."""
     source = Source(name, text)
     reading = read(source)
     if reading.spec is None:
@@ -54,8 +54,16 @@ def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
         _whole(spec, declared, stepper)
     if report.diagnostics or reading.diagnostics:
         raise FlowError(source, (*reading.diagnostics, *report.diagnostics))
-    dimensions = tuple(_dimensions(spec, names))
-    return Model(spec.name.text, spec.doc, dimensions, declared.inputs, declared.states, statements, source, canonical(spec))
+    return Model(
+        spec.name.text,
+        spec.doc,
+        tuple(dimensions(spec, names)),
+        declared.inputs,
+        declared.states,
+        statements,
+        source,
+        canonical(spec),
+    )
 
 
 def _lets(items: Sequence[syntax.Item]) -> Iterator[str]:
@@ -108,72 +116,7 @@ def _bound(spec: syntax.Spec, declared: Declared, names: Names) -> None:
     bound = {size.symbol for tensor in declared.inputs for size in tensor.shape.sizes}
     for dimension in spec.dimensions:
         if isinstance(names.find(dimension.name.text), Symbolic) and dimension.name.text not in bound:
-            message = f"no input tells the size `{dimension.name.text}`"
-            advice = f"give an input or param an axis `{dimension.name.text}`, or fix the size in the header: `{dimension.name.text} = 4`"
+            name = dimension.name.text
+            message = f"no input tells the size `{name}`"
+            advice = f"give an input or param an axis `{name}`, or fix the size in the header: `{name} = 4`"
             names.report.error("F502", message, advice, dimension.span)
-
-
-def _dimensions(spec: syntax.Spec, names: Names) -> Iterator[Dimension]:
-    """The sizes, and the integer constants that some shape or repeat uses as one."""
-    used = {name for written in _sizes(spec.items) for name in _size_names(written)}
-    for dimension in spec.dimensions:
-        name = dimension.name.text
-        match names.find(name):
-            case Symbolic():
-                yield Dimension(name, None, dimension.span)
-            case Constant(value) if name in used:
-                yield Dimension(name, int(value), dimension.span)
-            case _:
-                pass
-
-
-def _sizes(items: Sequence[syntax.Item]) -> Iterator[syntax.Expression]:
-    """The written sizes of declarations, repeats, `ones` and `zeros`."""
-    for item in items:
-        match item:
-            case syntax.Input() | syntax.Param() | syntax.State():
-                yield from _shape_sizes(item.shape)
-            case syntax.Repeat():
-                yield item.count
-                yield from _sizes(item.body)
-            case syntax.Let() | syntax.Assign():
-                yield from _filled(item.value)
-
-
-def _shape_sizes(shape: syntax.Shape) -> tuple[syntax.Expression, ...]:
-    match shape:
-        case syntax.Scalar():
-            return ()
-        case syntax.Vector(size):
-            return (size,)
-        case syntax.Matrix(rows, cols):
-            return (rows, cols)
-        case syntax.List(count, item):
-            return (count, *_shape_sizes(item))
-
-
-def _filled(written: syntax.Expression) -> Iterator[syntax.Expression]:
-    match written:
-        case syntax.Call(syntax.Name("ones" | "zeros"), (argument,)):
-            yield argument.value
-        case syntax.Call(_, arguments):
-            for argument in arguments:
-                yield from _filled(argument.value)
-        case syntax.Negate(inner) | syntax.Transpose(inner):
-            yield from _filled(inner)
-        case syntax.Binary(_, left, right) | syntax.Comparison(_, left, right):
-            yield from _filled(left)
-            yield from _filled(right)
-        case syntax.Number() | syntax.Reference():
-            pass
-
-
-def _size_names(written: syntax.Expression) -> Iterator[str]:
-    match written:
-        case syntax.Reference(name):
-            yield name.text
-        case syntax.Binary(_, left, right):
-            yield from _size_names(left)
-            yield from _size_names(right)
-        case _:
-            pass

@@ -58,7 +58,9 @@ def _dimension(dimension: syntax.Dimension, names: Names) -> Meaning:
             return Constant(value)
         case _:
             message = f"the constant `{dimension.name.text}` is not finite"
-            names.report.error("F506", message, "write a number; only a state's start may be infinite", dimension.value.span)
+            names.report.error(
+                "F506", message, "write a number; only a state's start may be infinite", dimension.value.span
+            )
             return Unknown()
 
 
@@ -129,11 +131,19 @@ def _range(written: syntax.Range | None, names: Names) -> Interval | None:
     if written is None:
         return None
     low, high = _finite(written.low), _finite(written.high)
-    infinite = [bound for bound, sign in ((written.low, 1), (written.high, -1)) if bound and bound.value == sign * float("inf")]
-    empty = low is not None and high is not None and (low > high or low == high and (written.low_open or written.high_open))
+    infinite = [
+        bound for bound, sign in ((written.low, 1), (written.high, -1)) if bound and bound.value == sign * float("inf")
+    ]
+    empty = (
+        low is not None
+        and high is not None
+        and (low > high or (low == high and (written.low_open or written.high_open)))
+    )
     if empty or infinite:
         text = names.report.text(written.span, "this range")
-        names.report.error("F504", f"no number lies in `{text}`", "write the lower bound first, such as `in (0, 1]`", written.span)
+        names.report.error(
+            "F504", f"no number lies in `{text}`", "write the lower bound first, such as `in (0, 1]`", written.span
+        )
         return None
     return Interval(low, high, written.low_open and low is not None, written.high_open and high is not None)
 

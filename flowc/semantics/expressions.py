@@ -1,7 +1,7 @@
 """Expressions -> typed expressions.
 
-In: a written expression and the names in sight. Out: an `Expr` with its shape, or None with the errors reported, as many
-as can be told apart. Refuses shapes that do not fit, and `I` where its size can't be told.
+In: a written expression and the names in sight. Out: an `Expr` with its shape, or None with the errors reported, as
+many as can be told apart. Refuses shapes that do not fit, and `I` where its size can't be told.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Typer:
     names: Names
     assigned: set[str] = field(default_factory=set)
     known: dict[int, bool] = field(default_factory=dict)
-    """Answers of `_floats` by the identity of the node, without which nested products would be typed again and again."""
+    """Answers of `_floats` by the node's identity, without which nested products would be typed again and again."""
 
     def type(self, written: syntax.Expression, square: Size | None = None) -> Expr | None:
         """The typed expression; `square` is the size of an `I` that stands alone in it."""
@@ -79,10 +79,18 @@ class Typer:
         floating = self._floats(written.left), self._floats(written.right)
         if floating == (True, False):
             right = self.type(written.right)
-            return (None, None) if right is None else (self.type(written.left, _beside(written.op, right.shape, square, 0)), right)
+            return (
+                (None, None)
+                if right is None
+                else (self.type(written.left, _beside(written.op, right.shape, square, 0)), right)
+            )
         left = self.type(written.left, square)
         if floating == (False, True):
-            return (None, None) if left is None else (left, self.type(written.right, _beside(written.op, left.shape, square, 1)))
+            return (
+                (None, None)
+                if left is None
+                else (left, self.type(written.right, _beside(written.op, left.shape, square, 1)))
+            )
         return left, self.type(written.right, square)
 
     # -- the identity --------------------------------------------------------------------------------------------
@@ -123,7 +131,9 @@ class Typer:
     def _identity(self, square: Size | None, span: Span) -> Expr | None:
         if square is None:
             message = "the size of `I` can't be told here"
-            self.names.report.error("F308", message, "add it to a square matrix, or multiply it with a matrix, in one expression", span)
+            self.names.report.error(
+                "F308", message, "add it to a square matrix, or multiply it with a matrix, in one expression", span
+            )
             return None
         return Call("identity", (), None, matrix(square, square), span)
 

@@ -52,7 +52,7 @@ def _coarse(a: Interval) -> Interval:
     if high is not None and _digits(high) > _DIGITS:
         high = None if high > 1 else Fraction(math.ceil(high)) if abs(high) < 1 else Fraction(-1)
     low_open, high_open = (a.low_open and low is not None), (a.high_open and high is not None)
-    return Interval(low, high, low_open or low != a.low and low == 0, high_open or high != a.high and high == 0)
+    return Interval(low, high, low_open or (low != a.low and low == 0), high_open or (high != a.high and high == 0))
 
 
 def _digits(value: Fraction) -> int:
@@ -94,7 +94,9 @@ def _finite(end: _End) -> Fraction | None:
 def _add(a: Interval, b: Interval) -> Interval:
     low = None if a.low is None or b.low is None else a.low + b.low
     high = None if a.high is None or b.high is None else a.high + b.high
-    return Interval(low, high, low is not None and (a.low_open or b.low_open), high is not None and (a.high_open or b.high_open))
+    return Interval(
+        low, high, low is not None and (a.low_open or b.low_open), high is not None and (a.high_open or b.high_open)
+    )
 
 
 def _negate(a: Interval) -> Interval:
@@ -115,7 +117,7 @@ def _multiply(a: Interval, b: Interval) -> Interval:
 def _product(x: _End, y: _End) -> _End:
     zeros = [end.open for end in (x, y) if end.value == 0]
     if zeros:
-        # A zero that is taken makes zero whatever the other is; one that is only approached is approached by the product.
+        # A zero that is taken makes the product zero; one that is only approached, the product only approaches.
         return _End(Fraction(0), all(zeros))
     if isinstance(x.value, float) or isinstance(y.value, float):
         return _End(_INFINITY if (x.value > 0) == (y.value > 0) else -_INFINITY, True)
@@ -179,7 +181,7 @@ def _magnitude(a: Interval) -> Interval:
 
 
 def _above_zero(a: Interval) -> bool:
-    return a.low is not None and (a.low > 0 or a.low == 0 and a.low_open)
+    return a.low is not None and (a.low > 0 or (a.low == 0 and a.low_open))
 
 
 # -- functions that rise everywhere -------------------------------------------------------------------------------
@@ -204,7 +206,11 @@ class _Curve:
         bottom = _End(-_INFINITY if self.bottom is None else Fraction(self.bottom), True)
         top = _End(_INFINITY if self.top is None else Fraction(self.top), True)
         below = self.start is not None and (a.low is None or a.low <= self.start)
-        low = bottom if a.low is None or below else max(self._at(a.low, a.low_open, -1), bottom, key=lambda end: end.value)
+        low = (
+            bottom
+            if a.low is None or below
+            else max(self._at(a.low, a.low_open, -1), bottom, key=lambda end: end.value)
+        )
         high = top if a.high is None else min(self._at(a.high, a.high_open, 1), top, key=lambda end: end.value)
         return _between([low], [high])
 

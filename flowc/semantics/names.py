@@ -17,7 +17,8 @@ from flowc.source import Source, Span
 from flowc.syntax import tree as syntax
 
 RESERVED = frozenset(
-    "initial_state output_final_state state cu_seqlens chunk_size backend schedule aggregation save check t head heads".split()
+    {"initial_state", "output_final_state", "state", "cu_seqlens", "chunk_size", "backend", "schedule", "aggregation"}
+    | {"save", "check", "t", "head", "heads"}
 )
 """Words that name arguments of the compiled op, or have a meaning of their own in a spec."""
 
@@ -130,7 +131,9 @@ class Names:
             self.scopes[-1][name.text] = Unknown()
         elif known is not None and not isinstance(known, Unknown):
             message = f"`{name.text}` is already {kind(known)}"
-            self.report.error("F203", message, "choose another name: a name is given once and keeps its value", name.span)
+            self.report.error(
+                "F203", message, "choose another name: a name is given once and keeps its value", name.span
+            )
         else:
             self.scopes[-1][name.text] = meaning
 

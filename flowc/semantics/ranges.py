@@ -45,7 +45,7 @@ def interval(expr: Expr, model: Model) -> Interval:
 def positive(expr: Expr, model: Model) -> bool:
     """Whether every entry of `expr` is provably greater than 0."""
     found = interval(expr, model)
-    return found.low is not None and (found.low > 0 or found.low == 0 and found.low_open)
+    return found.low is not None and (found.low > 0 or (found.low == 0 and found.low_open))
 
 
 def at_most_one(expr: Expr, model: Model) -> bool:
@@ -145,7 +145,9 @@ class _Ranges:
                     continue
                 for first, rest in _factors(one):
                     if same(first, kept):
-                        return hull(point(1) if rest is None else self.of(rest), point(1) if value is None else self.of(value))
+                        return hull(
+                            point(1) if rest is None else self.of(rest), point(1) if value is None else self.of(value)
+                        )
         return None
 
     def _is_weight(self, expr: Expr) -> bool:
@@ -192,11 +194,11 @@ def _both(a: Interval, b: Interval) -> Interval:
 
 
 def _starts_later(a: Interval, b: Interval) -> bool:
-    return b.low is None or a.low is not None and (a.low, a.low_open) >= (b.low, b.low_open)
+    return b.low is None or (a.low is not None and (a.low, a.low_open) >= (b.low, b.low_open))
 
 
 def _ends_earlier(a: Interval, b: Interval) -> bool:
-    return b.high is None or a.high is not None and (a.high, not a.high_open) <= (b.high, not b.high_open)
+    return b.high is None or (a.high is not None and (a.high, not a.high_open) <= (b.high, not b.high_open))
 
 
 def _size(size: Size) -> Interval:

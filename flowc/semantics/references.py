@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flowc.semantics.model import SCALAR, Expr, HeadNumber, Input, InputRef, LetRef, LoopNumber, Number, SizeNumber, State, StateRef
+from flowc.semantics.model import (
+    SCALAR,
+    Expr,
+    HeadNumber,
+    Input,
+    InputRef,
+    LetRef,
+    LoopNumber,
+    Number,
+    SizeNumber,
+    State,
+    StateRef,
+)
 from flowc.semantics.names import Constant, Index, Names, Result, Symbolic, Unknown, Value, kind
 from flowc.semantics.size import Size
 from flowc.source import Span
@@ -44,7 +56,7 @@ def subscripts(reference: syntax.Reference, names: Names) -> Subscripts | None:
             case _:
                 text = names.report.text(written.span, "this")
                 message = f"`{text}` is neither a time nor an element"
-                advice = "write `[t]`, `[t-1]`, or one index such as `[0]` or a repeat's `[r]`; carry older values in a state"
+                advice = "write `[t]`, `[t-1]`, `[0]` or a repeat's `[r]`; carry older values in a state"
                 names.report.error("F109", message, advice, written.span)
                 return None
     return found
@@ -71,7 +83,10 @@ def refer(reference: syntax.Reference, names: Names, assigned: set[str]) -> Expr
         case Index():
             return LoopNumber(name, SCALAR, span) if _plain(reference, kind(meaning), names) else None
         case Result():
-            message, advice = f"the output `{name}` can't be read", "name its value with `let` and use that in both places"
+            message, advice = (
+                f"the output `{name}` can't be read",
+                "name its value with `let` and use that in both places",
+            )
             names.report.error("F208", message, advice, span)
             return None
         case Input():
@@ -107,7 +122,9 @@ def _state(reference: syntax.Reference, state: State, names: Names, assigned: se
         return None
     if found.time_span is None:
         message = f"the state `{name}` is used without a time"
-        names.report.error("F402", message, f"write `{name}[t-1]` for its old value, `{name}[t]` for its value so far", span)
+        names.report.error(
+            "F402", message, f"write `{name}[t-1]` for its old value, `{name}[t]` for its value so far", span
+        )
         return None
     if found.now and name not in assigned:
         message = f"`{name}[t]` is read before `{name}` is assigned in this step"
@@ -121,19 +138,28 @@ def _input(reference: syntax.Reference, declared: Input, names: Names) -> Expr |
     if found is None:
         return None
     name, span, shape = declared.name, reference.span, declared.shape
-    if found.now or found.previous and declared.is_param:
-        what = "a param, the same at every time" if declared.is_param else "an input, which is this token's without an index"
+    if found.now or (found.previous and declared.is_param):
+        what = (
+            "a param, the same at every time"
+            if declared.is_param
+            else "an input, which is this token's without an index"
+        )
         names.report.error("F403", f"`{name}` is {what}", f"write `{name}`", found.time_span or span)
         return None
     if shape.items is None:
         if found.item_span is not None:
-            message, advice = f"`{name}` is no list: its shape is `{shape}`", f"write `{name}`, or declare it as `R of K`"
+            message, advice = (
+                f"`{name}` is no list: its shape is `{shape}`",
+                f"write `{name}`, or declare it as `R of K`",
+            )
             names.report.error("F405", message, advice, found.item_span)
             return None
         return InputRef(name, None, found.previous, shape, span)
     if found.item_span is None:
         message = f"`{name}` is a list, `{shape}`, and can't be used whole"
-        names.report.error("F404", message, f"take one element: `{name}[0]`, or `{name}[r]` inside `repeat r in {shape.items}:`", span)
+        names.report.error(
+            "F404", message, f"take one element: `{name}[0]`, or `{name}[r]` inside `repeat r in {shape.items}:`", span
+        )
         return None
     item = _item(found.item, declared, shape.items, found.item_span, names)
     return None if item is None else InputRef(name, item, found.previous, replace(shape, items=None), span)
@@ -145,7 +171,7 @@ def _item(item: int | str | None, declared: Input, items: Size, span: Span, name
     if isinstance(meaning, Constant) and meaning.value.denominator == 1:
         item = int(meaning.value)
     if isinstance(item, int):
-        if item < 0 or items.constant is not None and item >= items.constant:
+        if item < 0 or (items.constant is not None and item >= items.constant):
             message = f"`{declared.name}` has {items} elements, and no element {item}"
             names.report.error("F406", message, "count its elements from 0", span)
             return None

@@ -91,7 +91,11 @@ def operated(op: str, left: Operand, right: Operand) -> Shape | Misfit:
         scalar, other = (left, right) if left.shape.kind is Kind.SCALAR else (right, left)
         square = other.shape.rows == other.shape.cols
         spread = f"outer(ones({other.shape.rows}), ones({other.shape.cols}))"
-        advice = f"write `{scalar.text} * I` for its diagonal" if square else f"write `{scalar.text} * {spread}` for every entry"
+        advice = (
+            f"write `{scalar.text} * I` for its diagonal"
+            if square
+            else f"write `{scalar.text} * {spread}` for every entry"
+        )
         verb = "added to" if op == "+" else "subtracted from" if scalar is right else "reduced by"
         return Misfit("F302", f"a scalar can't be {verb} a matrix: {left} and {right}", advice)
     if op in ("*", "/") and Kind.MATRIX in kinds and kinds & {Kind.COLUMN, Kind.ROW}:
@@ -147,6 +151,6 @@ def _product_hint(left: Operand, right: Operand) -> str:
         return f"write {dot}`{left.text} @ {right.text}.T` for the outer product"
     if a.kind is Kind.MATRIX and a.rows == b.rows and a.cols != ONE:
         return f"write `{left.text}.T @ {right.text}`"
-    if a.cols == b.cols and b.kind is not Kind.ROW or b.kind is Kind.COLUMN and a.cols == ONE:
+    if (a.cols == b.cols and b.kind is not Kind.ROW) or (b.kind is Kind.COLUMN and a.cols == ONE):
         return f"write `{left.text} @ {right.text}.T`"
     return "transpose a factor with `.T`, or change their order"

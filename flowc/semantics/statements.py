@@ -1,7 +1,7 @@
 """Statements -> the step of a Model.
 
-In: the statements of a `Spec` in order, with everything declared. Out: typed statements, or errors: what may be assigned
-and where, and that names are given once.
+In: the statements of a `Spec` in order, with everything declared. Out: typed statements, or errors: what may be
+assigned and where, and that names are given once.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ class Stepper:
             report.error("F409", message, "assign it below the block, from a state", item.target.span)
         elif name.text in self.outputs:
             message = f"the output `{name.text}` is assigned twice"
-            report.error("F408", message, "assign it once; a value that changes within the step is a state", item.target.span)
+            report.error(
+                "F408", message, "assign it once; a value that changes within the step is a state", item.target.span
+            )
         elif value is not None and value.shape.kind is Kind.ROW:
             message = f"the output `{name.text}` is {described(value.shape)}"
             report.error("F309", message, "transpose it with `.T`: vectors are columns", item.value.span)

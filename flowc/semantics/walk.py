@@ -22,8 +22,8 @@ from flowc.semantics.model import (
     Output,
     Repeat,
     SizeNumber,
-    StateRef,
     Statement,
+    StateRef,
     Transpose,
     Update,
 )

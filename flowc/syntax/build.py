@@ -198,12 +198,17 @@ class _Builder:
         token = _tokens(tree)[0]
         text = normalize("NFKC", token)
         if not text.isidentifier():
-            self._error("F110", f"`{token}` is no identifier", "start with a letter, go on with letters, digits and `_`", _span(tree))
+            self._error(
+                "F110",
+                f"`{token}` is no identifier",
+                "start with a letter, go on with letters, digits and `_`",
+                _span(tree),
+            )
         return syntax.Name(text, _span(tree))
 
     def _value(self, token: Token) -> Fraction:
         number = Decimal(token) if len(token) <= DIGITS else None
-        if number is None or not number.is_zero() and abs(number.adjusted()) > EXPONENT:
+        if number is None or (not number.is_zero() and abs(number.adjusted()) > EXPONENT):
             message = "this number is too long" if number is None else f"`{token}` is too large or too small a number"
             advice = f"write at most {DIGITS} characters and a power of ten between -{EXPONENT} and {EXPONENT}"
             self._error("F107", message, advice, _place(token))

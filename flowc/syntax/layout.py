@@ -1,7 +1,8 @@
-"""Lines and blocks: turns the raw tokens of a spec into tokens with `_NEWLINE`, `_INDENT` and `_DEDENT` where they count.
+"""Lines and blocks: raw tokens -> tokens with `_NEWLINE`, `_INDENT` and `_DEDENT` where they count.
 
-In: tokens one at a time, as the lexer makes them. Out: the tokens that the parser is to be fed. Newlines inside brackets
-vanish. Refuses tabs in indentation, indentation that fits no block, and brackets nested past the cap (`LayoutError`).
+In: tokens one at a time, as the lexer makes them. Out: the tokens that the parser is to be fed. Newlines inside
+brackets vanish. Refuses tabs in indentation, indentation that fits no block, and brackets nested past the cap
+(`LayoutError`).
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ class LayoutError(Exception):
 
 @dataclass(slots=True)
 class Layout:
-    """The block structure while a text is read: the open blocks, the open brackets, where the statement's line starts, and
-    whether a line just ended (`fresh`), and how many have ended.
+    """The block structure while a text is read.
+
+    `start` is where the statement's line starts, `blocks` the columns of the open blocks, `brackets` those still open;
+    `fresh` says whether a line just ended, and `lines` how many have.
     """
 
     text: str

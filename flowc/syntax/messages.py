@@ -64,10 +64,10 @@ _HELP = {
     "\\": "no mark is needed: a line goes on while a bracket is open",
     '"': "a spec has no strings; a comment starts with `#`",
     "·": "write `a.T @ b` for a dot product and `a * b` elementwise",
-    "×": "write `x` between two sizes and `*` or `@` between two values",
+    "\N{MULTIPLICATION SIGN}": "write `x` between two sizes and `*` or `@` between two values",
     "⊙": "write `a * b` elementwise",
     "⊗": "write `outer(a, b)` or `kron(a, b)`",
-    "−": "write the minus sign of the keyboard, `-`",
+    "\N{MINUS SIGN}": "write the minus sign of the keyboard, `-`",
     "ᵀ": "write `.T` for a transpose",
     "**=": "write the whole assignment: `S[t] = S[t] + ...`",
 }

@@ -1,7 +1,8 @@
 """Text -> syntax tree.
 
-In: a `Source`. Out: a `Spec`, or with `read` also what could be read of a broken one. Refuses texts that are too long or
-hold control characters, and whatever the grammar does not take: every line that does not parse is reported and left out.
+In: a `Source`. Out: a `Spec`, or with `read` also what could be read of a broken one. Refuses texts that are too long
+or hold control characters, and whatever the grammar does not take: every statement that does not parse is reported and
+left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from unicodedata import category, normalize
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
@@ -31,7 +33,7 @@ ERRORS = 20
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _VISIBLE = re.compile(r"[^\r\n]")
-_STATEMENT = re.compile(r"\n[ \t]*((input|param|state|let|repeat)[ \t]+[^\W\d]|[^\W\d]\w*[ \t]*\[|[^\W\d]\w*[ \t]*\[[ \t]*t[ \t]*\][ \t]*=)")
+_STATEMENT = re.compile(r"\n[ \t]*((input|param|state|let|repeat)[ \t]+[^\W\d]|[^\W\d]\w*[ \t]*\[t\][ \t]*=)")
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
 
 
@@ -98,9 +100,9 @@ def _parser() -> Lark:
 def _forbidden(text: str) -> Iterator[Diagnostic]:
     advice = "remove it; lines end with a newline, and words are separated by spaces"
     for offset, character in enumerate(text):
-        if character in "\n\t" or character.isascii() and character.isprintable():
+        if character in "\n\t" or (character.isascii() and character.isprintable()):
             continue
-        if character == "\r" and text.startswith("\n", offset + 1) or character == "\ufeff" and offset == 0:
+        if (character == "\r" and text.startswith("\n", offset + 1)) or (character == "\ufeff" and offset == 0):
             continue
         if category(character) in ("Cc", "Cs") or character in _BIDIRECTIONAL or character == "\ufeff":
             message = f"the character U+{ord(character):04X} can't stand in a spec"
@@ -139,7 +141,8 @@ def _lines(original: str) -> tuple[Tree[Token] | None, tuple[Diagnostic, ...], f
 
 def _once(text: str, original: str) -> Tree[Token] | _Broken:
     """The tree of `text`, or its first error."""
-    parser, layout = _parser().parse_interactive(text), Layout(text)
+    parser: Any = _parser().parse_interactive(text)  # Lark leaves its methods untyped
+    layout = Layout(text)
     try:
         for raw in parser.lexer_thread.lex(parser.parser_state):
             for token in layout.feed(raw):
@@ -181,15 +184,19 @@ def _unclosed(layout: Layout) -> _Broken:
 
 
 def _extent(text: str, start: int, offset: int) -> Span:
-    """What to leave out for an error at `offset` in the statement at `start`: its lines, and the block under a `repeat`."""
+    """What to leave out for an error at `offset` in the statement at `start`: its lines, and a `repeat`'s block."""
     start = text.rfind("\n", 0, start) + 1
     end = _end_of_line(text, max(offset, start))
-    words = text[start:end].lstrip(" ")
-    if words.startswith("repeat"):
-        column = end - start - len(words)
-        while end < len(text) and (not (line := text[end + 1 : _end_of_line(text, end + 1)]).strip() or _column(line) > column):
+    head = text[start:end]
+    if head.lstrip(" ").startswith("repeat"):
+        while end < len(text) and _is_under(text[end + 1 : _end_of_line(text, end + 1)], head):
             end = _end_of_line(text, end + 1)
     return Span(start, end)
+
+
+def _is_under(line: str, head: str) -> bool:
+    """Whether `line` is blank, or in the block under `head`."""
+    return not line.strip() or _column(line) > _column(head)
 
 
 def _end_of_line(text: str, offset: int) -> int:

@@ -100,7 +100,9 @@ def _range(bounds: syntax.Range | None) -> str:
         case syntax.Range(syntax.Bound() as low, None):
             return f" {'>' if bounds.low_open else '>='} {_bound(low)}"
         case syntax.Range(syntax.Bound() as low, syntax.Bound() as high):
-            return f" in {'(' if bounds.low_open else '['}{_bound(low)}, {_bound(high)}{')' if bounds.high_open else ']'}"
+            return (
+                f" in {'(' if bounds.low_open else '['}{_bound(low)}, {_bound(high)}{')' if bounds.high_open else ']'}"
+            )
         case _:
             raise AssertionError(bounds)
 
@@ -144,11 +146,11 @@ def _text(written: syntax.Expression, level: int) -> str:
         case syntax.Transpose(inner):
             return f"{_text(inner, _POSTFIX)}.T"
         case syntax.Negate(inner):
-            return _bracketed(f"-{_text(inner, _UNARY)}", _UNARY < level)
+            return _bracketed(f"-{_text(inner, _UNARY)}", level > _UNARY)
         case syntax.Comparison(op, left, right):
             return _bracketed(f"{_text(left, _SUM)} {op} {_text(right, _SUM)}", level > 0)
         case syntax.Binary("**", left, right):
-            return _bracketed(f"{_text(left, _POSTFIX)}**{_text(right, _UNARY)}", _POWER < level)
+            return _bracketed(f"{_text(left, _POSTFIX)}**{_text(right, _UNARY)}", level > _POWER)
         case syntax.Binary(op, left, right):
             own = _LEVEL[op]
             return _bracketed(f"{_text(left, own)} {op} {_text(right, own + 1)}", own < level)
