@@ -217,8 +217,8 @@ def test_exprel_near_zero():
     value = apply("exprel(x)", x, "scalar")
     slope = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
     series = x.detach().flatten()
-    exact = sum(series**n / factorial(n + 1) for n in range(25))
-    derivative = sum(n * series ** (n - 1) / factorial(n + 1) for n in range(1, 25))
+    exact = sum(series**n / float(factorial(n + 1)) for n in range(25))
+    derivative = sum(n * series ** (n - 1) / float(factorial(n + 1)) for n in range(1, 25))
     assert error(value.flatten(), exact) < 10 * EPS
     assert error(slope.flatten(), derivative) < 10 * EPS
     assert torch.autograd.gradcheck(lambda y: apply("exprel(x)", y, "scalar"), points(-2.0, -0.4, 0.0, 0.7, 3.0))

@@ -4,7 +4,6 @@ In: a `Model` and tensors by name. Out: `run` over all tokens, `step` over one, 
 next. It shares no code with algebra, chunk, schedule or emit. Refuses tensors that do not fit, with ValueError.
 """
 
-from flowc.reference.interpret import carried, run, step
-from flowc.reference.walk import outputs_of
+from flowc.reference.interpret import carried, outputs_of, run, step
 
 __all__ = ["carried", "outputs_of", "run", "step"]

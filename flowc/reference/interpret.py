@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from flowc.reference.functions import FUNCTIONS, NORMS, OPERATORS
-from flowc.reference.walk import input_refs, outputs_of
 from flowc.semantics.model import (
     Binary,
     Call,
@@ -40,6 +39,7 @@ from flowc.semantics.model import (
     Transpose,
     Update,
 )
+from flowc.semantics.walk import flat, parts
 
 Values = Mapping[str, Tensor]
 
@@ -93,7 +93,7 @@ def step(model: Model, inputs: Values, states: Values | None = None) -> tuple[di
 def carried(model: Model) -> dict[str, Shape]:
     """The tensors that one token hands to the next, by name: the states, then `x[t-1]` of inputs that are used so."""
     names = {state.name: state.shape for state in model.states}
-    shifted = {ref.name for ref in input_refs(model.statements) if ref.previous}
+    shifted = {ref.name for ref in _inputs_of(model) if ref.previous}
     return names | {f"{i.name}[t-1]": i.shape for i in model.inputs if i.name in shifted}
 
 
@@ -352,3 +352,14 @@ def _same_names(what: str, names: list[str], given: Values) -> None:
         raise ValueError(f"missing {what} {missing[0]!r}")
     if unknown:
         raise ValueError(f"unknown {what} {unknown[0]!r}; declared: {', '.join(names)}")
+
+
+def outputs_of(statements: Iterable[Statement]) -> tuple[Output, ...]:
+    """The output statements; none stands inside a repeat."""
+    return tuple(statement for statement in statements if isinstance(statement, Output))
+
+
+def _inputs_of(model: Model) -> tuple[InputRef, ...]:
+    """Every reference to an input or a param."""
+    values = (statement.value for statement in flat(model.statements))
+    return tuple(part for value in values for part in parts(value) if isinstance(part, InputRef))

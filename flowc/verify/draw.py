@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowc.reference.walk import parts_of, values_of
 from flowc.semantics.model import Binary, Expr, Input, InputRef, Interval, Kind, Model, Shape, StateRef, Update
+from flowc.semantics.walk import flat, parts
 
 STRONG = -20.0
 """A log decay that all but forgets: exp(-20) is 2e-9."""
@@ -111,13 +111,11 @@ def _read_with(model: Model) -> set[str]:
     Left at their natural length they would make a state grow without bound, and no error could be told from growth.
     """
     wide = {i.name for i in model.inputs if i.shape.kind is not Kind.SCALAR}
-    reads = [
-        value for statement, value in values_of(model.statements) if isinstance(statement, Update) and _reads(value)
-    ]
-    return wide & {part.name for value in reads for part in parts_of(value) if isinstance(part, InputRef)}
+    reads = [s.value for s in flat(model.statements) if isinstance(s, Update) and _reads(s.value)]
+    return wide & {part.name for value in reads for part in parts(value) if isinstance(part, InputRef)}
 
 
 def _reads(expr: Expr) -> bool:
     """Whether a state stands in a matrix product somewhere in `expr`."""
-    products = (part for part in parts_of(expr) if isinstance(part, Binary) and part.op == "@")
-    return any(isinstance(inner, StateRef) for product in products for inner in parts_of(product))
+    products = (part for part in parts(expr) if isinstance(part, Binary) and part.op == "@")
+    return any(isinstance(inner, StateRef) for product in products for inner in parts(product))
