@@ -109,6 +109,10 @@ class FlowError(Exception):
         return render(self.source, self.diagnostics)
 
 
+LONGEST = 140
+"""How many characters of a line are shown."""
+
+
 def ordered(diagnostics: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
     """The diagnostics by position, each once."""
     return tuple(sorted(dict.fromkeys(diagnostics), key=lambda d: (d.span, d.code, d.message)))
@@ -143,7 +147,8 @@ def _paragraph(source: Source, diagnostic: Diagnostic) -> str:
     row, column = source.position(diagnostic.span.start)
     line = source.line(row)
     end = max(column, min(column - 1 + diagnostic.span.end - diagnostic.span.start, len(line)))
-    start = _width(line[: column - 1])
+    line, first, end = _window(line, column - 1, end)
+    start = _width(line[:first])
     underline = " " * start + "^" * max(1, _width(line[:end]) - start)
     margin = " " * len(str(row))
     return "\n".join(
@@ -156,6 +161,16 @@ def _paragraph(source: Source, diagnostic: Diagnostic) -> str:
             f"{margin} = help: {diagnostic.help}",
         )
     )
+
+
+def _window(line: str, start: int, end: int) -> tuple[str, int, int]:
+    """The part of a long line that has the range in it, and the range there."""
+    if len(line) <= LONGEST:
+        return line, start, end
+    cut = max(0, start - LONGEST // 3)
+    before, after = "..." if cut else "", "..." if cut + LONGEST < len(line) else ""
+    shown = before + line[cut : cut + LONGEST] + after
+    return shown, start - cut + len(before), min(end - cut + len(before), len(shown))
 
 
 def _shown(line: str) -> str:

@@ -197,9 +197,9 @@ def _is_column(argument: Expr, function: Function, typer: Typer) -> bool:
         return True
     match argument.shape.kind:
         case Kind.ROW:
-            advice = f"write `{typer.operand(argument).text}.T`"
+            advice = f"write `{typer.operand(argument).flipped}`"
         case Kind.SCALAR:
-            advice = f"write `{typer.operand(argument).text} * ones(1)` for a column of size 1"
+            advice = f"write `{typer.operand(argument).factor} * ones(1)` for a column of size 1"
         case _:
             advice = f"apply `{function.name}` to a column such as `k`"
     message = f"`{function.name}` takes columns, and `{typer.operand(argument).text}` is {described(argument.shape)}"

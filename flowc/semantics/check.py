@@ -14,7 +14,7 @@ from flowc.semantics.constants import dimensions
 from flowc.semantics.declarations import Declared, declare
 from flowc.semantics.expressions import Typer
 from flowc.semantics.model import Model
-from flowc.semantics.names import RESERVED, Names, Report, Result, Symbolic
+from flowc.semantics.names import RESERVED, Names, Report, Result, Symbolic, Unknown
 from flowc.semantics.statements import Stepper
 from flowc.source import Source
 from flowc.syntax import tree as syntax
@@ -46,9 +46,9 @@ def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
         report.error("F204", message, f"choose another name, such as `{spec.name.text}_`", spec.name.span)
     declared = declare(spec, names)
     for target in _targets(spec.items):
-        if names.find(target) is None:
-            names.scopes[0][target] = Result()
-    stepper = Stepper(names, Typer(names))
+        if names.find(target.text) is None:
+            names.declare(target, Result())
+    stepper = Stepper(names, Typer(names, set(reading.broken)))
     statements = stepper.steps(spec.items)
     if not reading.diagnostics:
         _whole(spec, declared, stepper)
@@ -77,12 +77,12 @@ def _lets(items: Sequence[syntax.Item]) -> Iterator[str]:
                 pass
 
 
-def _targets(items: Sequence[syntax.Item]) -> Iterator[str]:
+def _targets(items: Sequence[syntax.Item]) -> Iterator[syntax.Name]:
     """The names that are assigned with an index, in order."""
     for item in items:
         match item:
             case syntax.Assign(target) if target.subscripts:
-                yield target.name.text
+                yield target.name
             case syntax.Repeat():
                 yield from _targets(item.body)
             case _:
@@ -99,7 +99,7 @@ def _whole(spec: syntax.Spec, declared: Declared, stepper: Stepper) -> None:
         if state.name not in stepper.written:
             message = f"the state `{state.name}` is never written"
             report.error("F407", message, f"assign `{state.name}[t] = ...`, or declare it as a `param`", state.span)
-    if not report.diagnostics:
+    if not any(isinstance(meaning, Unknown) for meaning in stepper.names.scopes[0].values()):
         _bound(spec, declared, stepper.names)
     kinds = [type(item) for item in spec.items]
     missing = [

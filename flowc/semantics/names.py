@@ -153,5 +153,5 @@ class Names:
 def nearest(name: str, known: set[str]) -> str | None:
     """The known name that is most like `name`, if any is."""
     folded = sorted(word for word in known if word.casefold() == name.casefold())
-    close = folded or get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    close = folded or get_close_matches(name, sorted(known), n=1, cutoff=0.65)
     return close[0] if close else None

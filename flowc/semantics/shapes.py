@@ -6,6 +6,7 @@ what to write instead. Nothing here knows of names or spans.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from flowc.semantics.model import SCALAR, Kind, Shape
@@ -31,6 +32,17 @@ class Operand:
     def __str__(self) -> str:
         """For a sentence: text and shape."""
         return f"`{self.text}` is {described(self.shape)}"
+
+    @property
+    def factor(self) -> str:
+        """Its text as a factor of a product."""
+        bare = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", self.text)
+        return f"({self.text})" if " " in bare or bare.startswith("-") else self.text
+
+    @property
+    def flipped(self) -> str:
+        """The text of its transpose."""
+        return self.factor.removesuffix(".T") if self.factor.endswith(".T") else f"{self.factor}.T"
 
 
 def column(size: Size) -> Shape:
@@ -89,15 +101,12 @@ def operated(op: str, left: Operand, right: Operand) -> Shape | Misfit:
     kinds = {left.shape.kind, right.shape.kind}
     if op in ("+", "-") and kinds == {Kind.SCALAR, Kind.MATRIX}:
         scalar, other = (left, right) if left.shape.kind is Kind.SCALAR else (right, left)
-        square = other.shape.rows == other.shape.cols
+        factor = "" if scalar.text == "1" else f"{scalar.factor} * "
         spread = f"outer(ones({other.shape.rows}), ones({other.shape.cols}))"
-        advice = (
-            f"write `{scalar.text} * I` for its diagonal"
-            if square
-            else f"write `{scalar.text} * {spread}` for every entry"
-        )
-        verb = "added to" if op == "+" else "subtracted from" if scalar is right else "reduced by"
-        return Misfit("F302", f"a scalar can't be {verb} a matrix: {left} and {right}", advice)
+        diagonal = f"`{factor}I` for its diagonal or " if other.shape.rows == other.shape.cols else ""
+        advice = f"write {diagonal}`{factor}{spread}` for every entry"
+        verb = "added" if op == "+" else "subtracted"
+        return Misfit("F302", f"a scalar and a matrix can't be {verb}: {left} and {right}", advice)
     if op in ("*", "/") and Kind.MATRIX in kinds and kinds & {Kind.COLUMN, Kind.ROW}:
         return _scaling(op, left, right)
     return elementwise(left, right)
@@ -131,26 +140,26 @@ def assignable(target: Shape, value: Shape) -> bool:
 def _scaling(op: str, left: Operand, right: Operand) -> Misfit:
     vector, other = (right, left) if left.shape.kind is Kind.MATRIX else (left, right)
     size = vector.shape.rows if vector.shape.kind is Kind.COLUMN else vector.shape.cols
-    text = vector.text if vector.shape.kind is Kind.COLUMN else f"{vector.text}.T"
+    text = vector.text if vector.shape.kind is Kind.COLUMN else vector.flipped
     text = text if op == "*" else f"1 / {text}" if " " not in text else f"1 / ({text})"
-    rows, cols = f"`diag({text}) @ {other.text}`", f"`{other.text} @ diag({text})`"
+    rows, cols = f"`diag({text}) @ {other.factor}`", f"`{other.factor} @ diag({text})`"
     if size == other.shape.rows != other.shape.cols:
         advice = f"write {rows} to scale the rows"
     elif size == other.shape.cols != other.shape.rows:
         advice = f"write {cols} to scale the columns"
     else:
         advice = f"write {rows} to scale the rows, or {cols} to scale the columns"
-    verb = "multiplied with" if op == "*" else "divided by" if vector is right else "divided into"
-    return Misfit("F303", f"a vector and a matrix are not {verb} each other entry by entry: {left} and {right}", advice)
+    verb = "multiplied" if op == "*" else "divided"
+    return Misfit("F303", f"a vector and a matrix are not {verb} entry by entry: {left} and {right}", advice)
 
 
 def _product_hint(left: Operand, right: Operand) -> str:
     a, b = left.shape, right.shape
     if a.kind is Kind.COLUMN and b.kind is Kind.COLUMN:
-        dot = f"`{left.text}.T @ {right.text}` for the dot product or " if a == b else ""
-        return f"write {dot}`{left.text} @ {right.text}.T` for the outer product"
+        dot = f"`{left.flipped} @ {right.factor}` for the dot product or " if a == b else ""
+        return f"write {dot}`{left.factor} @ {right.flipped}` for the outer product"
     if a.kind is Kind.MATRIX and a.rows == b.rows and a.cols != ONE:
-        return f"write `{left.text}.T @ {right.text}`"
+        return f"write `{left.flipped} @ {right.factor}`"
     if (a.cols == b.cols and b.kind is not Kind.ROW) or (b.kind is Kind.COLUMN and a.cols == ONE):
-        return f"write `{left.text} @ {right.text}.T`"
+        return f"write `{left.factor} @ {right.flipped}`"
     return "transpose a factor with `.T`, or change their order"

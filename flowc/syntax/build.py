@@ -2,11 +2,12 @@
 
 In: Lark's tree of a text and the text. Out: a `Spec`, with the errors that the grammar alone does not see: expressions
 nested past the cap, numbers too large, attributes other than `.T`, names that are no identifiers. A part that is
-wrong is replaced by the number 0, or its declaration left as it is: the caller does not use the spec then.
+wrong is left out with its statement.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import inf
@@ -28,10 +29,20 @@ DIGITS = 40
 EXPONENT = 300
 
 
-def build(tree: Node, text: str) -> tuple[syntax.Spec, tuple[Diagnostic, ...]]:
-    """The spec that `tree` stands for, and the errors found on the way."""
-    builder = _Builder()
-    return builder.spec(tree, text), tuple(builder.diagnostics)
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A spec without its wrong statements, what is wrong with them, and their text."""
+
+    spec: syntax.Spec
+    diagnostics: tuple[Diagnostic, ...]
+    left_out: str
+
+
+def build(tree: Node, text: str) -> Built:
+    """The spec that `tree`, of `text`, stands for, and the errors found on the way."""
+    builder = _Builder(text)
+    spec = builder.spec(tree)
+    return Built(spec, tuple(builder.diagnostics), " ".join(builder.left_out))
 
 
 def docstring(text: str) -> str:
@@ -73,20 +84,34 @@ def _depth(tree: Node) -> int:
 class _Builder:
     """Turns nodes into dataclasses, one method per kind of node, and collects errors."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        self.text = text
         self.diagnostics: list[Diagnostic] = []
+        self.left_out: list[str] = []
 
-    def spec(self, tree: Node, text: str) -> syntax.Spec:
+    def spec(self, tree: Node) -> syntax.Spec:
         """The rule `spec`."""
         name, *rest = _trees(tree)
         dimensions = tuple(self._dimension(node) for node in rest if node.data == "dimension")
-        items = tuple(self._item(node) for node in rest if node.data != "dimension")
-        return syntax.Spec(self._name(name), docstring(text), dimensions, items, _span(tree))
+        items = self._items([node for node in rest if node.data != "dimension"])
+        return syntax.Spec(self._name(name), docstring(self.text), dimensions, items, _span(tree))
 
     def _error(self, code: str, message: str, advice: str, span: Span) -> None:
         self.diagnostics.append(Diagnostic(code, message, advice, span))
 
     # -- declarations and statements -----------------------------------------------------------------------------
+
+    def _items(self, trees: list[Node]) -> tuple[syntax.Item, ...]:
+        """The statements of `trees` in which nothing is wrong."""
+        items: list[syntax.Item] = []
+        for tree in trees:
+            before = len(self.diagnostics)
+            item = self._item(tree)
+            if len(self.diagnostics) == before or tree.data == "repeat":
+                items.append(item)
+            else:
+                self.left_out.append(self.text[tree.meta.start_pos : tree.meta.end_pos])
+        return tuple(items)
 
     def _item(self, tree: Node) -> syntax.Item:
         parts = _trees(tree)
@@ -107,7 +132,7 @@ class _Builder:
                 return syntax.Assign(self._reference(parts[0]), self._expression(parts[1]), span)
             case "repeat":
                 count = self._expression(parts[1])
-                body = tuple(self._item(part) for part in parts[2:])
+                body = self._items(parts[2:])
                 return syntax.Repeat(self._name(parts[0]), count, body, Span(span.start, count.span.end))
             case _:
                 raise AssertionError(tree.data)

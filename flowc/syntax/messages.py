@@ -78,9 +78,12 @@ def unexpected(token: Token, accepts: Set[str], text: str) -> Diagnostic:
     start = token.start_pos or 0
     if token.type in ("_NEWLINE", "$END", "_INDENT", "_DEDENT"):
         return _ended(token.type, accepts, Span(start, start + 1 if token.type == "_NEWLINE" else start))
+    if "_INDENT" in accepts:
+        return _bodiless(_span(token))
     found = f"expected {expectation(accepts)}, found `{_shown(str(token))}`"
-    if token.type in ("RPAR", "RSQB"):
-        return Diagnostic("F106", found, "give every bracket its partner", _span(token))
+    if token.type in ("RPAR", "RSQB") and not accepts & {"RPAR", "RSQB"}:
+        message = f"this `{token}` closes no bracket"
+        return Diagnostic("F106", message, "remove it, or open a bracket in front of it", _span(token))
     return Diagnostic("F101", found, _advice(start, accepts, text, str(token)), _span(token))
 
 
@@ -114,7 +117,7 @@ def expectation(accepts: Set[str]) -> str:
         rest -= _OPERAND
     if {"STAR", "PLUS"} <= rest:
         words.append("an operator")
-        rest -= _OPERATORS
+        rest -= _OPERATORS | {"LPAR", "LSQB"}
     rest -= {"SEMICOLON"} if "_NEWLINE" in rest else set()
     words += sorted((_WORDS[kind] for kind in rest if kind in _WORDS), key=lambda word: (word[0] == "`", word))
     return " or ".join(", ".join(words).rsplit(", ", 1)) if words else "nothing more"
@@ -125,18 +128,21 @@ def _ended(kind: str, accepts: Set[str], span: Span) -> Diagnostic:
         message, advice = "this line is indented under no `repeat`", "indent only the block under a `repeat r in R:`"
         return Diagnostic("F105", message, advice, span)
     if "_INDENT" in accepts:
-        return Diagnostic("F105", "expected an indented block under the `repeat`", "indent what is repeated", span)
+        return _bodiless(span)
     what = "the line ends" if kind == "_NEWLINE" else "the file ends"
     message = f"expected {expectation(accepts)}, but {what} here"
     return Diagnostic("F101", message, "complete the statement; inside brackets it may go on in the next line", span)
 
 
+def _bodiless(span: Span) -> Diagnostic:
+    return Diagnostic("F105", "expected an indented block under the `repeat` above", "indent what is repeated", span)
+
+
 def _advice(offset: int, accepts: Set[str], text: str, found: str) -> str:
-    before = text[:offset].rstrip()
     for mark in sorted(_HELP, key=len, reverse=True):
         if text.startswith(mark, offset) or (mark in ("==", "//", "**=") and text.startswith(mark, offset - 1)):
             return _HELP[mark]
-    if found == "=" and before.endswith(("+", "-", "*", "/", "@")):
+    if text[offset : offset + 2] in ("+=", "-=", "*=", "/=", "@="):
         return "write the whole assignment: `S[t] = S[t] + ...`"
     if found == "=" and "_NEWLINE" in accepts:
         return "one statement assigns once: put the next one on a line of its own"

@@ -34,6 +34,7 @@ ERRORS = 20
 _WORD = re.compile(r"[^\W\d]\w*")
 _VISIBLE = re.compile(r"[^\r\n]")
 _STATEMENT = re.compile(r"\n[ \t]*((input|param|state|let|repeat)[ \t]+[^\W\d]|[^\W\d]\w*[ \t]*\[t\][ \t]*=)")
+_BRACKET = re.compile(r"[(\[)\]]")
 _BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
 
 
@@ -70,8 +71,8 @@ def read(source: Source) -> Reading:
     tree, diagnostics, broken = _lines(text)
     if tree is None:
         return Reading(None, diagnostics, frozenset())
-    spec, more = build(tree, text)
-    return Reading(spec, (*diagnostics, *more), broken)
+    built = build(tree, text)
+    return Reading(built.spec, (*diagnostics, *built.diagnostics), frozenset(broken | words(built.left_out)))
 
 
 class _PassOn(PostLex):
@@ -134,9 +135,14 @@ def _lines(original: str) -> tuple[Tree[Token] | None, tuple[Diagnostic, ...], f
         start, end = outcome.left_out.start, outcome.left_out.end
         if outcome.header or not text[start:end].strip():
             break
-        names.update(normalize("NFKC", word) for word in _WORD.findall(text[start:end]))
+        names |= words(text[start:end])
         text = text[:start] + _VISIBLE.sub(" ", text[start:end]) + text[end:]
     return None, tuple(diagnostics), frozenset(names)
+
+
+def words(text: str) -> set[str]:
+    """What could be names in `text`."""
+    return {normalize("NFKC", word) for word in _WORD.findall(text)}
 
 
 def _once(text: str, original: str) -> Tree[Token] | _Broken:
@@ -155,7 +161,9 @@ def _once(text: str, original: str) -> Tree[Token] | _Broken:
         return tree
     except LayoutError as error:
         span = error.diagnostic.span
-        return _Broken(error.diagnostic, _extent(text, min(layout.start, span.start), span.end), layout.lines == 0)
+        return _Broken(
+            error.diagnostic, _extent(text, span.start if layout.fresh else layout.start, span.end), layout.lines == 0
+        )
     except UnexpectedCharacters as error:
         return _judge(layout, None, error.pos_in_stream or 0, parser.accepts(), original)
     except UnexpectedToken as error:
@@ -167,7 +175,7 @@ def _judge(layout: Layout, token: Token | None, offset: int, accepts: Set[str], 
     text = layout.text
     if "FLOW" in accepts:
         return _Broken(headless(Span(offset, (token.end_pos if token else None) or offset + 1)), Span(0, 0), True)
-    if layout.brackets and _STATEMENT.search(text, layout.brackets[-1].end_pos or 0, offset + 2):
+    if layout.brackets and _STATEMENT.search(text, layout.brackets[-1].end_pos or 0, _end_of_line(text, offset)):
         return _unclosed(layout)
     diagnostic = stray(offset, accepts, text) if token is None else unexpected(token, accepts, text)
     if "_INDENT" in accepts:
@@ -175,7 +183,19 @@ def _judge(layout: Layout, token: Token | None, offset: int, accepts: Set[str], 
         return _Broken(None if follows else diagnostic, _extent(text, layout.start, layout.start), False)
     if token is not None and token.type in ("_INDENT", "_DEDENT"):
         return _Broken(diagnostic, _extent(text, offset, offset), layout.lines == 0)
-    return _Broken(diagnostic, _extent(text, layout.start, offset), layout.lines == 0)
+    end = _end_of_brackets(text, offset, len(layout.brackets))
+    return _Broken(diagnostic, _extent(text, layout.start, end), layout.lines == 0)
+
+
+def _end_of_brackets(text: str, offset: int, depth: int) -> int:
+    """Where `depth` open brackets are closed after `offset`, or the next statement starts."""
+    limit = _STATEMENT.search(text, offset)
+    for bracket in _BRACKET.finditer(text, offset, limit.start() if limit else len(text)):
+        if depth <= 0:
+            break
+        depth += 1 if bracket.group() in "([" else -1
+        offset = bracket.start()
+    return offset
 
 
 def _unclosed(layout: Layout) -> _Broken:

@@ -1,0 +1,22 @@
+"""What all tests share: one thread, hypothesis profiles, and `--update` for goldens."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: two cores, and steady timings
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile("dev", max_examples=20, deadline=None, suppress_health_check=_QUIET)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=_QUIET)
+settings.load_profile("ci" if os.environ.get("CI", "").lower() in ("true", "1") else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite golden files instead of comparing with them")
+
+
+@pytest.fixture
+def update(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update"))
