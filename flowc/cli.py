@@ -228,8 +228,8 @@ def explain(file: str, as_json: bool, **chosen: Any) -> None:
     """Say what was derived from FILE and chosen for it, and why."""
     from flowc.report.explain import as_record, as_text
 
-    compiled = run_stages(read(file), Options(**chosen), "plan", "text")
-    click.echo(json.dumps(as_record(compiled), indent=2) if as_json else as_text(compiled))
+    plan = run_stages(read(file), Options(**chosen), "plan", "text").plan
+    click.echo(json.dumps(as_record(plan), indent=2) if as_json else as_text(plan))
 
 
 @cli.command()

@@ -1,0 +1,157 @@
+"""What was derived from a spec and what was chosen for it, and why.
+
+In: a `Plan`. Out: `as_text` for people, `as_record` for programs: the class with the span that decides it, the normal
+form, every kernel with its cost, and the choices. Costs are those of the cost model at nominal sizes, per token and
+head. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowc.chunk.cost import Cost, Sizes, cost
+from flowc.chunk.text import value_names
+from flowc.schedule.plan import Pass, Plan, Threshold
+from flowc.schedule.schedule import rows_per_token
+
+NOMINAL_SIDE = 128
+"""Rows and columns of the state at which costs are told."""
+
+NOMINAL_RANK = 4
+"""Every other size that the header leaves open."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """One kernel: how many statements, what it costs per token and head, what it stores."""
+
+    name: str
+    statements: int
+    cost: Cost
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that both forms of an explanation tell."""
+
+    plan: Plan
+    sizes: dict[str, int]
+    rows: int
+    chunk_size: int
+    aggregation: str | None
+    kernels: tuple[KernelFacts, ...]
+
+
+def as_text(plan: Plan) -> str:
+    """The explanation as paragraphs."""
+    found = facts(plan)
+    parts = [*_class_lines(plan), "", "One step", *str(plan.recurrence).splitlines()[1:], ""]
+    parts += [*_choice_lines(found), "", *_kernel_lines(found)]
+    return "\n".join(parts)
+
+
+def as_record(plan: Plan) -> dict[str, object]:
+    """The explanation as JSON shows it."""
+    found = facts(plan)
+    decided = plan.recurrence.classification
+    row, column = plan.recurrence.model.source.position(decided.span.start)
+    return {
+        "name": plan.recurrence.model.name,
+        "class": {"name": decided.name, "reason": decided.reason, "line": row, "column": column},
+        "step": str(plan.recurrence).splitlines()[1:],
+        "sizes": found.sizes,
+        "chunk_size": found.chunk_size,
+        "rows_per_token": found.rows,
+        "aggregation": found.aggregation,
+        "options": plan.options.record(),
+        "saved": [value.name for value, _ in plan.saved],
+        "kernels": [
+            {
+                "kernel": kernel.name,
+                "statements": kernel.statements,
+                "product_flops": round(kernel.cost.products),
+                "elementwise_flops": round(kernel.cost.elementwise),
+                "bytes": round(kernel.cost.bytes),
+                "stores": list(kernel.stores),
+            }
+            for kernel in found.kernels
+        ],
+    }
+
+
+def facts(plan: Plan) -> Facts:
+    """What `plan` comes to at nominal sizes."""
+    recurrence = plan.recurrence
+    sides = recurrence.row.size.names | recurrence.column.size.names
+    sizes = {
+        d.name: d.value if d.value is not None else NOMINAL_SIDE if d.name in sides else NOMINAL_RANK
+        for d in recurrence.model.dimensions
+    }
+    # Rows per token do not depend on the length of the chunk; it is their product with it that the tables go by.
+    rows = rows_per_token(recurrence, plan.forward.program, Sizes(sizes, NOMINAL_SIDE))
+    chunk_size = int(_chosen(plan.chunk_sizes, rows))
+    aggregation = str(_chosen(plan.aggregations, rows * chunk_size)) if plan.aggregations else None
+    passes = (("forward", plan.forward), ("backward", plan.backward))
+    at = Sizes(sizes, chunk_size)
+    kernels = tuple(found for name, run in passes for found in _kernels(name, run, at, aggregation or "wy"))
+    return Facts(plan, sizes, rows, chunk_size, aggregation, kernels)
+
+
+def _kernels(name: str, run: Pass, at: Sizes, aggregation: str) -> tuple[KernelFacts, ...]:
+    names = value_names(run.program)
+    found = []
+    for kernel in run.kernels:
+        whole = cost(kernel.nodes, at, aggregation)
+        share = Cost(whole.products / at.tokens, whole.elementwise / at.tokens, whole.bytes / at.tokens)
+        unnamed = sum(not value.name for value in kernel.stores)
+        stores = [names[value] for value in kernel.stores if value.name] + [f"{unnamed} unnamed"] * (unnamed > 0)
+        found.append(KernelFacts(f"{name} {kernel.role.value}", len(kernel.nodes), share, tuple(stores)))
+    return tuple(found)
+
+
+def _chosen(table: tuple[Threshold, ...], key: int) -> int | str:
+    return next(t.choice for t in table if t.limit is None or key <= t.limit)
+
+
+def _class_lines(plan: Plan) -> list[str]:
+    model, decided = plan.recurrence.model, plan.recurrence.classification
+    row, column = model.source.position(decided.span.start)
+    line = model.source.line(row)
+    width = max(1, min(decided.span.end - decided.span.start, len(line) - column + 1))
+    return [
+        f"{model.name}: class {decided.name}: {decided.reason}",
+        f"  decided at {model.source.name}:{row}:{column}",
+        f"  {row} | {line}",
+        f"  {' ' * len(str(row))} | {' ' * (column - 1)}{'^' * width}",
+    ]
+
+
+def _choice_lines(found: Facts) -> list[str]:
+    options = found.plan.options
+    forced = "asked for" if options.chunk_size is not None else "the cheapest by the cost model"
+    where = ", ".join(f"{name} = {value}" for name, value in found.sizes.items())
+    lines = [
+        f"Choices at {where}",
+        f"  chunk size {found.chunk_size}: {forced}, forward and backward; rows per token {found.rows}, "
+        f"per chunk {found.rows * found.chunk_size} (at most 256)",
+    ]
+    if found.aggregation is None:
+        lines.append("  no aggregation: no edit reads the state, so there is no system to solve")
+    else:
+        why = "asked for" if options.aggregation != "auto" else "the cheaper inverse by the cost model"
+        lines.append(f"  aggregation {found.aggregation}: {why}")
+    saved = ", ".join(value.name for value, _ in found.plan.saved) or "nothing"
+    lines.append(f"  kept for the backward pass beside the inputs: {saved}; what else it needs is cheaper to repeat")
+    return lines
+
+
+def _kernel_lines(found: Facts) -> list[str]:
+    header = f"  {'kernel':16}{'statements':>12}{'product flops':>15}{'elementwise':>13}{'bytes':>10}   stores"
+    rows = [
+        f"  {k.name:16}{k.statements:>12}{k.cost.products:>15,.0f}{k.cost.elementwise:>13,.0f}{k.cost.bytes:>10,.0f}"
+        f"   {', '.join(k.stores) or '-'}"
+        for k in found.kernels
+    ]
+    total = sum(k.cost.products for k in found.kernels)
+    return ["Kernels, per token and head", header, *rows, f"  {'in all':28}{total:>15,.0f}"]
