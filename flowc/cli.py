@@ -87,8 +87,7 @@ def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
 
     Text goes to standard error, JSON (one list for all files) to standard output.
     """
-    from flowc.semantics import load
-    from flowc.semantics.check import warnings
+    from flowc.semantics import load, warnings
 
     found: list[tuple[Source, tuple[Diagnostic, ...]]] = []
     for name in files:
@@ -138,7 +137,10 @@ def compile_(
     options = Options(**chosen)
     compiled = run_stages(source, options, emit or MODULE, style)
     if emit is not None:
-        click.echo(compiled.printed(emit), nl=False)
+        from flowc.compiler import Stage
+        from flowc.report.stages import stage_text
+
+        click.echo(stage_text(compiled, Stage(emit)))
         return
     artifact = compiled.artifact
     if directory is None:
@@ -150,16 +152,22 @@ def compile_(
 
 
 def run_stages(source: Source, options: Options, stop_after: str, style: Format) -> Compilation:
-    """Compile up to a stage, warnings on standard error; exits with 1 after printing what is wrong."""
-    from flowc.compiler import Stage, compile_text
-    from flowc.semantics.check import warnings
+    """Compile up to a stage, warnings on standard error; exits after saying what is wrong.
 
+    The exit code is 1 for errors in the spec, 2 for options that do not fit it.
+    """
+    from flowc.compiler import Stage, compile_text
+    from flowc.semantics import warnings
+
+    stage = Stage(stop_after)
     try:
-        compiled = compile_text(source, options, Stage(stop_after))
+        compiled = compile_text(source, options, stage)
     except FlowError as error:
         show(error.source, error.diagnostics, style)
         sys.exit(FINDINGS)
-    if compiled.model is not None:
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if stage is not Stage.SPEC:
         show(source, warnings(compiled.model), style)
     return compiled
 

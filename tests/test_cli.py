@@ -138,7 +138,8 @@ def test_every_stage_prints(stage):
     done = run("compile", EXAMPLE, "--emit", stage)
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith("\n")
-    assert "gated_deltanet" in done.stdout
+    assert len(done.stdout.splitlines()) > 5
+    assert "object at 0x" not in done.stdout
 
 
 def test_a_module_is_written_where_it_is_wanted(tmp_path):
