@@ -69,6 +69,8 @@ CODES: dict[str, str] = {
     "F504": "a range that is empty",
     "F505": "a shape that this declaration can't have",
     "F506": "a header constant that is not finite",
+    # what has no compiled form
+    "F601": "a recurrence of a class that is not compiled yet",
     # warnings
     "W101": "an input is never used",
     "W102": "a state is never read",

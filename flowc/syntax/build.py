@@ -221,7 +221,7 @@ class _Builder:
 
     def _name(self, tree: Node) -> syntax.Name:
         token = _tokens(tree)[0]
-        text = normalize("NFKC", token)
+        text = normalize("NFKC", str(token))
         if not text.isidentifier():
             self._error(
                 "F110",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,8 +28,17 @@ OPERATIONS = 2 * 2 * 256
 NUDGE = 1e-8
 CEILING = 1e-7
 
-Op = Callable[..., Any]
 Quantities = dict[str, Tensor]
+
+
+class Op(Protocol):
+    """A compiled op, as far as it is compared."""
+
+    def __call__(self, **arguments: Any) -> Any:
+        """All tokens."""
+
+    def step(self, **arguments: Any) -> Any:
+        """One token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ def _compare_steps(model: Model, op: Op, seed: int) -> tuple[Finding, ...]:
     for t in range(STEPS):
         token = {name: value if name in params else value[:, t] for name, value in inputs.items()}
         expected, mine = reference.step(model, token, mine)
-        result, theirs = op.step(**token, state=theirs)  # type: ignore[attr-defined]
+        result, theirs = op.step(**token, state=theirs)
         actual = _named(list(expected), result)
         findings += [
             Finding(f"{name} (step)", _relative(value, actual[name], 0.0), OPERATIONS * EPS, f"token {t}")

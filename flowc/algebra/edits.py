@@ -1,0 +1,65 @@
+"""Edits: a step as a straight-line list of changes of the state, still with SymPy coefficients.
+
+In: what `extract` finds. Out: `Step`, which `merge` rewrites and `normalize` freezes. Axes are named `i` (the state's rows),
+`j` (its columns) and `rank` (a list or the second axis of a matrix factor).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from flowc.algebra.forms import Point
+from flowc.algebra.term import Axis
+from flowc.semantics.model import Shape
+from flowc.semantics.size import Size
+from flowc.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class GateEdit:
+    """S <- (left right^T) . S; `left` over `i` or a scalar, `right` over `j` or 1."""
+
+    left: sp.Expr
+    right: sp.Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class RowEdit:
+    """S <- S + l (v + S^T y)^T with S read at `point` (None where y is 0); summed over `rank` where there is one."""
+
+    left: sp.Expr
+    free: sp.Expr
+    read: sp.Expr
+    point: Point | None
+    rank: Axis | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class WriteEdit:
+    """Rows written together: none of them sees another."""
+
+    rows: tuple[RowEdit, ...]
+
+
+Edit = GateEdit | WriteEdit
+
+
+@dataclass(slots=True)
+class Segment:
+    """Edits run once (`count` None) or `count` times in order."""
+
+    count: Size | None
+    edits: list[Edit] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Step:
+    """A step while it is being put into normal form; `reads` and `outputs` as `Recurrence` has them."""
+
+    segments: list[Segment]
+    reads: list[tuple[Point, sp.Expr, Axis | None]]
+    outputs: list[tuple[str, sp.Expr, Shape, Span]]

@@ -1,0 +1,200 @@
+"""Extraction: the statements of a model with one matrix state, as a list of edits.
+
+In: a `Model`. Out: a `Step`. Refuses, as `Refusal` with the deciding span, what is not affine in the state or has no place in
+the normal form. The expression is read from the typed tree; nothing is parsed from text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import sympy as sp
+
+from flowc.algebra.edits import GateEdit, RowEdit, Segment, Step, WriteEdit
+from flowc.algebra.evaluate import Evaluator, Refusal
+from flowc.algebra.forms import Calculus, Form, Outside, Point, Product
+from flowc.algebra.leaves import Leaves, divide, factors
+from flowc.algebra.term import Axis
+from flowc.semantics.model import Let, Model, Output, Repeat, State, Statement, Update
+from flowc.source import Span
+
+
+def extract(model: Model, leaves: Leaves) -> Step:
+    """The edits and outputs of a model with a single matrix state."""
+    return _Extraction(model, leaves).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One product of an update that holds the state, its factors sorted by the axes they run over."""
+
+    left: sp.Expr
+    right: sp.Expr
+    read: sp.Expr
+    scalar: sp.Expr
+    mixed: sp.Expr
+
+
+class _Extraction:
+    def __init__(self, model: Model, leaves: Leaves) -> None:
+        self.model, self.leaves = model, leaves
+        self.state: State = model.states[0]
+        self.calculus = Calculus(leaves)
+        self.evaluator = Evaluator(model, leaves, self.calculus)
+        self.segments = [Segment(None)]
+        self.outputs: list[tuple[str, sp.Expr, object, Span]] = []
+        self.row = Axis("i", self.state.shape.rows)
+        self.column = Axis("j", self.state.shape.cols)
+
+    @property
+    def now(self) -> Point:
+        """The point after all edits so far."""
+        return Point(len(self.segments) - 1, len(self.segments[-1].edits))
+
+    def run(self) -> Step:
+        for statement in self.model.statements:
+            self.statement(statement)
+        return Step(self.segments, self.calculus.reads, self.outputs)  # type: ignore[arg-type]
+
+    def statement(self, statement: Statement) -> None:
+        self.evaluator.now = self.now
+        match statement:
+            case Let(name, value, _):
+                self.evaluator.bind(name, value)
+            case Update(_, value, span):
+                self.update(self.evaluator.form(value), span)
+            case Output(name, value, span):
+                self.output(name, statement)
+            case Repeat(index, count, body, span):
+                self.repeat(index, count, body, span)
+            case _:
+                assert_never(statement)
+
+    def repeat(self, index: str, count: object, body: tuple[Statement, ...], span: Span) -> None:
+        if self.evaluator.rank is not None:
+            raise Refusal(Outside("a repeat stands inside a repeat"), span)
+        saved = dict(self.evaluator.lets)
+        self.segments.append(Segment(count))  # type: ignore[arg-type]
+        self.evaluator.rank = Axis("rank", count)  # type: ignore[arg-type]
+        for statement in body:
+            self.statement(statement)
+        self.evaluator.rank, self.evaluator.lets = None, saved
+        self.segments.append(Segment(None))
+
+    def output(self, name: str, statement: Output) -> None:
+        self.calculus.reading = Axis("j", self.state.shape.cols)
+        try:
+            value = self.evaluator.plain(statement.value)
+        finally:
+            self.calculus.reading = None
+        self.outputs.append((name, value, statement.value.shape, statement.span))
+
+    # -- updates ------------------------------------------------------------------------------------------------------
+
+    def update(self, form: Form, span: Span) -> None:
+        """`S[t] = form` as a gate and a write."""
+        gates = [p for p in form.products if p.state and not p.delta and self.opens_both(p)]
+        others = [p for p in form.products if p not in gates]
+        try:
+            gate = self.gate(gates, span)
+            rows = [self.written(p, span) for p in others]
+        except Outside as outside:
+            raise Refusal(outside, span) from None
+        edits = self.segments[-1].edits
+        if (gate.left, gate.right) != (1, 1):
+            edits.append(gate)
+        rows = [self.past_gates(row) for row in rows]
+        if rows:
+            edits.append(WriteEdit(tuple(rows)))
+
+    def opens_both(self, p: Product) -> bool:
+        """Whether both of the state's axes are axes of the result."""
+        assert p.state is not None
+        summed = {a.name for a in p.summed}
+        return p.state.row not in summed and p.state.column not in summed
+
+    def gate(self, products: list[Product], span: Span) -> GateEdit:
+        if not products:
+            raise Outside("it drops the old state, a gate that is 0")
+        for p in products:
+            assert p.state is not None
+            if (p.state.row, p.state.column) != ("i", "j"):
+                raise Outside("it adds the transposed state")
+            if p.summed:
+                raise Outside("its gate is a matrix product")
+            if p.state.point != self.now:
+                raise Outside("it builds on an earlier state than the latest")
+        total = sp.Add(*(p.coefficient for p in products))
+        if total == 0:
+            raise Outside("it drops the old state, a gate that is 0")
+        parts = self.sorted_factors(total, frozenset())
+        if parts.mixed != 1:
+            raise Outside("its gate is a matrix that is no outer product of two vectors", "E")
+        return GateEdit(parts.left * parts.scalar, parts.right, span)
+
+    def sorted_factors(self, expr: sp.Expr, contracted: frozenset[Axis]) -> _Use:
+        """Factors by axes: `i` left, `j` right, contracted ones read, none or only a rank scalar; the rest mixed."""
+        groups: dict[str, list[sp.Expr]] = {n: [] for n in ("left", "right", "read", "scalar", "mixed")}
+        for factor in factors(expr):
+            axes = self.leaves.axes(factor)
+            touched = [self.row in axes, self.column in axes, bool(contracted & axes)]
+            if sum(touched) > 1:
+                groups["mixed"].append(factor)
+            else:
+                groups[("left", "right", "read")[touched.index(True)] if any(touched) else "scalar"].append(factor)
+        return _Use(**{n: sp.Mul(*fs) for n, fs in groups.items()})
+
+    def written(self, p: Product, span: Span) -> RowEdit:
+        """A product without a gate's shape as one row: l (v + S^T y)^T."""
+        if p.delta:
+            raise Outside("it adds an identity or diagonal matrix to the state")
+        summed = {a.name: a for a in p.summed}
+        contracted: frozenset[Axis] = frozenset()
+        if p.state is not None:
+            if p.state.row not in summed and p.state.column in summed:
+                raise Outside("it reads the state on its value side", "D")
+            if p.state.row in summed and p.state.column in summed:
+                raise Outside("it reads the state down to a scalar")
+            if p.state.column != "j":
+                raise Outside("it writes what it reads into the state's rows")
+            contracted = frozenset((summed[p.state.row],))
+        use = self.sorted_factors(p.coefficient, contracted)
+        ranks = [a for a in p.summed if a not in contracted]
+        if len(ranks) > (self.evaluator.rank is None):
+            raise Outside("a factor has more than one rank axis")
+        if use.mixed != 1:
+            dense = "a dense matrix multiplies the state" if p.state else "it writes a matrix of full rank"
+            raise Outside(dense)
+        if p.state is not None and use.right != 1:
+            raise Outside("it weighs what it reads by a value-side vector")
+        return self.row_of(use, p, contracted, ranks, span)
+
+    def row_of(self, use: _Use, p: Product, contracted: frozenset[Axis], ranks: list[Axis], span: Span) -> RowEdit:
+        names = {a.name: "rank" for a in ranks} | {a.name: "i" for a in contracted}
+        left, right, read, scalar = (
+            self.leaves.rename(e, names) for e in (use.left, use.right, use.read, use.scalar)
+        )
+        if left.could_extract_minus_sign():
+            left, scalar = -left, -scalar
+        rank = Axis("rank", ranks[0].size) if ranks else None
+        if p.state is None:
+            return RowEdit(left, scalar * right, sp.S.Zero, None, rank, span)
+        return RowEdit(left, sp.S.Zero, scalar * read, p.state.point, rank, span)
+
+    def past_gates(self, row: RowEdit) -> RowEdit:
+        """A gate written inside a read is dropped and the read moved past it."""
+        point, read = row.point, row.read
+        while point is not None:
+            edits = self.segments[point.segment].edits
+            gate = edits[point.offset] if point.offset < len(edits) else None
+            if not isinstance(gate, GateEdit) or gate.right != 1:
+                break
+            rest = divide(read, gate.left)
+            if rest is None:
+                break
+            point, read = Point(point.segment, point.offset + 1), rest
+        return RowEdit(row.left, row.free, read, point, row.rank, row.span)
+
+
+

@@ -1,0 +1,240 @@
+"""Forms: what an expression of a step is as a function of the state, as sums of products with named axes.
+
+In: SymPy coefficients over `Leaves`. Out: `Form`s closed under +, -, *, @ and transposition. A product may hold the state once.
+Refuses (as `Outside`, with the reason) what is not affine in the state.
+
+Result axes are called `i` (rows) and `j` (columns); axes that are summed have names of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sympy as sp
+
+from flowc.algebra.leaves import Leaves, factors
+from flowc.algebra.term import Axis, ReadValue, SizeValue
+from flowc.semantics.model import Kind, Shape
+
+
+class Outside(Exception):
+    """An expression outside the normal form; `reason` completes "because ...", `class_name` is the class it makes."""
+
+    def __init__(self, reason: str, class_name: str = "R") -> None:
+        """Record why."""
+        super().__init__(reason)
+        self.reason, self.class_name = reason, class_name
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Point:
+    """A place in a step: before edit `offset` of segment `segment` (in the reader's own round where that repeats)."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateUse:
+    """The state at a point, its two axes named."""
+
+    point: Point
+    row: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """`sum over summed of coefficient * S[row, column]`; `delta` is the identity's i == j, its diagonal named `i`."""
+
+    coefficient: sp.Expr
+    summed: tuple[Axis, ...] = ()
+    state: StateUse | None = None
+    delta: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is an elementwise expression and nothing else."""
+        return not self.summed and self.state is None and not self.delta
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A sum of products of one shape."""
+
+    shape: Shape
+    products: tuple[Product, ...]
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether the state is in it."""
+        return any(p.state is not None for p in self.products)
+
+    @property
+    def plain(self) -> sp.Expr | None:
+        """The form as one elementwise expression where it is one."""
+        if not self.products:
+            return sp.S.Zero
+        return self.products[0].coefficient if len(self.products) == 1 and self.products[0].plain else None
+
+
+def row_axis(shape: Shape) -> Axis | None:
+    """Axis `i` of a shape."""
+    return Axis("i", shape.rows) if shape.kind in (Kind.COLUMN, Kind.MATRIX) else None
+
+
+def column_axis(shape: Shape) -> Axis | None:
+    """Axis `j` of a shape."""
+    return Axis("j", shape.cols) if shape.kind in (Kind.ROW, Kind.MATRIX) else None
+
+
+class Calculus:
+    """The operations on forms of one recurrence."""
+
+    def __init__(self, leaves: Leaves) -> None:
+        """Operate over `leaves`."""
+        self.leaves = leaves
+        self._fresh = 0
+        self.reads: list[tuple[Point, sp.Expr, Axis | None]] = []  # what outputs read: point, query, rank axis
+        self.reading: Axis | None = None  # the state's column axis while an output is evaluated
+
+    def fresh(self) -> str:
+        """An axis name not used before."""
+        self._fresh += 1
+        return f"x{self._fresh}"
+
+    def collect(self, shape: Shape, products: list[Product]) -> Form:
+        """Products added up: plain ones as one, equal uses of the state with added coefficients."""
+        plain = sp.Add(*(p.coefficient for p in products if p.plain))
+        rest: list[Product] = []
+        for p in (p for p in products if not p.plain):
+            for index, seen in enumerate(rest):
+                if not p.summed and (seen.summed, seen.state, seen.delta) == (p.summed, p.state, p.delta):
+                    rest[index] = replace(seen, coefficient=seen.coefficient + p.coefficient)
+                    break
+            else:
+                rest.append(p)
+        kept = [p for p in rest if p.coefficient != 0]
+        return Form(shape, (*((Product(plain),) if plain != 0 else ()), *kept))
+
+    def scale(self, shape: Shape, form: Form, by: sp.Expr) -> Form:
+        """`form` times the elementwise expression `by`, whose axes are among the result's."""
+        products = []
+        for p in form.products:
+            factor = self.leaves.rename(by, {"j": "i"}) if p.delta else by
+            products.append(replace(p, coefficient=p.coefficient * factor))
+        return Form(shape, tuple(products))
+
+    def multiply(self, shape: Shape, a: Form, b: Form) -> Form:
+        """The elementwise product, a scalar broadcasting."""
+        if a.holds_state and b.holds_state and self.reading is None:
+            raise Outside("it multiplies the state with itself")
+        if not a.holds_state and (a.plain is not None or b.holds_state):
+            return self.scale(shape, b, self.plain(a))
+        return self.scale(shape, a, self.plain(b))
+
+    def transpose(self, shape: Shape, form: Form) -> Form:
+        """The transpose."""
+        swap = {"i": "j", "j": "i"}
+
+        def turned(p: Product) -> Product:
+            state = p.state and StateUse(p.state.point, swap.get(p.state.row, p.state.row), swap.get(p.state.column, p.state.column))
+            coefficient = p.coefficient if p.delta else self.leaves.rename(p.coefficient, swap)
+            return Product(coefficient, p.summed, state, p.delta)
+
+        return Form(shape, tuple(turned(p) for p in form.products))
+
+    def matmul(self, shape: Shape, a: Form, b: Form) -> Form:
+        """The matrix product; what holds no state and is no matrix becomes one leaf at once."""
+        if a.holds_state and b.holds_state:
+            if self.reading is None:
+                raise Outside("it multiplies the state with itself")
+            a = self._read_out(a)
+        products = [self._pair(a.shape, p, q) for p in a.products for q in b.products]
+        form = self.collect(shape, products)
+        if shape.kind is not Kind.MATRIX and not form.holds_state:
+            return Form(shape, (Product(self.plain(form)),))
+        return form
+
+    def _pair(self, shape: Shape, p: Product, q: Product) -> Product:
+        """One product of two products: p's columns against q's rows."""
+        if p.delta:  # p is diagonal: its entry multiplies row i of q, whatever q is
+            factor = p.coefficient
+            return replace(q, coefficient=q.coefficient * factor)
+        if q.delta:
+            return replace(p, coefficient=p.coefficient * self.leaves.rename(q.coefficient, {"i": "j"}))
+        column = column_axis(shape)
+        p, q = self._apart(p), self._apart(q)
+        if column is None:  # column @ row: nothing is summed
+            return Product(p.coefficient * q.coefficient, (*p.summed, *q.summed), p.state or q.state)
+        name = self.fresh()
+        left = self._renamed(p, {"j": name})
+        right = self._renamed(q, {"i": name})
+        summed = (*left.summed, *right.summed, Axis(name, column.size))
+        return Product(left.coefficient * right.coefficient, summed, left.state or right.state)
+
+    def _apart(self, p: Product) -> Product:
+        """The product with summed axes of fresh names, so that squaring it does not mix its sums."""
+        names = {a.name: self.fresh() for a in p.summed}
+        moved = self._renamed(p, names)
+        return replace(moved, summed=tuple(Axis(names[a.name], a.size) for a in p.summed))
+
+    def _renamed(self, p: Product, names: dict[str, str]) -> Product:
+        state = p.state and StateUse(p.state.point, names.get(p.state.row, p.state.row), names.get(p.state.column, p.state.column))
+        return replace(p, coefficient=self.leaves.rename(p.coefficient, names), state=state)
+
+    def plain(self, form: Form) -> sp.Expr:
+        """The form as one elementwise expression: sums become leaves, and in an output, reads of the state do."""
+        if form.holds_state:
+            if self.reading is None:
+                raise Outside("it is not affine in the state")
+            form = self._read_out(form)
+        return sp.Add(*(self._summed(p) for p in form.products))
+
+    def _summed(self, p: Product) -> sp.Expr:
+        if p.delta:
+            raise Outside("it uses an identity or diagonal matrix entry by entry")
+        expr = p.coefficient
+        for axis in reversed(p.summed):
+            if axis in self.leaves.axes(expr):
+                expr = self.leaves.total(expr, axis)
+            else:
+                expr = expr * self._size(axis)
+        return expr
+
+    def _size(self, axis: Axis) -> sp.Expr:
+        constant = axis.size.constant
+        return sp.Integer(constant) if constant is not None else self.leaves.symbol(SizeValue(axis.size))
+
+    def _read_out(self, form: Form) -> Form:
+        """In an output: every use of the state as a leaf, `S.T @ y` with y what is contracted with its rows."""
+        assert self.reading is not None
+        return self.collect(form.shape, [self._read(p) if p.state else p for p in form.products])
+
+    def _read(self, p: Product) -> Product:
+        state, column = p.state, self.reading
+        assert state is not None and column is not None
+        rows = next((a for a in p.summed if a.name == state.row), None)
+        if rows is None:
+            raise Outside("it outputs the state without contracting its rows with a vector")
+        inside, outside = split(self.leaves, p.coefficient, rows)
+        if Axis(state.column, column.size) in self.leaves.axes(inside):
+            raise Outside("it reads the state through a matrix of both of its axes")
+        others = [a for a in p.summed if a != rows]
+        ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != rows))
+        query = self.leaves.rename(inside, {rows.name: "i"})
+        if len(ranks) > 1:
+            raise Outside("it reads the state with a tensor of more than one rank axis")
+        names = {a.name: "rank" for a in ranks}
+        read = (state.point, self.leaves.rename(query, names), Axis("rank", ranks[0].size) if ranks else None)
+        if read not in self.reads:
+            self.reads.append(read)
+        value = ReadValue(self.reads.index(read), (*ranks, Axis(state.column, column.size)))
+        return Product(outside * self.leaves.symbol(value), tuple(others))
+
+
+def split(leaves: Leaves, expr: sp.Expr, axis: Axis) -> tuple[sp.Expr, sp.Expr]:
+    """The factors of `expr` that run over `axis`, and the others."""
+    inside = [f for f in factors(expr) if axis in leaves.axes(f)]
+    outside = [f for f in factors(expr) if axis not in leaves.axes(f)]
+    return sp.Mul(*inside), sp.Mul(*outside)

@@ -1,0 +1,97 @@
+"""The elementwise functions as SymPy knows them, with their derivatives.
+
+In: the names of `semantics.functions`. Out: `build(name, arguments)` as a SymPy expression and `derivative(name, i)` as a
+function of SymPy arguments. SymPy's own classes are used where they are exact; what it lacks, or would rewrite (max, where),
+is a class here. Refuses a name that is not elementwise (KeyError).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import sympy as sp
+
+
+class _Function(sp.Function):  # type: ignore[misc]  # SymPy ships no types
+    """An elementwise function with a derivative table; real on real arguments."""
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
+
+    def _eval_is_finite(self) -> bool:
+        return True
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        """The partial derivative in argument `argindex`, from 1."""
+        return PARTIALS[type(self).__name__][argindex - 1](*self.args)
+
+
+def _new(name: str, nargs: int) -> type[_Function]:
+    return type(name, (_Function,), {"nargs": nargs})
+
+
+OWN = {
+    name: _new(name, nargs)
+    for name, nargs in (
+        ("expm1", 1), ("log1p", 1), ("exprel", 1), ("exprel_slope", 1), ("sigmoid", 1), ("logsigmoid", 1),
+        ("softplus", 1), ("relu", 1), ("silu", 1), ("gelu", 1), ("step", 1), ("max", 2), ("min", 2), ("where", 3),
+        ("lt", 2), ("le", 2), ("floor_log", 1), ("above_floor", 1),
+    )
+}  # fmt: skip
+
+_sigmoid, _where, _lt, _le, _step = (OWN[n] for n in ("sigmoid", "where", "lt", "le", "step"))
+_HALF = sp.Rational(1, 2)
+
+
+def _wins(a: sp.Expr, b: sp.Expr) -> sp.Expr:
+    """1 where a > b, 1/2 where they tie, else 0."""
+    return _HALF * (_lt(b, a) + _le(b, a))
+
+
+PARTIALS: dict[str, tuple[Callable[..., sp.Expr], ...]] = {
+    "expm1": (lambda x: sp.exp(x),),
+    "log1p": (lambda x: 1 / (1 + x),),
+    "exprel": (lambda x: OWN["exprel_slope"](x),),
+    "sigmoid": (lambda x: _sigmoid(x) * (1 - _sigmoid(x)),),
+    "logsigmoid": (lambda x: _sigmoid(-x),),
+    "softplus": (lambda x: _sigmoid(x),),
+    "relu": (lambda x: _step(x),),
+    "silu": (lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))),),
+    "gelu": (
+        lambda x: _HALF * (1 + sp.erf(x / sp.sqrt(2))) + x * sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi),
+    ),
+    "step": (lambda x: sp.S.Zero,),
+    "max": (lambda a, b: _wins(a, b), lambda a, b: _wins(b, a)),
+    "min": (lambda a, b: _wins(b, a), lambda a, b: _wins(a, b)),
+    "where": (lambda c, a, b: sp.S.Zero, lambda c, a, b: _where(c, 1, 0), lambda c, a, b: _where(c, 0, 1)),
+    "lt": (lambda a, b: sp.S.Zero, lambda a, b: sp.S.Zero),
+    "le": (lambda a, b: sp.S.Zero, lambda a, b: sp.S.Zero),
+    "floor_log": (lambda x: OWN["above_floor"](x),),
+}
+
+SYMPY: dict[str, Callable[..., sp.Expr]] = {
+    "exp": sp.exp,
+    "log": sp.log,
+    "tanh": sp.tanh,
+    "sin": sp.sin,
+    "cos": sp.cos,
+    "abs": sp.Abs,
+    "sqrt": sp.sqrt,
+    "rsqrt": lambda x: x ** -_HALF,
+    "clamp": lambda x, low, high: OWN["min"](OWN["max"](x, low), high),
+    "<": lambda a, b: _lt(a, b),
+    "<=": lambda a, b: _le(a, b),
+    ">": lambda a, b: _lt(b, a),
+    ">=": lambda a, b: _le(b, a),
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "**": lambda a, b: a**b,
+}
+
+
+def build(name: str, arguments: Sequence[sp.Expr]) -> sp.Expr:
+    """The elementwise function or operator `name` applied to `arguments`."""
+    maker = SYMPY.get(name) or OWN[name]
+    return maker(*arguments)

@@ -1,0 +1,139 @@
+"""Model -> Recurrence, or the class that it has instead.
+
+In: a checked `Model`. Out: a `Recurrence` in normal form for classes G and D, D' included; for every other model a
+`Classification` with the span that decides it. Raises nothing for a legal model.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import sympy as sp
+
+from flowc.algebra.classify import classify_states
+from flowc.algebra.edits import GateEdit, RowEdit, Step, WriteEdit
+from flowc.algebra.evaluate import Refusal
+from flowc.algebra.extract import extract
+from flowc.algebra.forms import Outside
+from flowc.algebra.gates import interval, logarithm
+from flowc.algebra.leaves import Leaves
+from flowc.algebra.merge import merge
+from flowc.algebra.recurrence import Classification, Gate, Read, Recurrence, Result, Row, Segment, Write
+from flowc.algebra.term import Apply, Axis, HeadValue, IndexValue, Load, SizeValue, Term, Total
+from flowc.semantics.model import Interval, Kind, Model
+from flowc.source import Span
+
+
+def normalize(model: Model) -> Recurrence | Classification:
+    """The normal form of a model, or why it has none."""
+    several = classify_states(model)
+    if several is not None:
+        return several
+    leaves = Leaves()
+    state = model.states[0]
+    row, column = Axis("i", state.shape.rows), Axis("j", state.shape.cols)
+    try:
+        step = merge(extract(model, leaves), leaves, row)
+        return _Freezer(model, leaves, row, column).recurrence(step)
+    except Refusal as refusal:
+        return Classification(refusal.outside.class_name, refusal.outside.reason, refusal.span)
+
+
+class _Freezer:
+    def __init__(self, model: Model, leaves: Leaves, row: Axis, column: Axis) -> None:
+        self.model, self.leaves, self.row, self.column = model, leaves, row, column
+        self.declared = {i.name: i.range for i in model.inputs}
+
+    def recurrence(self, step: Step) -> Recurrence:
+        segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
+        reads = tuple(Read(self.frozen(q, {"i": "x"}), p, rank) for p, q, rank in step.reads)
+        results = tuple(Result(n, self.frozen(v, {"i": "x", "j": "x2"}), shape, span) for n, v, shape, span in step.outputs)
+        classification = self.classify(segments)
+        return Recurrence(
+            self.model, self.row, self.column, segments, reads, results, classification, self.value_input(segments)
+        )
+
+    def frozen(self, expr: sp.Expr, names: dict[str, str]) -> Term:
+        return self.leaves.freeze(self.leaves.rename(expr, names))
+
+    def edit(self, edit: GateEdit | WriteEdit) -> Gate | Write:
+        match edit:
+            case GateEdit():
+                return self.gate(edit)
+            case WriteEdit(rows):
+                return Write(tuple(self.written(r) for r in rows))
+            case _:
+                assert_never(edit)
+
+    def gate(self, edit: GateEdit) -> Gate:
+        try:
+            left, right = (None if e == 1 else logarithm(e, self.range) for e in (edit.left, edit.right))
+        except Outside as outside:
+            raise Refusal(outside, edit.span) from None
+        row = None if left is None else self.frozen(left, {"i": "x"})
+        return Gate(row, None if right is None else self.frozen(right, {"j": "x"}), edit.span)
+
+    def written(self, r: RowEdit) -> Row:
+        free = None if r.free == 0 else self.frozen(r.free, {"j": "x"})
+        read = None if r.read == 0 else self.frozen(r.read, {"i": "x"})
+        return Row(self.frozen(r.left, {"i": "x"}), free, read, r.point, r.rank, r.span)
+
+    def range(self, symbol: sp.Symbol) -> Interval:
+        """What is known of a leaf's values."""
+        from fractions import Fraction
+
+        match self.leaves.term(symbol):
+            case Load(name=name):
+                return self.declared[name] or Interval()
+            case HeadValue() | IndexValue():
+                return Interval(Fraction(0), None)
+            case SizeValue():
+                return Interval(Fraction(1), None)
+            case Total(Apply("mul", (a, b)), _) if a == b:
+                return Interval(Fraction(0), None)
+            case Apply("exp", _):
+                return Interval(Fraction(0), None, low_open=True)
+            case _:
+                return Interval()
+
+    def classify(self, segments: tuple[Segment, ...]) -> Classification:
+        edits = [e for s in segments for e in s.edits]
+        rows = [r for e in edits if isinstance(e, Write) for r in e.rows]
+        gates = [e for e in edits if isinstance(e, Gate)]
+        reading = next((r for r in rows if r.read is not None), None)
+        columns = next((g for g in gates if g.log_column is not None), None)
+        if reading is None:
+            span = gates[0].span if gates else rows[0].span if rows else self.model.states[0].span
+            gate = "a gate on the value side" if columns else "gates of scalar or key side" if gates else "no gate"
+            return Classification("G", f"no read of the state, {gate}", columns.span if columns else span)
+        if columns is not None:
+            return Classification("D'", "reads on the key side, a gate on the value side", columns.span)
+        return Classification("D", "reads of the state on the key side", reading.span)
+
+    def value_input(self, segments: tuple[Segment, ...]) -> str:
+        """The first vector among the inputs that are written; else the first input there is."""
+        written: set[str] = set()
+        for segment in segments:
+            for edit in segment.edits:
+                if isinstance(edit, Write):
+                    for r in edit.rows:
+                        if r.free is not None:
+                            written |= loads(r.free)
+        ordered = [i for i in self.model.inputs if not i.is_param]
+        vectors = [i.name for i in ordered if i.name in written and i.shape.kind is not Kind.SCALAR]
+        return (vectors or [i.name for i in ordered])[0]
+
+
+def loads(term: Term) -> set[str]:
+    """The inputs a term is made of."""
+    match term:
+        case Load(name=name):
+            return {name}
+        case Apply(arguments=arguments):
+            return set().union(*(loads(a) for a in arguments))
+        case Total(argument, _):
+            return loads(argument)
+        case _:
+            return set()
+
+

@@ -1,0 +1,130 @@
+"""What a chunk program costs, by interpreting its nodes.
+
+In: a `Program`, sizes, the length of a chunk. Out: flops and bytes per node, for one chunk of one head. Products count 2 flops per
+multiply-add, elementwise work 1 per entry; bytes are operands and result, 4 each, nothing for views. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from flowc.algebra.term import Axis
+from flowc.chunk.ir import (
+    Argument,
+    At,
+    Contract,
+    DecayApply,
+    DecayDot,
+    Element,
+    Extent,
+    Head,
+    Inverse,
+    Level,
+    Literal,
+    MaskMatrix,
+    Node,
+    Program,
+    Rename,
+    Solve,
+    Spread,
+    Value,
+    operands,
+)
+
+BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Flops of products and inverses, of elementwise work, and bytes."""
+
+    products: float = 0.0
+    elementwise: float = 0.0
+    bytes: float = 0.0
+    launches: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(
+            self.products + other.products,
+            self.elementwise + other.elementwise,
+            self.bytes + other.bytes,
+            self.launches + other.launches,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Dimensions by name and the tokens of a chunk."""
+
+    dimensions: Mapping[str, int]
+    tokens: int
+
+    def of(self, axis: Axis) -> int:
+        """An axis' length."""
+        return axis.size.value({**self.dimensions, "#C": self.tokens})
+
+    def entries(self, value: Value) -> int:
+        """The entries of a value in one chunk of one head."""
+        own = prod(self.of(a) for a in value.axes)
+        return own * self.tokens if value.level is Level.TOKEN else own
+
+
+def inverse_products(aggregation: str, rows: int) -> list[tuple[int, int]]:
+    """What an inverse of n rows is made of: (independent products, flops of each), one entry after another in time."""
+    if aggregation == "wy":  # row by row forward substitution: n^3 / 3
+        return [(1, 2 * row * row) for row in range(rows)]
+    size = 1 << max(rows - 1, 0).bit_length()
+    levels, half = [], 1
+    while half < size:
+        levels.append((size // (2 * half), 4 * half**3))
+        half *= 2
+    return levels
+
+
+def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
+    """The cost of one node in one chunk of one head."""
+    op, entries = node.op, sizes.entries(node.value)
+    match op:
+        case Argument() | Literal() | Extent() | Head() | Rename() | Spread() | At() | Element() | MaskMatrix():
+            return Cost()
+        case _:
+            moved = BYTES * (entries + sum(sizes.entries(v) for v in operands(op)))
+    match op:
+        case Contract(_, _, axis):
+            return Cost(2.0 * entries * sizes.of(axis), 0, moved, 1)
+        case Solve(matrix, _, _):
+            return Cost(1.0 * entries * sizes.of(matrix.axes[0]), 0, moved, 1)
+        case Inverse(matrix):
+            steps = inverse_products(aggregation, sizes.of(matrix.axes[0]))
+            launches = 1 if aggregation == "wy" else len(steps)
+            return Cost(float(sum(n * f for n, f in steps)), 0, moved * launches, launches)
+        case DecayDot(left, _, _, _, mask):
+            columns = sizes.of(mask.columns.axis)
+            products = 2.0 * sizes.entries(left) * columns
+            return Cost(products, _halving(sizes, left), 3 * moved, 20)
+        case DecayApply(_, vectors, _, _, _, _):
+            products = 2.0 * entries * sizes.of(vectors.axes[0])
+            return Cost(products, _halving(sizes, vectors), 3 * moved, 20)
+        case _:
+            return Cost(0, float(entries), moved, 1)
+
+
+def _halving(sizes: Sizes, vectors: Value) -> float:
+    """Exponentials of a vector gate: one per entry and level of halving, and the direct blocks."""
+    return sizes.entries(vectors) * (max(sizes.tokens.bit_length(), 1) + 4.0)
+
+
+def cost(nodes: Iterable[Node], sizes: Sizes, aggregation: str = "wy") -> Cost:
+    """The cost of several nodes."""
+    total = Cost()
+    for node in nodes:
+        total = total + node_cost(node, sizes, aggregation)
+    return total
+
+
+def program_cost(program: Program, sizes: Sizes, aggregation: str = "wy") -> Cost:
+    """The cost of a whole program, one chunk of one head."""
+    return cost(program.nodes, sizes, aggregation)

@@ -1,0 +1,275 @@
+"""Recurrence -> chunk program (design/algebra.md section 3).
+
+In: a `Recurrence` of class G or D with gates on the key side. Out: the forward `Program`: a prelude per token, the chunk's
+algebra over rows, an epilogue per token. Refuses, as `Refusal`, what has a normal form but no chunk program yet.
+
+    N = decay_dot(y, l)    Z = V' + E V_e + (Y . exp gr) S_0    U = (I - N)^{-1} Z
+    O = (Q . exp gq) S_0 + P U + P_e V_e      S_C = exp(g_C) . S_0 + (L . exp(g_C - gl))^T U + (L_e ...)^T V_e
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowc.algebra import term as terms
+from flowc.algebra.evaluate import Refusal
+from flowc.algebra.forms import Outside, Point
+from flowc.algebra.recurrence import Gate, Read, Recurrence, Row, Write
+from flowc.algebra.term import Axis, Term
+from flowc.chunk.builder import RANK, Builder
+from flowc.chunk.ir import (
+    At,
+    Decay,
+    DecayDot,
+    DecayMatrix,
+    Element,
+    FromRows,
+    GateSums,
+    Level,
+    Mask,
+    MaskMatrix,
+    Part,
+    Position,
+    Program,
+    Solve,
+    Space,
+    ToRows,
+    Value,
+    Where,
+)
+from flowc.semantics.model import Input
+from flowc.semantics.size import Size
+
+CARRY = "S"
+
+
+def derive(recurrence: Recurrence) -> Program:
+    """The forward chunk program of a recurrence; its results are the outputs by name."""
+    return _Derivation(recurrence).program()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of one kind: left factors, right sides, and where they stand among the gate sums."""
+
+    space: Space
+    left: Value
+    right: Value | None
+    read: Value | None
+
+
+class _Derivation:
+    def __init__(self, recurrence: Recurrence) -> None:
+        self.recurrence = recurrence
+        self.builder = Builder()
+        self.inputs = {i.name: i for i in recurrence.model.inputs}
+        self.key = Axis("k", recurrence.row.size)
+        self.value = Axis("v", recurrence.column.size)
+        self.reads: dict[int, Value] = {}
+        self.sums: Value | None = None
+        self.gates: Space | None = None
+
+    def program(self) -> Program:
+        build = self.builder
+        state = build.argument(CARRY, "carry", (self.key, self.value), Level.CHUNK)
+        self.gate_sums()
+        solved = self.rows("row", reading=True)
+        explicit = self.rows("write", reading=False)
+        update = None if solved is None else self.solve(solved, explicit, state)
+        sources = [s for s in ((solved, update), (explicit, explicit and explicit.right)) if s[0] and s[1]]
+        for number, read in enumerate(self.recurrence.reads):
+            self.reads[number] = self.read(number, read, sources, state)  # type: ignore[arg-type]
+        after = self.state_after(sources, state)  # type: ignore[arg-type]
+        results = {
+            r.name: build.lower(r.value, self.load, name=r.name) for r in self.recurrence.results
+        }
+        return build.program(results, (state, after))
+
+    # -- the prelude --------------------------------------------------------------------------------------------------
+
+    def load(self, term: Term) -> Value:
+        """An input, or what an output read."""
+        match term:
+            case terms.ReadValue(index, axes):
+                value = self.reads[index]
+                for old, new in zip(value.axes, axes, strict=True):
+                    value = self.builder.rename(value, old.name, new.name) if old != new else value
+                return value
+            case terms.Load(name, index, axes, _):
+                return self.loaded(self.inputs[name], index, axes)
+            case _:
+                raise TypeError(f"{term} is no leaf")
+
+    def loaded(self, declared: Input, index: int | None, axes: tuple[Axis, ...]) -> Value:
+        level = Level.HEAD if declared.is_param else Level.TOKEN
+        role = "param" if declared.is_param else "input"
+        sizes = declared.shape.sizes
+        listed = index is None and declared.shape.items is not None
+        names = [RANK, "x", "x2"] if declared.shape.items is not None else ["x", "x2"]
+        stored = tuple(Axis(n, s) for n, s in zip(names, sizes, strict=False))
+        value = self.builder.argument(declared.name, role, stored, level)
+        if index is not None:
+            value = self.builder.add(Element(value, index), f"{declared.name}{index}")
+        old_names = [a.name for a in value.axes]
+        assert len(old_names) == len(axes) and (not listed or axes[0].name == RANK)
+        return self.renamed(value, axes)
+
+    def renamed(self, value: Value, axes: tuple[Axis, ...]) -> Value:
+        """The value with its axes called as asked, by way of names that collide with neither."""
+        if tuple(a.name for a in value.axes) == tuple(a.name for a in axes):
+            return value
+        for number, old in enumerate(value.axes):
+            value = self.builder.rename(value, old.name, f"s9{number}")
+        for number, new in enumerate(axes):
+            value = self.builder.rename(value, f"s9{number}", new.name)
+        return value
+
+    # -- places in the step -------------------------------------------------------------------------------------------
+
+    def position(self, segment: int, offset: int) -> Position:
+        start = Size.of(0)
+        for s in self.recurrence.segments[:segment]:
+            start = start + Size.of(len(s.edits)) * (s.count or Size.of(1))
+        here = self.recurrence.segments[segment]
+        return Position(start, len(here.edits) if here.count is not None else 0, offset)
+
+    def read_position(self, point: Point, segment: int) -> Position:
+        """Where a point is: in the reader's own round if it stands in the same repeat."""
+        at = self.position(point.segment, point.offset)
+        return at if point.segment == segment else Position(at.start, 0, at.offset)
+
+    # -- gates --------------------------------------------------------------------------------------------------------
+
+    def gate_sums(self) -> None:
+        parts, values = [], []
+        for number, segment in enumerate(self.recurrence.segments):
+            for offset, edit in enumerate(segment.edits):
+                if not isinstance(edit, Gate):
+                    continue
+                if edit.log_column is not None or edit.log_row is None:
+                    raise Refusal(Outside("gates on the value side have no chunk program yet"), edit.span)
+                parts.append(Part(number, segment.count, None, self.position(number, offset), None))
+                log = self.builder.lower(edit.log_row, self.load)
+                values.append(self.builder.apply("floor_log", log, name="g"))
+        if not parts:
+            return
+        self.gates = Space("gate", tuple(parts))
+        wide = any(any(a.name == "x" for a in v.axes) for v in values)
+        axis = self.key if wide else None
+        rows = tuple(self.part(v, p, axis) for v, p in zip(values, parts, strict=True))
+        log_gates = self.builder.add(ToRows(rows, self.gates, axis), "log_gates")
+        self.sums = self.builder.add(GateSums(log_gates, self.gates), "sums")
+
+    def at(self, space: Space | None, where: Where, name: str) -> Value | None:
+        if self.sums is None or self.gates is None:
+            return None
+        return self.builder.add(At(self.sums, self.gates, space, where), name)
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def rows(self, name: str, reading: bool) -> _Rows | None:
+        """The rows that read the state, or those that do not."""
+        parts: list[Part] = []
+        found: list[Row] = []
+        for number, segment in enumerate(self.recurrence.segments):
+            for offset, edit in enumerate(segment.edits):
+                for row in edit.rows if isinstance(edit, Write) else ():
+                    if (row.read is not None) != reading:
+                        continue
+                    at = None if row.point is None else self.read_position(row.point, number)
+                    rank = None if row.rank is None else row.rank.size
+                    parts.append(Part(number, segment.count, rank, self.position(number, offset), at))
+                    found.append(row)
+        if not parts:
+            return None
+        space = Space(name, tuple(parts))
+        suffix = "" if reading else "_e"
+        left = self.to_rows([r.left for r in found], space, self.key, "l" + suffix)
+        right = self.to_rows([r.free for r in found], space, self.value, "v" + suffix)
+        read = self.to_rows([r.read for r in found], space, self.key, "y") if reading else None
+        assert left is not None
+        return _Rows(space, left, right, read)
+
+    def to_rows(self, values: list[Term | None], space: Space, axis: Axis, name: str) -> Value | None:
+        if all(v is None for v in values):
+            return None
+        pairs = zip(values, space.parts, strict=True)
+        lowered = tuple(None if v is None else self.part(self.builder.lower(v, self.load), p, axis) for v, p in pairs)
+        return self.builder.add(ToRows(lowered, space, axis), name)
+
+    def part(self, value: Value, part: Part, axis: Axis | None) -> Value:
+        """The value with every axis that its rows have."""
+        many = part.count is not None or part.rank is not None
+        ranks = (Axis(RANK, part.size),) if many else ()
+        return self.builder.over(value, *ranks, *(() if axis is None else (Axis("x", axis.size),)))
+
+    # -- the chunk ----------------------------------------------------------------------------------------------------
+
+    def decay_dot(self, x: Value, z: Value, gx: Value | None, gz: Value | None, mask: Mask, name: str) -> Value:
+        """The first primitive, for no gate, a scalar gate, or a gate over the state's rows."""
+        build = self.builder
+        rows = mask.columns.axis.name
+        if gx is not None and gz is not None and len(gx.axes) > 1:
+            return build.add(DecayDot(x, z, gx, gz, mask), name)
+        product = build.contract(x, build.rename(z, rows, rows + "'"), self.key)
+        if gx is None or gz is None:
+            return build.apply("mul", build.add(MaskMatrix(mask), "mask"), product, name=name)
+        weight = build.add(DecayMatrix(gx, gz, mask), "decay")
+        return build.apply("mul", weight, product, name=name)
+
+    def decayed(self, value: Value, upper: Value | None, lower: Value | None, name: str) -> Value:
+        """The value times exp(upper - lower)."""
+        if upper is None:
+            return value
+        return self.builder.apply("mul", self.builder.add(Decay(upper, lower)), value, name=name)
+
+    def applied(self, weights: Value, vectors: Value, name: str = "") -> Value:
+        rows = vectors.axes[0]
+        primed = self.builder.rename(vectors, rows.name, rows.name + "'")
+        return self.builder.contract(weights, primed, primed.axes[0], name)
+
+    def solve(self, rows: _Rows, explicit: _Rows | None, state: Value) -> Value:
+        """U: what the reading rows write."""
+        build = self.builder
+        assert rows.read is not None
+        gr, gl = self.at(rows.space, Where.READ, "g_read"), self.at(rows.space, Where.WRITE, "g_write")
+        matrix = self.decay_dot(rows.read, rows.left, gr, gl, Mask(rows.space, rows.space), "N")
+        reading = build.contract(self.decayed(rows.read, gr, None, "y_decayed"), state, self.key)
+        right = reading if rows.right is None else build.apply("add", rows.right, reading)
+        if explicit is not None and explicit.right is not None:
+            ge = self.at(explicit.space, Where.WRITE, "g_write_e")
+            seen = self.decay_dot(rows.read, explicit.left, gr, ge, Mask(rows.space, explicit.space), "E")
+            right = build.apply("add", self.applied(seen, explicit.right), right)
+        return build.add(Solve(matrix, build.named(right, "Z"), False), "U")
+
+    def read(self, number: int, read: Read, sources: list[tuple[_Rows, Value]], state: Value) -> Value:
+        """What an output reads, back per token."""
+        build = self.builder
+        rank = None if read.rank is None else read.rank.size
+        part = Part(len(self.recurrence.segments), None, rank, None, self.read_position(read.point, -1))
+        space = Space(f"query{number}", (part,))
+        query = self.to_rows([read.query], space, self.key, "q")
+        assert query is not None
+        gq = self.at(space, Where.READ, "g_query")
+        out = build.contract(self.decayed(query, gq, None, "q_decayed"), state, self.key)
+        for rows, written in sources:
+            gl = self.at(rows.space, Where.WRITE, "g_write")
+            name = "P" if rows.read is not None else "P_e"
+            weights = self.decay_dot(query, rows.left, gq, gl, Mask(space, rows.space), name)
+            out = build.apply("add", out, self.applied(weights, written))
+        return build.add(FromRows(build.named(out, "O"), space, 0, self.value), f"read{number}")
+
+    def state_after(self, sources: list[tuple[_Rows, Value]], state: Value) -> Value:
+        build = self.builder
+        last = self.at(None, Where.LAST, "g_last")
+        total = self.decayed(state, last, None, "")
+        for rows, written in sources:
+            gl = self.at(rows.space, Where.WRITE, "g_write")
+            left = self.decayed(rows.left, last, gl, "l_decayed")
+            total = build.apply("add", total, build.contract(left, written, rows.space.axis))
+        return build.named(total, "S_next")
+
+
+def per_token(rows: Size) -> Size:
+    """Rows per token of a row axis of C J rows."""
+    return Size(tuple((tuple(n for n in monomial if n != "#C"), c) for monomial, c in rows.terms))

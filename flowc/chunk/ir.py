@@ -1,0 +1,450 @@
+"""The chunk program: straight-line tensor code for one chunk of one head, its state carried from chunk to chunk.
+
+In: nothing; these are the types that `derive` and `differentiate` build. Out: `Program`, a tuple of nodes in order. Axes have names;
+elementwise application broadcasts by name. A value lives at one level: per head (params), per token (inputs, outputs), or per
+chunk (rows, gate sums, states).
+
+A row is (t, j): the j-th row of token t. `Space` says what rows a step has and where in the step each reads and writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fractions import Fraction
+
+from flowc.algebra.term import Axis
+from flowc.semantics.size import ONE, Size
+
+CHUNK_LENGTH = Size.of("#C")  # tokens in a chunk; no identifier of a spec holds a '#'
+
+
+class Level(IntEnum):
+    """What a value is given per, beside its axes."""
+
+    HEAD = 0
+    TOKEN = 1
+    CHUNK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a step something stands, counted in edits: `start + round * stride + offset`."""
+
+    start: Size
+    stride: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one origin: `count` rounds of a repeat (None outside one), each with `rank` rows at once (None: one).
+
+    Parts of one repeat (same `segment`) interleave round by round.
+    """
+
+    segment: int
+    count: Size | None
+    rank: Size | None
+    write: Position | None
+    read: Position | None
+
+    @property
+    def size(self) -> Size:
+        """Rows per token."""
+        return (self.count or ONE) * (self.rank or ONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The rows that a step contributes to one row axis, and that axis."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def per_token(self) -> Size:
+        """Rows per token, J."""
+        total = Size.of(0)
+        for part in self.parts:
+            total = total + part.size
+        return total
+
+    @property
+    def axis(self) -> Axis:
+        """The row axis, C J long."""
+        return Axis(self.name, CHUNK_LENGTH * self.per_token)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Row by row: whether a row of `columns` is written before the point where a row of `rows` reads."""
+
+    rows: Space
+    columns: Space
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The result of a node."""
+
+    index: int
+    name: str = field(compare=False)  # for readers; a node's own value has the latest
+    axes: tuple[Axis, ...]
+    level: Level
+    sums: bool = False  # a sum of log gates: kept in a wider type until it is exponentiated
+
+
+# -- operations: sources ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A tensor from outside: an input or param, a cotangent, or the carried state."""
+
+    name: str
+    role: str  # input | param | carry | cotangent
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a list input's leading axis."""
+
+    source: Value
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """An exact number."""
+
+    value: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A size, as a number."""
+
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The value head's index, or (`count`) the number of value heads."""
+
+    count: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """0, 1, ... along an axis."""
+
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class MaskMatrix:
+    """1 where the mask holds, else 0."""
+
+    mask: Mask
+
+
+# -- operations: tensors ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise function of `algebra.functions`, broadcasting by axis name."""
+
+    function: str
+    arguments: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The argument repeated along axes it does not have."""
+
+    argument: Value
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The same numbers with one axis renamed."""
+
+    argument: Value
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The sum over axes."""
+
+    argument: Value
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SumTokens:
+    """The sum over batch and time: what a param's gradient is."""
+
+    argument: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Largest:
+    """The maximum over an axis, taken as a constant by differentiation (see `algebra.term.Peak`)."""
+
+    argument: Value
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """sum over `axis` of left * right; no other axis is shared."""
+
+    left: Value
+    right: Value
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Values one after another along `axis`; `inner[i]` is the axis that part i runs over."""
+
+    parts: tuple[Value, ...]
+    inner: tuple[Axis, ...]
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The entries `start ...` of `axis`, as axis `inner`: the adjoint of Join."""
+
+    argument: Value
+    axis: Axis
+    start: Size
+    inner: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten:
+    """Axes `inner` as the one axis `axis`, the second fastest."""
+
+    argument: Value
+    inner: tuple[Axis, Axis]
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Unflatten:
+    """The adjoint of Flatten."""
+
+    argument: Value
+    inner: tuple[Axis, Axis]
+    axis: Axis
+
+
+# -- operations: between tokens and chunks -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToRows:
+    """Per-token values, one per part of `space` (None: zeros), as rows of chunks; axis `x` becomes `axis` if given."""
+
+    parts: tuple[Value | None, ...]
+    space: Space
+    axis: Axis | None
+
+
+@dataclass(frozen=True, slots=True)
+class FromRows:
+    """The rows of part `part` back as a per-token value: the adjoint of ToRows."""
+
+    argument: Value
+    space: Space
+    part: int
+    axis: Axis | None
+
+
+# -- operations: gates, the six primitives ------------------------------------------------------------------------------
+
+
+class Where(IntEnum):
+    """Which gate sum a row takes."""
+
+    READ = 0
+    WRITE = 1
+    LAST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GateSums:
+    """One inclusive cumulative sum over the chunk's log gates in program order, a 0 before the first."""
+
+    gates: Value
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class GateSumsAdjoint:
+    """Log gates' cotangents from those of the sums: a reverse cumulative sum."""
+
+    sums: Value
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The gate sum at the point where each row of `space` reads or writes; LAST: at the chunk's end, without rows."""
+
+    sums: Value
+    gates: Space
+    space: Space | None
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class AtAdjoint:
+    """The adjoint of At: rows scatter-added into the gate sums' entries."""
+
+    argument: Value
+    gates: Space
+    space: Space | None
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """exp(upper - lower), elementwise; without `lower`, exp(upper)."""
+
+    upper: Value
+    lower: Value | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecayMatrix:
+    """exp(rows[m] - columns[m']) where the mask holds, else 0; scalar gates. Masked before exp."""
+
+    rows: Value
+    columns: Value
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class DecayDot:
+    """sum_k left[m,k] right[m',k] exp(upper[m,k] - lower[m',k]) where the mask holds; gates over the state's rows."""
+
+    left: Value
+    right: Value
+    upper: Value
+    lower: Value
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class DecayApply:
+    """sum_m' weights[m,m'] vectors[m',k] exp(upper[m,k] - lower[m',k]) where the mask holds.
+
+    `transposed`: sum_m weights[m,m'] vectors[m,k] exp(upper[m,k] - lower[m',k]), a result over m'.
+    """
+
+    weights: Value
+    vectors: Value
+    upper: Value
+    lower: Value
+    mask: Mask
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """(I - matrix)^{-1} right, or with the transposed matrix; `matrix` is strictly lower triangular in its rows."""
+
+    matrix: Value
+    right: Value
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """(I - matrix)^{-1}; a schedule puts it in Solve's place."""
+
+    matrix: Value
+
+
+Op = (
+    Argument | Element | Literal | Extent | Head | Index | MaskMatrix
+    | Apply | Spread | Rename | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
+    | ToRows | FromRows
+    | GateSums | GateSumsAdjoint | At | AtAdjoint | Decay | DecayMatrix | DecayDot | DecayApply | Solve | Inverse
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One statement: `value = op`."""
+
+    value: Value
+    op: Op
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Nodes in order. `carry` enters a chunk as its first value and leaves as its second.
+
+    `results` are named values: outputs, or gradients by the names of what they belong to. `adjoint` says that chunks run
+    from the last to the first.
+    """
+
+    nodes: tuple[Node, ...]
+    results: tuple[tuple[str, Value], ...]
+    carry: tuple[Value, Value]
+    adjoint: bool = False
+    defined: dict[Value, Op] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the nodes by value."""
+        object.__setattr__(self, "defined", {n.value: n.op for n in self.nodes})
+
+    def __str__(self) -> str:
+        """One line per node."""
+        from flowc.chunk.text import program_text
+
+        return program_text(self)
+
+
+def operands(op: Op) -> tuple[Value, ...]:
+    """The values an operation reads, in order."""
+    match op:
+        case Argument() | Literal() | Extent() | Head() | Index() | MaskMatrix():
+            return ()
+        case Apply(_, arguments):
+            return arguments
+        case Join(parts=parts):
+            return parts
+        case ToRows(parts=parts):
+            return tuple(p for p in parts if p is not None)
+        case Contract(left, right, _):
+            return (left, right)
+        case Decay(upper, lower):
+            return (upper,) if lower is None else (upper, lower)
+        case DecayMatrix(rows, columns, _):
+            return (rows, columns)
+        case DecayDot(left, right, upper, lower, _):
+            return (left, right, upper, lower)
+        case DecayApply(weights, vectors, upper, lower, _, _):
+            return (weights, vectors, upper, lower)
+        case Solve(matrix, right, _):
+            return (matrix, right)
+        case Element(source, _):
+            return (source,)
+        case GateSums(gates, _):
+            return (gates,)
+        case GateSumsAdjoint(sums, _) | At(sums, _, _, _):
+            return (sums,)
+        case Inverse(matrix):
+            return (matrix,)
+        case _:
+            return (op.argument,)

@@ -1,0 +1,33 @@
+"""Rewriting operations and programs value by value.
+
+In: an operation or program and what to put for its values. Out: the same with other values. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+from flowc.chunk.ir import Node, Op, Value
+
+
+def replaced(op: Op, values: Mapping[Value, Value]) -> Op:
+    """The operation with its operands replaced; values that the mapping lacks stay."""
+    changes: dict[str, object] = {}
+    for field in fields(op):
+        old = getattr(op, field.name)
+        if isinstance(old, Value):
+            changes[field.name] = values.get(old, old)
+        elif isinstance(old, tuple) and any(isinstance(v, Value) for v in old):
+            changes[field.name] = tuple(values.get(v, v) if isinstance(v, Value) else v for v in old)
+    return replace(op, **changes) if changes else op  # type: ignore[arg-type]
+
+
+def renumbered(nodes: tuple[Node, ...]) -> tuple[list[Node], dict[Value, Value]]:
+    """Nodes with their values numbered from 0 without gaps, and the mapping from old to new values."""
+    moved: dict[Value, Value] = {}
+    numbered: list[Node] = []
+    for number, node in enumerate(nodes):
+        moved[node.value] = replace(node.value, index=number)
+        numbered.append(Node(moved[node.value], replaced(node.op, moved)))
+    return numbered, moved

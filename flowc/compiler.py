@@ -1,0 +1,128 @@
+"""The driver: one call per stage, each named by what goes in and what comes out.
+
+In: a `Source` and `Options`. Out: a `Compilation` with every stage up to `stop_after`. Raises FlowError for errors in the spec and for
+a recurrence that has no chunked form yet, ValueError for options that do not fit it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from flowc.algebra.evaluate import Refusal
+from flowc.algebra.normalize import normalize
+from flowc.algebra.recurrence import Classification, Recurrence
+from flowc.chunk.derive import derive
+from flowc.chunk.ir import Program
+from flowc.diagnostics import Diagnostic, FlowError
+from flowc.emit.artifact import Artifact
+from flowc.emit.torch_module import emit
+from flowc.options import Options
+from flowc.schedule.plan import Plan
+from flowc.schedule.schedule import schedule
+from flowc.semantics.check import check
+from flowc.semantics.model import Model
+from flowc.source import Source, Span
+from flowc.syntax.parse import parse
+from flowc.syntax.tree import Spec
+
+
+class Stage(Enum):
+    """Where to stop."""
+
+    SPEC = "spec"
+    MODEL = "model"
+    RECURRENCE = "recurrence"
+    CHUNK = "chunk"
+    PLAN = "plan"
+    MODULE = "module"
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """The stages of one compilation, each made when it is first asked for."""
+
+    source: Source
+    options: Options
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Text -> syntax tree."""
+        return parse(self.source)
+
+    @cached_property
+    def model(self) -> Model:
+        """Syntax tree -> names, shapes and sizes resolved."""
+        return check(self.spec, self.source)
+
+    @cached_property
+    def classified(self) -> Recurrence | Classification:
+        """Model -> normal form, or its class where it has none."""
+        return normalize(self.model)
+
+    @cached_property
+    def recurrence(self) -> Recurrence:
+        """The normal form; FlowError where there is none."""
+        match self.classified:
+            case Recurrence() as recurrence:
+                return recurrence
+            case Classification(name, reason, span):
+                raise self.unsupported(name, reason, span)
+
+    @cached_property
+    def chunk(self) -> Program:
+        """Normal form -> chunk program."""
+        try:
+            return derive(self.recurrence)
+        except Refusal as refusal:
+            name = self.recurrence.classification.name
+            raise self.unsupported(name, refusal.outside.reason, refusal.span) from None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Chunk program -> plan."""
+        return schedule(self.recurrence, self.chunk, self.options)
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """Plan -> module."""
+        return emit(self.plan)
+
+    def stage(self, stage: Stage) -> object:
+        """What a stage makes."""
+        match stage:
+            case Stage.SPEC:
+                return self.spec
+            case Stage.MODEL:
+                return self.model
+            case Stage.RECURRENCE:
+                return self.recurrence
+            case Stage.CHUNK:
+                return self.chunk
+            case Stage.PLAN:
+                return self.plan
+            case Stage.MODULE:
+                return self.artifact
+
+    def unsupported(self, name: str, reason: str, span: Span) -> FlowError:
+        """The diagnostic of a recurrence without a compiled form."""
+        return FlowError(
+            self.source,
+            (
+                Diagnostic(
+                    code="F601",
+                    severity="error",
+                    message=f"a recurrence of class {name} has no compiled form yet: {reason}",
+                    help="flowc.reference.run executes it step by step; classes G and D with gates on the key side compile",
+                    span=span,
+                ),
+            ),
+        )
+
+
+def compile_text(source: Source, options: Options, stop_after: Stage = Stage.MODULE) -> Compilation:
+    """Compile a spec up to a stage."""
+    compilation = Compilation(source, options)
+    compilation.stage(stop_after)
+    return compilation

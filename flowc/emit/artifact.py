@@ -1,0 +1,17 @@
+"""The Artifact: an emitted module.
+
+In: what the emitters print. Out: its name, its text and its hash. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A self-contained Python module: `name` is the op's, `source` its text, `spec_hash` that of the canonical spec."""
+
+    name: str
+    source: str
+    spec_hash: str

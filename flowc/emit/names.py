@@ -1,0 +1,46 @@
+"""Names in emitted code.
+
+In: the names a spec uses and the names the program would like. Out: distinct Python identifiers; a spec's own name is kept unless it
+is a keyword or a name that the emitted code needs itself. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+
+OWN = frozenset(
+    """torch Tensor F math lru_cache triton tl Iterator annotations args kwargs self ctx cls
+    batch length heads tokens chunks programs dtype device keep need aggregation saved c tensors
+    initial_state output_final_state chunk_size schedule backend check state states outputs
+    reference step _advance _forward _backward _Chunked gates head""".split()
+)
+
+
+class Names:
+    """Hands out identifiers, each once."""
+
+    def __init__(self, taken: frozenset[str] = frozenset()) -> None:
+        """Start with `taken` in use beside what the emitted code itself needs."""
+        self._taken = set(taken)
+
+    def fresh(self, wanted: str) -> str:
+        """`wanted`, or the nearest free name to it."""
+        base = wanted if wanted.isidentifier() else "x"
+        name, number = base, 1
+        while self.clashes(name):
+            number += 1
+            name = f"{base}_" if number == 2 else f"{base}_{number - 1}"
+        self._taken.add(name)
+        return name
+
+    def clashes(self, name: str) -> bool:
+        """Whether `name` is not free."""
+        return (
+            name in self._taken
+            or name in OWN
+            or keyword.iskeyword(name)
+            or keyword.issoftkeyword(name)
+            or hasattr(builtins, name)
+            or name.startswith("__")
+        )

@@ -1,0 +1,100 @@
+"""Elementwise functions as PyTorch writes them.
+
+In: a function's name and its printed arguments. Out: an expression and how tightly it binds. The one table for both
+the chunked and the step-by-step code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+ATOM, POWER, UNARY, PRODUCT, SUM, COMPARE = 6, 5, 4, 3, 2, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A printed expression: how tightly it binds, and whether it is a Python number and no tensor."""
+
+    text: str
+    binding: int = ATOM
+    number: bool = False
+
+    def at(self, binding: int) -> str:
+        """The text, in parentheses where it binds less than `binding`."""
+        return self.text if self.binding >= binding else f"({self.text})"
+
+
+_CALLS = {
+    "exp": "torch.exp({0})",
+    "log": "torch.log({0})",
+    "expm1": "torch.expm1({0})",
+    "log1p": "torch.log1p({0})",
+    "sigmoid": "torch.sigmoid({0})",
+    "logsigmoid": "F.logsigmoid({0})",
+    "softplus": "F.softplus({0}, threshold=40)",
+    "tanh": "torch.tanh({0})",
+    "sin": "torch.sin({0})",
+    "cos": "torch.cos({0})",
+    "relu": "torch.relu({0})",
+    "silu": "F.silu({0})",
+    "gelu": "F.gelu({0})",
+    "sqrt": "torch.sqrt({0})",
+    "rsqrt": "torch.rsqrt({0})",
+    "abs": "torch.abs({0})",
+    "sign": "torch.sign({0})",
+    "erf": "torch.erf({0})",
+    "exprel": "_exprel({0})",
+    "exprel_slope": "_exprel_slope({0})",
+    "max": "torch.maximum({0}, {1})",
+    "min": "torch.minimum({0}, {1})",
+    "clamp": "torch.minimum(torch.maximum({0}, {1}), {2})",
+    "where": "torch.where({0} != 0, {1}, {2})",
+    "step": "({0} > 0).to(dtype)",
+    "lt": "({0} < {1}).to(dtype)",
+    "le": "({0} <= {1}).to(dtype)",
+    "floor_log": "torch.clamp({0}, min=_LOG_FLOOR[dtype])",
+    "above_floor": "({0} > _LOG_FLOOR[dtype]).to(dtype)",
+}
+_OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
+_MATH = {"exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p", "erf"}
+
+HELPERS = {"exprel": ("exprel",), "exprel_slope": ("exprel_slope",)}
+
+
+def number(value: Fraction | int) -> Code:
+    """An exact number as the nearest float, whole ones without a point."""
+    text = str(int(value)) if Fraction(value).denominator == 1 and abs(value) < 10**15 else repr(float(value))
+    return Code(text, UNARY if value < 0 else ATOM, True)
+
+
+def call(function: str, arguments: Sequence[Code]) -> Code:
+    """An elementwise function of printed arguments."""
+    plain = all(a.number for a in arguments)
+    if function in _OPERATORS:
+        symbol, binding = _OPERATORS[function]
+        left, right = arguments
+        inner = binding + 1 if function in ("sub", "div") else binding
+        return Code(f"{left.at(binding)} {symbol} {right.at(inner)}", binding, plain)
+    if function == "neg":
+        return Code(f"-{arguments[0].at(UNARY)}", UNARY, plain)
+    if function == "pow":
+        return Code(f"{arguments[0].at(ATOM)} ** {arguments[1].at(UNARY)}", POWER, plain)
+    if plain:
+        return _of_numbers(function, arguments)
+    texts = [a.text for a in arguments]
+    if function in ("max", "min", "clamp"):
+        texts = [f"torch.as_tensor({a.text}, dtype=dtype)" if a.number else a.text for a in arguments]
+    if function in ("lt", "le", "step", "above_floor", "where"):
+        texts[0] = arguments[0].at(SUM)
+        texts[1:2] = [a.at(SUM) for a in arguments[1:2]] if function != "where" else texts[1:2]
+    return Code(_CALLS[function].format(*texts))
+
+
+def _of_numbers(function: str, arguments: Sequence[Code]) -> Code:
+    """A function of Python numbers only, such as heads or a size: through a tensor where math lacks it."""
+    if function in _MATH:
+        return Code(f"math.{function}({arguments[0].text})", ATOM, True)
+    tensors = [f"torch.tensor({a.text}, dtype=dtype)" for a in arguments]
+    return Code(_CALLS[function].format(*tensors))

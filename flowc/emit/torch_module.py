@@ -1,0 +1,304 @@
+"""Plan -> Artifact: the emitted module.
+
+In: a `Plan`. Out: an `Artifact`, the same bytes on every run. The module imports torch and triton only; what the user wrote
+reaches it through the typed printers, quoted text through `repr`-safe comments. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from flowc import __version__
+from flowc.chunk.derive import per_token
+from flowc.chunk.ir import Inverse
+from flowc.emit.artifact import Artifact
+from flowc.emit.banner import banner
+from flowc.emit.format import formatted
+from flowc.emit.interface import Interface
+from flowc.emit.names import Names
+from flowc.emit.step_printer import StepPrinter
+from flowc.emit.torch_printer import Statement, TorchPrinter
+from flowc.resources import templates
+from flowc.schedule.plan import Plan, Threshold
+
+# what each support function calls, beside torch
+USES = {
+    "mask_matrix": ("mask",),
+    "decay_matrix": ("mask",),
+    "at": ("rows_index",),
+    "at_adjoint": ("rows_index",),
+    "decay_dot": ("blocks", "mask"),
+    "decay_apply": ("blocks", "mask"),
+    "blocks": ("mask",),
+}
+ORDER = (
+    "exprel", "exprel_slope", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "points", "rows_index",
+    "gate_sums", "gate_sums_adjoint", "at", "at_adjoint", "mask", "mask_matrix", "decay_matrix", "blocks", "decay_dot",
+    "decay_apply", "inverse",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleView:
+    """What the template gets: printed strings."""
+
+    title: str
+    banner: str
+    imports: str
+    version: str
+    hash: str
+    options: str
+    tables: str
+    support: str
+    advance: str
+    forward: str
+    backward: str
+    checks: str
+    public: str
+
+
+def emit(plan: Plan) -> Artifact:
+    """The module of a plan."""
+    writer = _Writer(plan)
+    view = writer.view()
+    environment = Environment(
+        loader=FileSystemLoader(templates()), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    text = environment.get_template("torch_module.py.j2").render(module=view)
+    return Artifact(plan.recurrence.model.name, formatted(text), view.hash)
+
+
+class _Writer:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.model = plan.recurrence.model
+        self.interface = Interface(plan.recurrence)
+        self.helpers: dict[str, None] = {}
+
+    def view(self) -> ModuleView:
+        advance, forward, backward = self.advance(), self.forward(), self.backward()
+        public = self.interface.public(self.has_solve, self.rows_per_token())
+        checks = _support("checks")
+        digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
+        code = "\n".join((advance, forward, backward, public, checks))
+        support = self.support()
+        return ModuleView(
+            title=self.interface.title,
+            banner=banner(self.plan, digest),
+            imports=_imports(code + support),
+            version=__version__,
+            hash=digest,
+            options=repr(self.plan.options.record()),
+            tables=self.tables(),
+            support=support,
+            advance=advance,
+            forward=forward,
+            backward=backward,
+            checks=checks,
+            public=public,
+        )
+
+    @property
+    def has_solve(self) -> bool:
+        """Whether the program inverts anything."""
+        return any(isinstance(n.op, Inverse) for n in self.plan.forward.program.nodes)
+
+    def rows_per_token(self) -> str:
+        """The rows per token of the system, as an expression of the sizes."""
+        for node in self.plan.forward.program.nodes:
+            if isinstance(node.op, Inverse):
+                return self.interface.size(per_token(node.value.axes[0].size))
+        return "1"
+
+    def tables(self) -> str:
+        lines = [
+            f"_NAME = {self.model.name!r}",
+            f"_VALUE = {self.plan.recurrence.value_input!r}",
+            f"_TENSORS = {self.interface.tensor_names!r}",
+            f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
+        ]
+        if self.has_solve:
+            lines.append(f"_AGGREGATIONS = {_table(self.plan.aggregations)}  # (rows per chunk up to, how)")
+        return "\n".join(lines)
+
+    def support(self) -> str:
+        needed: dict[str, None] = {"group_heads": None}
+        todo = list(self.helpers)
+        while todo:
+            name = todo.pop()
+            if name not in needed:
+                needed[name] = None
+                todo.extend(USES.get(name, ()))
+        return "\n\n\n".join(_support(name) for name in ORDER if name in needed)
+
+    # -- functions ----------------------------------------------------------------------------------------------------
+
+    def advance(self) -> str:
+        interface = self.interface
+        names = Names(interface.taken)
+        printer = StepPrinter(self.model, interface.sizes, interface.inputs, names)
+        printer.run()
+        self.helpers |= printer.helpers
+        states = [printer.states[s.name] for s in self.model.states]
+        body = "\n".join(printer.lines)
+        expanded = [
+            f"{printer.outputs[r.name]}.expand({interface.shape(r.shape, 'batch, heads')})"
+            for r in self.plan.recurrence.results
+        ]
+        prologue = interface.prologue("\n".join((body, *expanded)), lead=2)
+        lines = [
+            f"def _advance({_typed((*interface.inputs.values(), *states))}, dtype: torch.dtype)"
+            " -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:",
+            '    """One token: outputs and new states, from inputs [B, H, *] and states [B, H, *] of type `dtype`."""',
+            *_indented((*prologue, *printer.lines)),
+            f"    return ({', '.join(expanded)},), ({', '.join(states)},)",
+        ]
+        return "\n".join(lines)
+
+    def forward(self) -> str:
+        plan, interface = self.plan, self.interface
+        names = Names(interface.taken)
+        state = names.fresh(self.model.states[0].name)
+        arguments = {f"{role} {n}": code for n, code in interface.inputs.items() for role in ("input", "param")}
+        printer = TorchPrinter(plan.forward, interface.sizes, arguments | {"carry": "start"}, names)
+        printer.run()
+        self.take(printer)
+        results = [self.result(printer, r.name) for r in plan.recurrence.results]
+        saved = ", ".join(f"{printer.code[f].text}" for f, _ in plan.saved)
+        final = f"{printer.carry}[-1].reshape(batch, heads, {interface.state_sizes}).clone()"
+        body = [s.text for s in printer.statements]
+        ending = "\n".join((*results, final))
+        lines = [
+            f"def _forward({_typed((*interface.inputs.values(), state))}, tokens: int, aggregation: str,"
+            " dtype: torch.dtype, keep: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:",
+            '    """Outputs and the final state; and with `keep`, what the backward pass uses again."""',
+            *_indented(self.opening(printer, (*body, ending), f"start = {state}.reshape(programs, {interface.state_sizes}).to(dtype)")),
+            *_indented(body),
+            f"    saved = ({saved},) if keep else ()",
+            f"    return ({', '.join((*results, final))},), saved",
+        ]
+        return "\n".join(lines)
+
+    def result(self, printer: TorchPrinter, name: str) -> str:
+        """An output in the type of the value input, [B, T, H, *]."""
+        value = dict(self.plan.forward.program.results)[name]
+        shape = next(r.shape for r in self.plan.recurrence.results if r.name == name)
+        code = printer.code[value].text
+        return f"{code}.expand({self.interface.shape(shape, 'batch, length, heads')}).to(out_dtype)"
+
+    def opening(self, printer: TorchPrinter, body: Iterable[str], start: str) -> list[str]:
+        """Sizes, casts and the step's layout."""
+        interface = self.interface
+        text = "\n".join((*body, *printer.layout.lines, start))
+        return [
+            *([f"out_dtype = {interface.value}.dtype"] if "out_dtype" in text else []),
+            *interface.prologue(text, lead=3),
+            "chunks, programs = -(-length // tokens), batch * heads",
+            start,
+            *printer.layout.lines,
+        ]
+
+    def take(self, printer: TorchPrinter) -> None:
+        """Note the support functions a printer used."""
+        self.helpers |= printer.helpers | printer.layout.helpers
+
+    def backward(self) -> str:
+        plan, interface = self.plan, self.interface
+        names = Names(interface.taken)
+        state = names.fresh(self.model.states[0].name)
+        arguments = {f"{role} {n}": code for n, code in interface.inputs.items() for role in ("input", "param")}
+        saved = {b: names.fresh(b.name or "t") for _, b in plan.saved}
+        arguments |= {f"saved {b.name or 't'}": name for b, name in saved.items()}
+        bars = {r.name: names.fresh(f"{r.name}_bar") for r in plan.recurrence.results}
+        arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {"carry": "end"}
+        printer = TorchPrinter(plan.backward, interface.sizes, arguments, names)
+        printer.run()
+        self.take(printer)
+        body = _guarded(printer.statements, interface.order)
+        final = names.fresh("state_bar")
+        cotangents, gradients = self.cotangents(bars, final), self.gradients(printer, state)
+        text = (*body, *cotangents, *gradients)
+        zero = f"end = torch.zeros(programs, {interface.state_sizes}, device=device, dtype=dtype)"
+        lines = [
+            f"def _backward({_typed((*interface.inputs.values(), state))}, saved: tuple[Tensor, ...],"
+            " cotangents: tuple[Tensor | None, ...], tokens: int, aggregation: str, dtype: torch.dtype,"
+            " need: frozenset[str]) -> tuple[Tensor | None, ...]:",
+            '    """The gradients named in `need`, by the adjoint of the chunk program; None for the others."""',
+            *_indented(self.opening(printer, text, zero)),
+            *_indented(cotangents),
+            *([f"    {', '.join(saved.values())}, = saved"] if saved else []),
+            *_indented(body),
+            *_indented(gradients),
+        ]
+        return "\n".join(lines)
+
+    def cotangents(self, bars: dict[str, str], final: str) -> list[str]:
+        """Missing cotangents are zero."""
+        lines = [f"{', '.join((*bars.values(), final))} = cotangents"]
+        for r in self.plan.recurrence.results:
+            shape = self.interface.shape(r.shape, "batch, length, heads")
+            bar = bars[r.name]
+            lines.append(f"{bar} = end.new_zeros({shape}) if {bar} is None else {bar}.to(dtype)")
+        lines.append(f"end = end if {final} is None else {final}.reshape(programs, {self.interface.state_sizes}).to(dtype)")
+        return lines
+
+    def gradients(self, printer: TorchPrinter, state: str) -> list[str]:
+        """The results in the order of the tensors, in their inputs' types."""
+        values = dict(self.plan.backward.program.results)
+        lines = ["return ("]
+        for name in self.interface.inputs:
+            if name in values:
+                code = printer.code[values[name]].text
+                lines.append(f"    _like({code}, {self.interface.raw[name]}) if {name!r} in need else None,")
+            else:
+                lines.append(f"    torch.zeros_like({self.interface.raw[name]}) if {name!r} in need else None,")
+        start = f"{printer.carry}[0].reshape(batch, heads, {self.interface.state_sizes})"
+        lines.append(f"    {start}.to({state}.dtype) if 'initial_state' in need else None,")
+        return [*lines, ")"]
+
+
+def _guarded(statements: list[Statement], order: list[str]) -> list[str]:
+    """Statements, neighbours needed by the same gradients under one `if`."""
+    lines: list[str] = []
+    current: frozenset[str] | None = None
+    for s in statements:
+        if s.needed_by != current and s.needed_by is not None:
+            names = ", ".join(repr(n) for n in order if n in s.needed_by)
+            lines.append(f"if need & {{{names}}}:")
+        current = s.needed_by
+        lines.append(s.text if current is None else "    " + s.text)
+    return lines
+
+
+def _typed(names: Iterable[str]) -> str:
+    return ", ".join(f"{name}: Tensor" for name in names)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return ["    " + line for line in lines]
+
+
+def _support(name: str) -> str:
+    return (templates() / "torch" / f"{name}.py").read_text(encoding="utf-8").strip("\n")
+
+
+def _table(thresholds: tuple[Threshold, ...]) -> str:
+    return "(" + "".join(f"({t.limit!r}, {t.choice!r}), " for t in thresholds).strip() + ")"
+
+
+def _imports(code: str) -> str:
+    used = [n for n in ("lru_cache", "wraps") if n in code]
+    lines = ["import math"] if "math." in code else []
+    lines += ["from collections.abc import Iterator"] if "Iterator[" in code else []
+    lines += [f"from functools import {', '.join(used)}"] if used else []
+    lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]
+    lines += ["", "import torch"]
+    lines += ["import torch.nn.functional as F"] if "F." in code else []
+    lines += ["from torch import Tensor", "from torch.autograd.function import once_differentiable"]
+    return "\n".join(lines)
+
+

@@ -1,0 +1,90 @@
+"""The op: an emitted module as a user holds it.
+
+In: a `Compilation`. Out: `Op`, called like the module's own function, with its step, reference, source and explanation. Refuses what the
+module's checks refuse.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from flowc.compiler import Compilation, Stage, compile_text
+from flowc.options import Options
+from flowc.runtime.load import load
+from flowc.source import Source
+
+
+class Op:
+    """A compiled recurrence; see `help(op)` for its arguments and `op.source` for its code."""
+
+    def __init__(self, compilation: Compilation) -> None:
+        """Load the module of a compilation."""
+        artifact = compilation.artifact
+        self._compilation = compilation
+        self._module = load(artifact)
+        self._call = getattr(self._module, artifact.name)
+        self.__name__ = artifact.name
+        self.__doc__ = self._call.__doc__
+        self.__signature__ = inspect.signature(self._call)
+        self.source: str = artifact.source
+        self.spec: str = compilation.model.canonical
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the op on whole sequences."""
+        return self._call(*args, **kwargs)
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """One token: (outputs, new state)."""
+        return self._module.step(*args, **kwargs)
+
+    def reference(self, *args: Any, **kwargs: Any) -> Any:
+        """The op step by step, as the spec has it."""
+        return self._module.reference(*args, **kwargs)
+
+    def explain(self) -> str:
+        """What was derived and chosen, and why."""
+        from flowc.report.explain import explain_text
+
+        return explain_text(self._compilation)
+
+    def __repr__(self) -> str:
+        """The op and its class."""
+        return f"<flowc op {self.__name__}{self.__signature__}>"
+
+
+def compile(
+    spec: str | Path,
+    *,
+    chunk_size: int | None = None,
+    aggregation: str = "auto",
+    schedule: str = "auto",
+    backend: str = "auto",
+) -> Op:
+    """Compile a recurrence.
+
+    Args:
+        spec: a path to a `.flow` file (a Path, or a str without a newline), or the spec's text.
+        chunk_size: tokens per chunk; None leaves it to the cost model.
+        aggregation: "auto", "wy" or "tensorinv".
+        schedule: "auto" or "split".
+        backend: "auto", "torch" or "triton".
+
+    Returns:
+        The op.
+
+    Raises:
+        FlowError: errors in the spec, or a recurrence without a compiled form.
+        FileNotFoundError: no such file.
+        ValueError: an option that is not allowed.
+    """
+    options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend)
+    return Op(compile_text(read(spec), options, Stage.MODULE))
+
+
+def read(spec: str | Path) -> Source:
+    """A spec as a Source, from a file or as text."""
+    if isinstance(spec, Path) or "\n" not in spec:
+        return Source(str(spec), Path(spec).read_text(encoding="utf-8"))
+    return Source("<text>", spec)

@@ -1,0 +1,53 @@
+"""Cutting a program into kernels.
+
+In: a `Program`. Out: a `Pass`: what does not depend on the carried state runs before the walk, what the next state needs runs in
+it, the rest after it. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from flowc.chunk.ir import Argument, Literal, Node, Program, Rename, Value, operands
+from flowc.schedule.plan import Kernel, Pass, Role
+
+
+def partition(program: Program, kept: frozenset[Value] = frozenset()) -> Pass:
+    """The three kernels of a program; `kept` are values needed beyond it."""
+    before, after = program.carry
+    dependent = {before}
+    for node in program.nodes:
+        if any(v in dependent for v in operands(node.op)):
+            dependent.add(node.value)
+    needed = {after}
+    for node in reversed(program.nodes):
+        if node.value in needed:
+            needed.update(operands(node.op))
+    roles: dict[Value, Role] = {}
+    for node in program.nodes:
+        walking = node.value in dependent and node.value in needed
+        roles[node.value] = Role.WALK if walking else Role.OUTPUT if node.value in dependent else Role.INTRA
+    _sink_views(program, roles)
+    wanted = kept | {v for _, v in program.results}
+    kernels = {role: _kernel(program, role, roles, wanted) for role in Role}
+    return Pass(program, kernels[Role.INTRA], kernels[Role.WALK], kernels[Role.OUTPUT])
+
+
+def _sink_views(program: Program, roles: dict[Value, Role]) -> None:
+    """A renamed walk value that only later kernels use is renamed there, not stored twice."""
+    users: dict[Value, set[Role]] = {}
+    for node in reversed(program.nodes):
+        if isinstance(node.op, Rename) and roles[node.value] is Role.WALK and Role.WALK not in users.get(node.value, set()):
+            roles[node.value] = Role.OUTPUT
+        for v in operands(node.op):
+            users.setdefault(v, set()).add(roles[node.value])
+
+
+def _kernel(program: Program, role: Role, roles: dict[Value, Role], wanted: frozenset[Value] | set[Value]) -> Kernel:
+    nodes = tuple(n for n in program.nodes if roles[n.value] is role)
+    own = {n.value for n in nodes if not isinstance(n.op, (Argument, Literal))}
+    used = {v for n in program.nodes if roles[n.value] is not role for v in operands(n.op)} | set(wanted)
+    return Kernel(role, nodes, tuple(n.value for n in nodes if n.value in own & used))
+
+
+def role_nodes(passed: Pass) -> tuple[tuple[Role, Node], ...]:
+    """Every node with its kernel's role, in running order."""
+    return tuple((k.role, n) for k in passed.kernels for n in k.nodes)

@@ -1,0 +1,90 @@
+"""The Plan: what runs in which kernel, what is kept for the backward pass, and what is chosen at a call.
+
+In: what `schedule` makes of a chunk program and Options. Out: frozen records that the emitters print. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.ir import Node, Program, Value
+from flowc.chunk.text import value_names
+from flowc.options import Options
+
+
+class Role(Enum):
+    """What a kernel runs over: all chunks at once before the walk, the chunks in order, all chunks at once after it."""
+
+    INTRA = "intra"
+    WALK = "walk"
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Nodes of one role; `stores` are the values that later kernels, the backward pass or the caller need."""
+
+    role: Role
+    nodes: tuple[Node, ...]
+    stores: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A program cut into its three kernels."""
+
+    program: Program
+    intra: Kernel
+    walk: Kernel
+    output: Kernel
+
+    @property
+    def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
+        """In the order in which they run."""
+        return self.intra, self.walk, self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Up to `limit` (None: without limit) choose `choice`."""
+
+    limit: int | None
+    choice: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A forward and a backward pass; `saved` names what the first keeps for the second, as (forward, backward) values.
+
+    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved).
+    """
+
+    recurrence: Recurrence
+    options: Options
+    forward: Pass
+    backward: Pass
+    saved: tuple[tuple[Value, Value], ...]
+    chunk_sizes: tuple[Threshold, ...]
+    aggregations: tuple[Threshold, ...]
+
+    def __str__(self) -> str:
+        """Kernel by kernel, by the names of the chunk program."""
+        lines = [f"plan {self.recurrence.model.name}"]
+        for title, passed in (("forward", self.forward), ("backward", self.backward)):
+            names = value_names(passed.program)
+            lines.append(f"  {title}")
+            for kernel in passed.kernels:
+                made = ", ".join(names[n.value] for n in kernel.nodes if n.value.name) or "-"
+                stores = ", ".join(names[v] for v in kernel.stores) or "-"
+                lines += [f"    {kernel.role.value}: {made}", f"      stores {stores}"]
+        lines.append("  saved for the backward pass: inputs, " + ", ".join(f.name for f, _ in self.saved))
+        lines.append("  chunk size by rows per token: " + _table(self.chunk_sizes))
+        if self.aggregations:
+            lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
+        return "\n".join(lines)
+
+
+def _table(thresholds: tuple[Threshold, ...]) -> str:
+    return ", ".join(f"{'beyond' if t.limit is None else f'up to {t.limit}'} {t.choice}" for t in thresholds)

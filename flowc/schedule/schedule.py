@@ -1,0 +1,206 @@
+"""ChunkProgram + Options -> Plan.
+
+In: a `Recurrence`, its forward `Program` and `Options`. Out: a `Plan`. The choices (what to keep, how long a chunk is, how to invert) follow
+from the cost of the program's own nodes on a `Machine`. Refuses a chunk of more than 256 rows, with ValueError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.builder import Builder
+from flowc.chunk.cost import BYTES, Cost, Sizes, cost, inverse_products, node_cost
+from flowc.chunk.differentiate import differentiate
+from flowc.chunk.ir import Argument, Inverse, Level, Node, Program, Solve, Value, operands
+from flowc.chunk.rewrite import renumbered, replaced
+from flowc.options import Options
+from flowc.schedule.machine import CPU, Machine
+from flowc.schedule.partition import partition
+from flowc.schedule.plan import Pass, Plan, Threshold
+
+MOST_ROWS = 256
+CHUNK_SIZES = (16, 32, 64, 128)
+HEAD_SIZE = 128  # the state's rows and columns at which choices are made
+PROGRAMS = 8  # heads at a time, likewise
+CHUNKS = 64
+
+
+def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
+    """The plan of a recurrence."""
+    forward = solved(program)
+    backward = solved(differentiate(program))
+    saved = _saved(forward, backward, _sizes(recurrence, 1, 64), machine)
+    backward = _loaded(backward, {b for _, b in saved})
+    saved = _present(saved, backward)
+    kept = frozenset(f for f, _ in saved)
+    passes = partition(forward, kept), partition(backward)
+    chunk_sizes = _chunk_sizes(recurrence, passes, options, machine)
+    solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
+    aggregations = _aggregations(forward, recurrence, options, machine) if solves else ()
+    return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations)
+
+
+def solved(program: Program) -> Program:
+    """Every Solve as a product with an Inverse, which the aggregation computes."""
+    nodes, _ = renumbered(program.nodes)
+    build = Builder()
+    moved: dict[Value, Value] = {}
+    for old, node in zip(program.nodes, nodes, strict=True):
+        op = replaced(old.op, moved)
+        match op:
+            case Solve(matrix, right, transposed):
+                rows, columns = matrix.axes
+                inverse = build.add(Inverse(matrix), "T")
+                if transposed:
+                    product = build.contract(inverse, right, rows)
+                    new = build.named(build.rename(product, columns.name, rows.name), node.value.name)
+                else:
+                    primed = build.rename(right, rows.name, columns.name)
+                    new = build.contract(inverse, primed, columns, node.value.name)
+            case _:
+                new = build.add(op, node.value.name, node.value.axes, node.value.level)
+                new = build.named(new, node.value.name)
+        moved[old.value] = new
+    results = {name: moved[value] for name, value in program.results}
+    before, after = program.carry
+    return build.program(results, (moved[before], moved[after]), program.adjoint)
+
+
+def _sizes(recurrence: Recurrence, rank: int, tokens: int) -> Sizes:
+    """Nominal sizes: the state's sides at HEAD_SIZE, every other symbolic size at `rank`."""
+    sides = recurrence.row.size.names | recurrence.column.size.names
+    dimensions = {
+        d.name: d.value if d.value is not None else HEAD_SIZE if d.name in sides else rank
+        for d in recurrence.model.dimensions
+    }
+    return Sizes(dimensions, tokens)
+
+
+def _saved(forward: Program, backward: Program, sizes: Sizes, machine: Machine) -> tuple[tuple[Value, Value], ...]:
+    """What to keep: the state, and products dearer to repeat than to write and read again."""
+    twins: dict[tuple[object, ...], list[Value]] = {}
+    for node in forward.nodes:
+        twins.setdefault(_key(node), []).append(node.value)
+    pairs = []
+    for node in backward.nodes:
+        twin = twins.get(_key(node), [])
+        if len(twin) != 1 or node.value.level is not Level.CHUNK:
+            continue
+        if twin[0] == forward.carry[0] or _dear(node, backward, sizes, machine):
+            pairs.append((twin[0], node.value))
+    return tuple(pairs)
+
+
+def _key(node: Node) -> tuple[object, ...]:
+    """What a node of the forward program and its copy in the adjoint share: name, operation and axes."""
+    named = node.op.name if isinstance(node.op, Argument) else node.value.name
+    return named, type(node.op), node.value.axes
+
+
+def _dear(node: Node, program: Program, sizes: Sizes, machine: Machine) -> bool:
+    """Whether a named value takes products to make, and longer than to write and read it."""
+    if not node.value.name:
+        return False
+
+    def again(n: Node) -> Cost:
+        total = node_cost(n, sizes, "wy")
+        for v in operands(n.op):
+            if not v.name and v in program.defined:
+                total = total + again(Node(v, program.defined[v]))
+        return total
+
+    whole = again(node)
+    alone = machine.seconds(replace(whole, launches=0), 1)
+    if isinstance(program.defined[node.value], Inverse):
+        alone = whole.products / machine.substitution
+    return whole.products > 0 and alone > 2 * BYTES * sizes.entries(node.value) / machine.bandwidth
+
+
+def _loaded(program: Program, saved: set[Value]) -> Program:
+    """The program with saved values as arguments, and without what only they needed."""
+    nodes = [
+        Node(n.value, Argument(n.value.name or "t", "saved")) if n.value in saved else n for n in program.nodes
+    ]
+    needed: set[Value] = {*(v for _, v in program.results), *program.carry}
+    for node in reversed(nodes):
+        if node.value in needed:
+            needed.update(operands(node.op))
+    return replace(program, nodes=tuple(n for n in nodes if n.value in needed))
+
+
+def _present(saved: tuple[tuple[Value, Value], ...], backward: Program) -> tuple[tuple[Value, Value], ...]:
+    return tuple((f, b) for f, b in saved if b in backward.defined)
+
+
+# -- choices by cost ------------------------------------------------------------------------------------------------------
+
+
+def _time(passes: tuple[Pass, Pass], sizes: Sizes, machine: Machine) -> float:
+    """Seconds per token and head, forward and backward."""
+    total = 0.0
+    for passed in passes:
+        walk = cost(passed.walk.nodes, sizes, "wy")
+        flat = cost((*passed.intra.nodes, *passed.output.nodes), sizes, "wy")
+        total += machine.seconds(walk, PROGRAMS) + machine.seconds(flat, PROGRAMS * CHUNKS)
+    return total / sizes.tokens
+
+
+def rows_per_token(recurrence: Recurrence, program: Program, sizes: Sizes) -> int:
+    """The rows per token of the solved system; at least 1."""
+    for node in program.nodes:
+        if isinstance(node.op, Inverse):
+            return max(sizes.of(node.value.axes[0]) // sizes.tokens, 1)
+    return 1
+
+
+def _chunk_sizes(
+    recurrence: Recurrence, passes: tuple[Pass, Pass], options: Options, machine: Machine
+) -> tuple[Threshold, ...]:
+    """The cheapest legal chunk by rows per token, equal neighbours joined."""
+    if options.chunk_size is not None:
+        rows = rows_per_token(recurrence, passes[0].program, _sizes(recurrence, 1, options.chunk_size))
+        if rows * options.chunk_size > MOST_ROWS:
+            raise ValueError(
+                f"chunk_size = {options.chunk_size} with {rows} rows per token (R) makes {rows * options.chunk_size} rows"
+                f" a chunk; at most {MOST_ROWS}: the largest legal chunk_size is {MOST_ROWS // rows}"
+            )
+        return (Threshold(None, options.chunk_size),)
+    table: list[Threshold] = []
+    for rank in (1, 2, 3, 4, 8, 16):
+        rows = rows_per_token(recurrence, passes[0].program, _sizes(recurrence, rank, 16))
+        legal = [c for c in CHUNK_SIZES if c * rows <= MOST_ROWS] or [MOST_ROWS // rows]
+        best = min(legal, key=lambda c: _time(passes, _sizes(recurrence, rank, c), machine))
+        if table and table[-1].choice == best:
+            table.pop()
+        table.append(Threshold(rows, best))
+        if rows != rank:
+            break
+    return (*table[:-1], Threshold(None, table[-1].choice))
+
+
+def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
+    """The predicted time of one inverse of `rows` rows among many."""
+    steps = inverse_products(aggregation, rows)
+    if aggregation == "wy":
+        return sum(n * f for n, f in steps) / machine.substitution
+    total = 0.0
+    for count, flops in steps:
+        half = round((flops / 4) ** (1 / 3))
+        rate = machine.products * min(1.0, half / 32)
+        total += max(count * flops / rate, 6 * 4 * count * half * half / machine.bandwidth * 4)
+    return total
+
+
+def _aggregations(forward: Program, recurrence: Recurrence, options: Options, machine: Machine) -> tuple[Threshold, ...]:
+    """The cheaper inverse by rows per chunk, equal neighbours joined."""
+    if options.aggregation != "auto":
+        return (Threshold(None, options.aggregation),)
+    table: list[Threshold] = []
+    for rows in (16, 32, 64, 128, 256):
+        best = min(("wy", "tensorinv"), key=lambda a: inverse_seconds(a, rows, machine))
+        if table and table[-1].choice == best:
+            table.pop()
+        table.append(Threshold(rows, best))
+    return (*table[:-1], Threshold(None, table[-1].choice))
+

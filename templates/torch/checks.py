@@ -1,0 +1,41 @@
+def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...], like: Tensor | None) -> Tensor:
+    """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{_NAME}: `{name}` is {type(value).__name__}; expected a tensor {shape}")
+    if not value.is_floating_point():
+        raise TypeError(f"{_NAME}: `{name}` has dtype {value.dtype}; expected a floating one")
+    actual = tuple(value.shape)
+    if len(actual) != len(sizes) or any(e is not None and e != a for e, a in zip(sizes, actual, strict=True)):
+        wanted = ", ".join("*" if s is None else str(s) for s in sizes)
+        raise ValueError(f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape} = [{wanted}]")
+    if like is not None and value.device != like.device:
+        raise ValueError(f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is")
+    return value
+
+
+def _shared_heads(name: str, value: object, axis: int, heads: int) -> int:
+    """The heads of an argument that value heads may share: a divisor of their number."""
+    found = value.shape[axis] if isinstance(value, Tensor) and value.dim() > axis else heads
+    if found < 1 or heads % found:
+        if heads == found:
+            return found
+        raise ValueError(f"{_NAME}: `{name}` has {found} heads; expected a divisor of {heads}, the heads of `{_VALUE}`")
+    return found
+
+
+def _option(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """An option's value at a call."""
+    if value is not None and value not in allowed:
+        raise ValueError(f"{_NAME}: {name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+
+
+def _choose(table: tuple[tuple[int | None, Any], ...], size: int) -> Any:
+    """The choice for `size` from a table of (largest size, choice)."""
+    return next(choice for limit, choice in table if limit is None or size <= limit)
+
+
+def _in_range(name: str, value: Tensor, test: Tensor, declared: str) -> None:
+    """`check=True`: every entry within the range that the spec declares."""
+    if not bool(test.all()):
+        worst = value[~test].flatten()[0].item()
+        raise ValueError(f"{_NAME}: `{name}` holds {worst}; the spec declares it {declared}")

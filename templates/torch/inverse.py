@@ -1,0 +1,23 @@
+def _inverse_wy(matrix: Tensor) -> Tensor:
+    """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
+
+
+def _inverse_tensorinv(matrix: Tensor) -> Tensor:
+    """(I - matrix)^{-1} by recursive block inversion: [[A, 0], [B, D]]^{-1} = [[A', 0], [-D' B A', D']]."""
+    rows = matrix.shape[-1]
+    size = 1 << max(rows - 1, 0).bit_length()
+    matrix = F.pad(matrix, (0, size - rows, 0, size - rows))
+    out = torch.eye(size, dtype=matrix.dtype, device=matrix.device).repeat(*matrix.shape[:-2], 1, 1)
+    half = 1
+    while half < size:
+        tiles = [x.unflatten(-1, (-1, 2 * half)).unflatten(-3, (-1, 2 * half)) for x in (matrix, out)]
+        below, done = (x.diagonal(0, -4, -2).movedim(-1, -3) for x in tiles)
+        first, last = done[..., :half, :half], done[..., half:, half:]
+        done[..., half:, :half] = last @ below[..., half:, :half] @ first
+        half *= 2
+    return out[..., :rows, :rows]
+
+
+_INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv}
