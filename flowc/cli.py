@@ -234,10 +234,10 @@ def write(path: Path, text: str) -> None:
 @with_options
 def explain(file: str, as_json: bool, **chosen: Any) -> None:
     """Say what was derived from FILE and chosen for it, and why."""
-    from flowc.report.explain import as_record, as_text
+    from flowc.report.explain import explain_record, explain_text
 
-    plan = run_stages(read(file), Options(**chosen), "plan", "text").plan
-    click.echo(json.dumps(as_record(plan), indent=2) if as_json else as_text(plan))
+    compiled = run_stages(read(file), Options(**chosen), "plan", "text")
+    click.echo(json.dumps(explain_record(compiled), indent=2) if as_json else explain_text(compiled))
 
 
 @cli.command()
@@ -258,6 +258,8 @@ def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
     except FlowError as error:
         show(error.source, error.diagnostics)
         sys.exit(FINDINGS)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     if as_json:
         click.echo(json.dumps(report.record(), indent=2))
     else:

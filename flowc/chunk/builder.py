@@ -39,6 +39,7 @@ from flowc.chunk.ir import (
     MaskMatrix,
     Node,
     Op,
+    Permute,
     Program,
     Rename,
     Solve,
@@ -220,7 +221,7 @@ def infer_axes(op: Op) -> tuple[Axis, ...]:
             return (axis,)
         case Apply(_, arguments):
             return ordered(a for v in arguments for a in v.axes)
-        case Spread(_, axes):
+        case Spread(_, axes) | Permute(_, axes):
             return axes
         case Rename(argument, old, new):
             return tuple(Axis(new, a.size) if a.name == old else a for a in argument.axes)

@@ -16,7 +16,7 @@ from flowc.algebra.evaluate import Refusal
 from flowc.algebra.forms import Outside, Point
 from flowc.algebra.recurrence import Gate, Read, Recurrence, Row, Write
 from flowc.algebra.term import Axis, Term
-from flowc.chunk.builder import RANK, Builder
+from flowc.chunk.builder import RANK, Builder, ordered
 from flowc.chunk.ir import (
     At,
     Decay,
@@ -29,6 +29,7 @@ from flowc.chunk.ir import (
     Mask,
     MaskMatrix,
     Part,
+    Permute,
     Position,
     Program,
     Solve,
@@ -122,7 +123,7 @@ class _Derivation:
             value = self.builder.rename(value, old.name, f"s9{number}")
         for number, new in enumerate(axes):
             value = self.builder.rename(value, f"s9{number}", new.name)
-        return value
+        return value if value.axes == ordered(value.axes) else self.builder.add(Permute(value, ordered(value.axes)))
 
     # -- places in the step -------------------------------------------------------------------------------------------
 

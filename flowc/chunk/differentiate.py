@@ -39,6 +39,7 @@ from flowc.chunk.ir import (
     Literal,
     MaskMatrix,
     Op,
+    Permute,
     Program,
     Rename,
     Solve,
@@ -170,6 +171,8 @@ class _Adjoint:
                 self.give(argument, bar)
             case Rename(argument, old, new):
                 self.give(argument, build.rename(bar, new, old))
+            case Permute(argument, _):
+                self.give(argument, build.add(Permute(bar, argument.axes)))
             case Sum(argument, _):
                 self.give(argument, build.add(Spread(bar, argument.axes)))
             case SumTokens(argument):

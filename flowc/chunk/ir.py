@@ -178,6 +178,14 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
+class Permute:
+    """The same numbers, stored with the axes in another order."""
+
+    argument: Value
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """The sum over axes."""
 
@@ -376,7 +384,7 @@ class Inverse:
 
 Op = (
     Argument | Element | Literal | Extent | Head | Index | MaskMatrix
-    | Apply | Spread | Rename | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
+    | Apply | Spread | Rename | Permute | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
     | ToRows | FromRows
     | GateSums | GateSumsAdjoint | At | AtAdjoint | Decay | DecayMatrix | DecayDot | DecayApply | Solve | Inverse
 )  # fmt: skip

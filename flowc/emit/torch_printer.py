@@ -20,7 +20,7 @@ from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call
 from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.semantics.size import Size
 
-VIEWS = (ir.Rename, ir.Literal, ir.Extent)
+VIEWS = (ir.Rename, ir.Permute, ir.Literal, ir.Extent)
 CHEAP = (ir.Apply, ir.Decay, ir.Spread, ir.Sum, ir.Head, ir.Element, ir.Cut, ir.Unflatten, ir.FromRows, ir.AtAdjoint)
 
 
@@ -230,6 +230,8 @@ class TorchPrinter:
                 return Code(f"torch.arange({self.size(axis.size)}, device=device, dtype=dtype)")
             case ir.Rename(argument, _, _):
                 return self.code[argument] if not self.in_walk else self.base(argument)
+            case ir.Permute(argument, axes):
+                return self.permuted(self.base(argument), argument.axes, axes)
             case ir.Apply():
                 return self.applied(value, op)
             case ir.Contract():

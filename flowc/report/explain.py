@@ -1,6 +1,6 @@
 """What was derived from a spec and what was chosen for it, and why.
 
-In: a `Plan`. Out: `as_text` for people, `as_record` for programs: the class with the span that decides it, the normal
+In: a `Compilation`. Out: `explain_text` for people, `explain_record` for programs: the class with the span that decides it, the normal
 form, every kernel with its cost, and the choices. Costs are those of the cost model at nominal sizes, per token and
 head. Refuses nothing.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from flowc.chunk.cost import Cost, Sizes, cost
 from flowc.chunk.text import value_names
+from flowc.compiler import Compilation
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.schedule import rows_per_token
 
@@ -43,16 +44,18 @@ class Facts:
     kernels: tuple[KernelFacts, ...]
 
 
-def as_text(plan: Plan) -> str:
+def explain_text(compilation: Compilation) -> str:
     """The explanation as paragraphs."""
+    plan = compilation.plan
     found = facts(plan)
     parts = [*_class_lines(plan), "", "One step", *str(plan.recurrence).splitlines()[1:], ""]
     parts += [*_choice_lines(found), "", *_kernel_lines(found)]
     return "\n".join(parts)
 
 
-def as_record(plan: Plan) -> dict[str, object]:
+def explain_record(compilation: Compilation) -> dict[str, object]:
     """The explanation as JSON shows it."""
+    plan = compilation.plan
     found = facts(plan)
     decided = plan.recurrence.classification
     row, column = plan.recurrence.model.source.position(decided.span.start)

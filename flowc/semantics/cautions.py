@@ -120,14 +120,33 @@ def _gates(expr: Expr, state: State) -> Iterator[Expr]:
             pass
 
 
-def _factor(factor: Expr, op: str) -> Iterator[Expr]:
+def _factor(factor: Expr, op: str) -> tuple[Expr, ...]:
+    """The gates in what the state is multiplied with; a dense matrix is none."""
     match factor:
-        case Call("diag" | "outer", arguments):
-            yield from arguments
+        case Call("outer", arguments) if op == "*":
+            return arguments
         case _ if op == "*":
-            yield factor
+            return (factor,)
         case _:
-            pass
+            return _diagonal(factor) or ()
+
+
+def _diagonal(expr: Expr) -> tuple[Expr, ...] | None:
+    """The scalars and diagonals whose product `expr` is, None if it is another matrix."""
+    match expr:
+        case Call("diag", arguments):
+            return arguments
+        case Call("identity"):
+            return ()
+        case Binary("*", left, right) if Kind.SCALAR in (left.shape.kind, right.shape.kind):
+            scalar, other = (left, right) if left.shape.kind is Kind.SCALAR else (right, left)
+            inner = _diagonal(other)
+            return None if inner is None else (scalar, *inner)
+        case Binary("@", left, right):
+            first, second = _diagonal(left), _diagonal(right)
+            return None if first is None or second is None else (*first, *second)
+        case _:
+            return None
 
 
 def _carries(expr: Expr, state: State) -> bool:

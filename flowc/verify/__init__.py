@@ -5,7 +5,9 @@ In: a Source and Options. Out: `Report`. Refuses what the compiler refuses, with
 
 from __future__ import annotations
 
+from flowc.compiler import compile_text
 from flowc.options import Options
+from flowc.runtime.op import Op
 from flowc.source import Source
 from flowc.verify.compare import Finding, compare
 from flowc.verify.report import Report
@@ -19,9 +21,6 @@ def verify(source: Source, options: Options, seed: int = 0) -> Report:
     Raises:
         FlowError: what is wrong with the spec.
     """
-    import flowc
-    from flowc.semantics import load
-
-    model = load(source.text, source.name)
-    op = flowc.compile(source.text, **options.record())
-    return Report(model.name, seed, compare(model, op, seed, options.chunk_size))
+    compilation = compile_text(source, options)
+    model = compilation.model
+    return Report(model.name, seed, compare(model, Op(compilation), seed, options.chunk_size))

@@ -52,7 +52,7 @@ class Case:
     def __str__(self) -> str:
         """As a table shows it."""
         chunk = "auto" if self.chunk_size is None else str(self.chunk_size)
-        return f"T {self.length}, chunk {chunk}{', with initial state' if self.with_start else ''}"
+        return f"T {self.length}, chunk {chunk}{', given start' if self.with_start else ''}"
 
 
 CASES = (Case(1, None, False), Case(37, 8, True), Case(64, 16, False), Case(101, None, True), Case(5, 16, True))
