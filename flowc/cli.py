@@ -252,14 +252,7 @@ def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
     """
     from flowc.verify import verify as run
 
-    source = read(file)
-    try:
-        report = run(source, Options(**chosen), seed)
-    except FlowError as error:
-        show(error.source, error.diagnostics)
-        sys.exit(FINDINGS)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    report = run(run_stages(read(file), Options(**chosen), MODULE, "text"), seed)
     if as_json:
         click.echo(json.dumps(report.record(), indent=2))
     else:

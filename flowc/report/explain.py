@@ -1,8 +1,8 @@
 """What was derived from a spec and what was chosen for it, and why.
 
-In: a `Compilation`. Out: `explain_text` for people, `explain_record` for programs: the class with the span that decides it, the normal
-form, every kernel with its cost, and the choices. Costs are those of the cost model at nominal sizes, per token and
-head. Refuses nothing.
+In: a `Compilation`. Out: `explain_text` for people, `explain_record` for programs: the class with the span that
+decides it, the normal form, every kernel with its cost, and the choices. Costs are those of the cost model at nominal
+sizes, per token and head. Refuses nothing.
 """
 
 from __future__ import annotations
