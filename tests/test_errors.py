@@ -38,7 +38,9 @@ def test_json_has_ruffs_shape(path: Path) -> None:
     records = json.loads(render(source, diagnostics, "json"))
     assert len(records) == len(diagnostics) > 0
     for record in records:
-        assert {"cell", "code", "end_location", "filename", "fix", "location", "message", "noqa_row", "url"} <= set(record)
+        assert {"cell", "code", "end_location", "filename", "fix", "location", "message", "noqa_row", "url"} <= set(
+            record
+        )
         assert record["filename"] == path.name
         start, end = record["location"], record["end_location"]
         assert (1, 1) <= (start["row"], start["column"]) <= (end["row"], end["column"])
@@ -55,8 +57,12 @@ def test_sentences(path: Path) -> None:
 
 
 def test_every_code_has_a_program() -> None:
-    covered = {code for path in PROGRAMS for code in re.findall(r"\[([FW]\d+)\]", path.with_suffix(".err").read_text("utf-8"))}
-    assert set(CODES) == covered
+    covered = {
+        code for path in PROGRAMS for code in re.findall(r"\[([FW]\d+)\]", path.with_suffix(".err").read_text("utf-8"))
+    }
+    assert {
+        code for code in CODES if not code.startswith("F6")
+    } == covered  # F6..: what compiling refuses, not the check
 
 
 def test_no_golden_is_left_over() -> None:

@@ -11,7 +11,8 @@ from flowc.source import Span
 from flowc.syntax import tree as syntax
 
 NOWHERE = Span(0, 0)
-WORDS = "x of in inf input param let repeat flow T B lambda tl torch q k v S λ é 漢字 _a K2 I exp sum ones".split()
+WORDS = ("x", "of", "in", "inf", "input", "param", "let", "repeat", "flow", "T", "B", "lambda", "tl", "torch")
+WORDS += ("q", "k", "v", "S", "λ", "é", "漢字", "_a", "K2", "I", "exp", "sum", "ones")
 
 names = st.sampled_from(WORDS).map(lambda word: syntax.Name(word, NOWHERE))
 values = st.builds(lambda digits, places: Fraction(digits, 10**places), st.integers(0, 10**9), st.integers(0, 20))
@@ -40,7 +41,9 @@ times = st.sampled_from(["t", "t-1"]).map(
         else syntax.Binary("-", reference(syntax.Name("t", NOWHERE)), syntax.Number(Fraction(1), NOWHERE), NOWHERE)
     )
 )
-subscripts = st.one_of(times, names.map(reference), st.integers(0, 9).map(lambda n: syntax.Number(Fraction(n), NOWHERE)))
+subscripts = st.one_of(
+    times, names.map(reference), st.integers(0, 9).map(lambda n: syntax.Number(Fraction(n), NOWHERE))
+)
 references = st.builds(lambda name, some: reference(name, *some), names, st.lists(subscripts, max_size=2))
 
 
@@ -87,7 +90,9 @@ statements = st.recursive(
     ),
     max_leaves=4,
 )
-docs = st.lists(st.text("abc #\\\"'é", max_size=12).map(str.strip), max_size=3).map(lambda lines: "\n".join(lines).strip("\n"))
+docs = st.lists(st.text("abc #\\\"'é", max_size=12).map(str.strip), max_size=3).map(
+    lambda lines: "\n".join(lines).strip("\n")
+)
 specs = st.builds(
     syntax.Spec,
     names,
