@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from flowc.diagnostics import Diagnostic, ordered
+from flowc.semantics.facts import Facts
 from flowc.semantics.model import (
     Binary,
     Call,
@@ -21,7 +22,6 @@ from flowc.semantics.model import (
     LetRef,
     Model,
     Negate,
-    Number,
     Output,
     State,
     StateRef,
@@ -29,7 +29,7 @@ from flowc.semantics.model import (
     Update,
 )
 from flowc.semantics.ranges import at_most_one, interval
-from flowc.semantics.walk import flat, lets, parts
+from flowc.semantics.walk import flat, parts
 from flowc.source import Span
 
 NEAR_ZERO = Fraction(1, 1000)
@@ -38,7 +38,8 @@ NEAR_ZERO = Fraction(1, 1000)
 
 def warnings(model: Model) -> tuple[Diagnostic, ...]:
     """The warnings about `model`, by position."""
-    found = (*_unused(model), *_unread(model), *_gate_warnings(model), *_key_warnings(model))
+    facts = Facts.of(model)
+    found = (*_unused(model), *_unread(model), *_gate_warnings(model, facts), *_key_warnings(model, facts))
     return ordered(found)
 
 
@@ -92,13 +93,13 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
 # -- gates --------------------------------------------------------------------------------------------------------
 
 
-def _gate_warnings(model: Model) -> Iterator[Diagnostic]:
+def _gate_warnings(model: Model, facts: Facts) -> Iterator[Diagnostic]:
     for statement in flat(model.statements):
         match statement:
             case Update(name, value):
                 state = next(declared for declared in model.states if declared.name == name)
                 for gate in _gates(value, state):
-                    yield from _judge(gate, model)
+                    yield from _judge(gate, model, facts)
             case _:
                 pass
 
@@ -162,9 +163,9 @@ def _carries(expr: Expr, state: State) -> bool:
             return False
 
 
-def _judge(gate: Expr, model: Model) -> Iterator[Diagnostic]:
+def _judge(gate: Expr, model: Model, facts: Facts) -> Iterator[Diagnostic]:
     shown = _text(model, gate.span, "this gate")
-    if not at_most_one(gate, model) and not _reads_state(gate, model):
+    if not at_most_one(gate, model) and not facts.reads_state(gate):
         yield _warning(
             "W201",
             f"the gate `{shown}` may exceed 1, and the state grow without bound",
@@ -172,25 +173,12 @@ def _judge(gate: Expr, model: Model) -> Iterator[Diagnostic]:
             gate.span,
         )
     low = interval(gate, model).low
-    if gate.shape.kind is not Kind.MATRIX and not _has_log(gate, model) and (low is None or low < NEAR_ZERO):
+    if gate.shape.kind is not Kind.MATRIX and not facts.has_log(gate) and (low is None or low < NEAR_ZERO):
         message = (
             f"the gate `{shown}` may come near 0, where its gradient's relative error in float32 is about 4e-7 / gate"
         )
         advice = "write it as `exp` or `sigmoid`, or declare a range that keeps away from 0, such as `in [0.01, 1]`"
         yield _warning("W202", message, advice, gate.span)
-
-
-def _reads_state(expr: Expr, model: Model) -> bool:
-    """Whether `expr` depends on a state, as the gates of a running maximum do: no range can tell how large it gets."""
-    for part in parts(expr):
-        match part:
-            case StateRef():
-                return True
-            case LetRef(name) if any(_reads_state(value, model) for value in lets(model.statements, name)):
-                return True
-            case _:
-                pass
-    return False
 
 
 def _bounded(gate: Expr, model: Model) -> str:
@@ -210,67 +198,23 @@ def _keyword(declared: Input) -> str:
     return "param" if declared.is_param else "input"
 
 
-def _has_log(gate: Expr, model: Model) -> bool:
-    """Whether the logarithm of `gate` is exact: `exp`, `sigmoid` and positive numbers under products and powers."""
-    match gate:
-        case Call("exp" | "sigmoid"):
-            return True
-        case Call("sqrt" | "rsqrt", (argument,)) | Transpose(argument):
-            return _has_log(argument, model)
-        case Number(value):
-            return value > 0
-        case LetRef(name):
-            return all(_has_log(value, model) for value in lets(model.statements, name))
-        case Binary("-", Number(value), right) if value == 1:
-            return _is_sigmoid(right, model)
-        case Binary("**", base):
-            return _has_log(base, model)
-        case Binary("*" | "/", left, right):
-            return _has_log(left, model) and _has_log(right, model)
-        case _:
-            return False
-
-
-def _is_sigmoid(expr: Expr, model: Model) -> bool:
-    match expr:
-        case Call("sigmoid"):
-            return True
-        case LetRef(name):
-            return all(_is_sigmoid(value, model) for value in lets(model.statements, name))
-        case _:
-            return False
-
-
 # -- keys ---------------------------------------------------------------------------------------------------------
 
 
-def _key_warnings(model: Model) -> Iterator[Diagnostic]:
+def _key_warnings(model: Model, facts: Facts) -> Iterator[Diagnostic]:
     for statement in flat(model.statements):
         match statement:
-            case Update(name, value) if not _is_exact_flow(value, model):
+            case Update(name, value) if not facts.is_exact_flow(value):
                 state = next(declared for declared in model.states if declared.name == name)
                 for read in _subtracted_keys(value, state, False):
                     key = _unscaled(read, model)
-                    if not _is_normalized(key, model):
+                    if not facts.is_normalized(key):
                         shown = _text(model, key.span, "this key")
                         message = f"the delta read at `{shown}` subtracts, and nothing normalises `{shown}`"
                         advice = f"write `l2norm({shown})`, or make sure that its norm is at most 1"
                         yield _warning("W203", message, advice, key.span)
             case _:
                 pass
-
-
-def _is_exact_flow(expr: Expr, model: Model) -> bool:
-    """Whether `exprel` scales the step, as in the exact flow of the delta rule, which is stable for every key."""
-    for part in parts(expr):
-        match part:
-            case Call("exprel"):
-                return True
-            case LetRef(name) if any(_is_exact_flow(value, model) for value in lets(model.statements, name)):
-                return True
-            case _:
-                pass
-    return False
 
 
 def _subtracted_keys(expr: Expr, state: State, negative: bool) -> Iterator[Expr]:
@@ -312,19 +256,3 @@ def _unscaled(key: Expr, model: Model) -> Expr:
 
 def _is_column(expr: Expr) -> bool:
     return expr.shape.kind is Kind.COLUMN
-
-
-def _is_normalized(key: Expr, model: Model) -> bool:
-    match key:
-        case Call("l2norm" | "softmax"):
-            return True
-        case LetRef(name):
-            return all(_is_normalized(value, model) for value in lets(model.statements, name))
-        case Negate(argument):
-            return _is_normalized(argument, model)
-        case Binary("*", left, right):
-            return _is_normalized(left, model) or _is_normalized(right, model)
-        case Binary("/", left, Call("norm")):
-            return _is_column(left)
-        case _:
-            return False

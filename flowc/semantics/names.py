@@ -152,6 +152,8 @@ class Names:
 
 def nearest(name: str, known: set[str]) -> str | None:
     """The known name that is most like `name`, if any is."""
+    if len(known) > 300:
+        return None  # comparing with each of so many takes seconds, and says little
     folded = sorted(word for word in known if word.casefold() == name.casefold())
     close = folded or get_close_matches(name, sorted(known), n=1, cutoff=0.65)
     return close[0] if close else None

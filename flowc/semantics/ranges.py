@@ -32,14 +32,18 @@ from flowc.semantics.model import (
     Transpose,
 )
 from flowc.semantics.size import Size
-from flowc.semantics.walk import lets
+from flowc.semantics.walk import behind
 
 __all__ = ["applied", "at_most_one", "interval", "positive", "same"]
 
 
 def interval(expr: Expr, model: Model) -> Interval:
     """A range that holds every entry of `expr`, an expression of `model`."""
-    return _Ranges(model).of(expr)
+    ranges = _Ranges(model)
+    for let in behind(expr, model.statements):
+        value = ranges.of(let.value)
+        ranges.lets[let.name] = hull(ranges.lets[let.name], value) if let.name in ranges.lets else value
+    return ranges.of(expr)
 
 
 def positive(expr: Expr, model: Model) -> bool:
@@ -84,14 +88,20 @@ def _key(expr: object) -> object:
 
 
 class _Ranges:
-    """Ranges within one model; the range of a let is found once."""
+    """Ranges within one model, given those of the lets: a chain of lets may be longer than Python's stack."""
 
     def __init__(self, model: Model) -> None:
-        self.statements = model.statements
         self.inputs: dict[str, Input] = {declared.name: declared for declared in model.inputs}
         self.lets: dict[str, Interval] = {}
+        self.known: dict[int, Interval] = {}
+        """Answers by the node's identity: a convex combination asks for its parts again."""
 
     def of(self, expr: Expr) -> Interval:
+        if id(expr) not in self.known:
+            self.known[id(expr)] = self._found(expr)
+        return self.known[id(expr)]
+
+    def _found(self, expr: Expr) -> Interval:
         match expr:
             case Number(value):
                 return point(value)
@@ -107,7 +117,7 @@ class _Ranges:
             case StateRef():
                 return REAL
             case LetRef(name):
-                return self._let(name)
+                return self.lets[name]
             case Negate(argument):
                 return applied("-", (point(0), self.of(argument)))
             case Transpose(argument):
@@ -118,11 +128,6 @@ class _Ranges:
                 return applied(function, tuple(self.of(argument) for argument in arguments))
             case _:
                 assert_never(expr)
-
-    def _let(self, name: str) -> Interval:
-        if name not in self.lets:
-            self.lets[name] = hull(*(self.of(value) for value in lets(self.statements, name)))
-        return self.lets[name]
 
     def _binary(self, expr: Binary) -> Interval:
         left, right = expr.left, expr.right

@@ -63,11 +63,23 @@ def flat(statements: tuple[Statement, ...]) -> Iterator[Let | Update | Output]:
                 assert_never(statement)
 
 
-def lets(statements: tuple[Statement, ...], name: str) -> Iterator[Expr]:
-    """The values of the lets named `name`: one, or one for each repeat that has it."""
-    for statement in flat(statements):
-        match statement:
-            case Let(own, value) if own == name:
-                yield value
-            case _:
-                pass
+def behind(expr: Expr, statements: tuple[Statement, ...]) -> Iterator[Let]:
+    """The lets that `expr` depends on, in the order of the step: each after those that it depends on itself.
+
+    Lets of one name in several repeats count together.
+    """
+    ordered = [statement for statement in flat(statements) if isinstance(statement, Let)]
+    values: dict[str, list[Expr]] = {}
+    for let in ordered:
+        values.setdefault(let.name, []).append(let.value)
+    needed: set[str] = set()
+    waiting = [expr]
+    while waiting:
+        for part in parts(waiting.pop()):
+            match part:
+                case LetRef(name) if name not in needed:
+                    needed.add(name)
+                    waiting += values[name]
+                case _:
+                    pass
+    return (let for let in ordered if let.name in needed)

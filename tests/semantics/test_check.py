@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from flowc.diagnostics import FlowError
-from flowc.semantics import check, load
+from flowc.semantics import check, load, warnings
 from flowc.semantics.model import (
     SCALAR,
     Binary,
@@ -257,7 +257,8 @@ def test_check_takes_a_tree() -> None:
 
 
 def test_names_in_broken_lines_cause_no_further_errors() -> None:
-    text = "flow f(K, V)\ninput q : K\ninput v $ V\nstate S : K x V\nS[t] = S[t-1] + + q @ v.T\nlet a = nope\no[t] = S[t] @ v"
+    text = "flow f(K, V)\ninput q : K\ninput v $ V\nstate S : K x V\n"
+    text += "S[t] = S[t-1] + + q @ v.T\nlet a = nope\no[t] = S[t] @ v"
     assert codes(text) == ["F101", "F101", "F201"]
 
 
@@ -265,6 +266,20 @@ def test_nested_identities_do_not_take_exponential_time() -> None:
     nested = "I * (" * 60 + "1" + ")" * 60
     text = f"flow f(K)\ninput q : K\nstate h : K\nlet a = {nested}\nh[t] = q\no[t] = h[t]"
     assert codes(text) == ["F308"] * 60
+
+
+def test_a_long_chain_of_lets_is_no_recursion() -> None:
+    chain = "let a0 = q\n" + "".join(f"let a{i} = a{i - 1} * a{i - 1}\n" for i in range(1, 2000))
+    found = load("flow f(K)\ninput q : K\nstate h : K\n" + chain + "h[t] = a1999 * h[t-1]\no[t] = h[t]")
+    assert {warning.code for warning in warnings(found)} == {"W201", "W202"}
+
+
+def test_nested_convex_combinations_do_not_take_exponential_time() -> None:
+    nested = "b * q + (1 - b) * (" * 40 + "q" + ")" * 40
+    found = load(
+        f"flow f(K)\ninput q : K <= 1\nparam b : scalar in (0, 1)\nstate h : K\nh[t] = ({nested}) * h[t-1]\no[t] = h[t]"
+    )
+    assert {warning.code for warning in warnings(found)} == {"W202"}
 
 
 @pytest.mark.parametrize("depth", [150, 199])
