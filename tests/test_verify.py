@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from flowc import reference
+from flowc.compiler import compile_text
+from flowc.options import Options
 from flowc.semantics import load
-from flowc.verify import Report, compare
+from flowc.source import Source
+from flowc.verify import Report, compare, verify
 from flowc.verify.draw import Sizes, draw_inputs, draw_states
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +92,15 @@ def test_a_report_reads_well():
     report = Report("gated_deltanet", 0, findings)
     assert report.verdict() == f"gated_deltanet: 1 of {len(findings)} quantities are off: o (step)"
     assert report.table().row_count == len(findings) == len(report.record()["findings"])
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "options", [Options(), Options(chunk_size=16, aggregation="tensorinv")], ids=["auto", "forced"]
+)
+def test_every_example_holds(path, options):
+    report = verify(compile_text(Source(path.name, path.read_text()), options), seed=1)
+    assert report.holds, report.verdict()
 
 
 # -- what is drawn ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,48 @@
+"""An explanation names the class, the span that decides it, the choices and every kernel."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowc.compiler import Stage, compile_text
+from flowc.options import Options
+from flowc.report.explain import explain_record, explain_text
+from flowc.report.stages import stage_text
+from flowc.source import Source
+
+ROOT = Path(__file__).parent.parent
+SPECS = sorted(ROOT.glob("examples/*.flow"))
+
+
+def compiled(path, **options):
+    return compile_text(Source(path.name, path.read_text()), Options(**options))
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_example_explains(path):
+    compilation = compiled(path)
+    record, text = explain_record(compilation), explain_text(compilation)
+    assert json.loads(json.dumps(record)) == record
+    assert record["class"]["name"] in ("G", "D")
+    assert f"decided at {path.name}:{record['class']['line']}:" in text
+    assert len(record["kernels"]) == 6
+    assert sum(kernel["product_flops"] for kernel in record["kernels"]) > 0
+    assert (record["aggregation"] is None) == (record["class"]["name"] == "G")
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_a_forced_choice_is_told_from_a_chosen_one():
+    path = ROOT / "examples/gated_deltanet.flow"
+    assert "by the cost model" in explain_text(compiled(path))
+    forced = explain_text(compiled(path, chunk_size=16, aggregation="tensorinv"))
+    assert "chunk size 16: asked for" in forced
+    assert "aggregation tensorinv: asked for" in forced
+
+
+def test_the_model_prints_with_its_shapes():
+    compilation = compiled(ROOT / "examples/gated_delta_product.flow")
+    text = stage_text(compilation, Stage.MODEL)
+    assert text.splitlines()[:3] == ["model gated_delta_product(K, V, R)", "  input q : K", "  input k : R of K"]
+    assert "  repeat r in R:" in text
+    assert text.splitlines()[-1] == "  output o : V = S[t].T @ q"
