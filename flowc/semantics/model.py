@@ -189,9 +189,7 @@ class Call:
     span: Span
 
 
-Expr = (
-    Number | SizeNumber | HeadNumber | LoopNumber | InputRef | StateRef | LetRef | Negate | Transpose | Binary | Call
-)
+Expr = Number | SizeNumber | HeadNumber | LoopNumber | InputRef | StateRef | LetRef | Negate | Transpose | Binary | Call
 
 
 # -- declarations and statements --------------------------------------------------------------------------------------
