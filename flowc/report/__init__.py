@@ -1,0 +1,1 @@
+"""What a compilation tells of itself: explanations and its stages as text."""
