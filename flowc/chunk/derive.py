@@ -194,9 +194,24 @@ class _Derivation:
     def to_rows(self, values: list[Term | None], space: Space, axis: Axis, name: str) -> Value | None:
         if all(v is None for v in values):
             return None
+        if len(values) == 1 and values[0] is not None:
+            return self.builder.named(self.factored(values[0], space, axis), name)
         pairs = zip(values, space.parts, strict=True)
         lowered = tuple(None if v is None else self.part(self.builder.lower(v, self.load), p, axis) for v, p in pairs)
         return self.builder.add(ToRows(lowered, space, axis), name)
+
+    def factored(self, term: Term, space: Space, axis: Axis | None) -> Value:
+        """Rows of a product as a product of rows: scalars apart, so that a vector is brought into rows once."""
+        match term:
+            case terms.Apply("mul", (scalar, vector)) if not any(a.name == "x" for a in terms.axes_of(scalar)):
+                return self.builder.apply(
+                    "mul", self.factored(scalar, space, None), self.factored(vector, space, axis)
+                )
+            case terms.Apply("neg", (inner,)):
+                return self.builder.apply("neg", self.factored(inner, space, axis))
+            case _:
+                value = self.part(self.builder.lower(term, self.load), space.parts[0], axis)
+                return self.builder.add(ToRows((value,), space, axis))
 
     def part(self, value: Value, part: Part, axis: Axis | None) -> Value:
         """The value with every axis that its rows have."""

@@ -245,7 +245,8 @@ class _Adjoint:
         for number, argument in enumerate(op.arguments):
             if argument not in self.active:
                 continue
-            if op.function == "mul" and isinstance(build.op(argument), (Decay, DecayMatrix)):
+            whole = argument.axes == value.axes and isinstance(build.op(argument), (Decay, DecayMatrix))
+            if op.function == "mul" and whole:
                 self.give_log(argument, build.apply("mul", bar, value))
                 continue
             slope = self.slope(op, number)

@@ -28,7 +28,7 @@ from flowc.schedule.plan import Plan, Threshold
 # what each support function calls, beside torch
 USES = {
     "mask_matrix": ("mask",),
-    "decay_matrix": ("mask",),
+    "decay_matrix": ("mask_matrix",),
     "at": ("rows_index",),
     "at_adjoint": ("rows_index",),
     "decay_dot": ("blocks", "mask"),
@@ -59,6 +59,8 @@ class ModuleView:
     backward: str
     checks: str
     public: str
+    segment: str
+    value: str
 
 
 def emit(plan: Plan) -> Artifact:
@@ -100,6 +102,8 @@ class _Writer:
             backward=backward,
             checks=checks,
             public=public,
+            segment=str(self.plan.segment),
+            value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
         )
 
     @property
@@ -119,6 +123,7 @@ class _Writer:
             f"_NAME = {self.model.name!r}",
             f"_VALUE = {self.plan.recurrence.value_input!r}",
             f"_TENSORS = {self.interface.tensor_names!r}",
+            f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
         ]
         if self.has_solve:
@@ -220,7 +225,7 @@ class _Writer:
         self.take(printer)
         body = _guarded(printer.statements, interface.order)
         final = names.fresh("state_bar")
-        cotangents, gradients = self.cotangents(bars, final), self.gradients(printer, state)
+        cotangents, gradients = self.cotangents(bars, final), self.gradients(printer)
         text = (*body, *cotangents, *gradients)
         zero = f"end = torch.zeros(programs, {interface.state_sizes}, device=device, dtype=dtype)"
         lines = [
@@ -246,7 +251,7 @@ class _Writer:
         lines.append(f"end = end if {final} is None else {final}.reshape(programs, {self.interface.state_sizes}).to(dtype)")
         return lines
 
-    def gradients(self, printer: TorchPrinter, state: str) -> list[str]:
+    def gradients(self, printer: TorchPrinter) -> list[str]:
         """The results in the order of the tensors, in their inputs' types."""
         values = dict(self.plan.backward.program.results)
         lines = ["return ("]
@@ -257,8 +262,7 @@ class _Writer:
             else:
                 lines.append(f"    torch.zeros_like({self.interface.raw[name]}) if {name!r} in need else None,")
         start = f"{printer.carry}[0].reshape(batch, heads, {self.interface.state_sizes})"
-        lines.append(f"    {start}.to({state}.dtype) if 'initial_state' in need else None,")
-        return [*lines, ")"]
+        return [*lines, f"    {start},", ")"]
 
 
 def _guarded(statements: list[Statement], order: list[str]) -> list[str]:

@@ -43,6 +43,7 @@ class TorchPrinter:
         self.layout = Layout(self.sizes, names)
         self.code: dict[Value, Code] = {}
         self.products: dict[Value, tuple[str, str]] = {}  # a walk's products, to be added in one call
+        self.sums: dict[Value, tuple[str, str, str]] = {}  # those added in one call
         self.role = Role.INTRA
         self.roles = {n.value: k.role for k in passed.kernels for n in k.nodes}
         self.named = {n.value: n.value.name for n in self.program.nodes}
@@ -83,13 +84,25 @@ class TorchPrinter:
             return True
         users = self.users.get(node.value, [])
         alone = len(users) == 1 and self.roles[users[0]] is self.role and node.value not in self.stored
-        if isinstance(node.op, ir.Contract) and self.role is Role.WALK:
-            return alone and self.addend(users[0])
+        if isinstance(node.op, (ir.Contract, ir.DecayMatrix)):
+            return alone and self.reusable(node.value, users[0])
         return alone and isinstance(node.op, CHEAP)
 
-    def addend(self, user: Value) -> bool:
+    def reusable(self, value: Value, user: Value) -> bool:
+        """Whether `user` can be computed in the memory of `value`, its only operand of full shape."""
         op = self.program.defined[user]
-        return isinstance(op, ir.Apply) and op.function == "add"
+        if not isinstance(op, ir.Apply) or value.axes != user.axes or value.level is not user.level:
+            return False
+        return op.function in ("add", "mul") or (op.function == "sub" and op.arguments[0] == value)
+
+    def fresh(self, value: Value, user: Value) -> bool:
+        """Whether an operand is a new tensor that nothing else reads, so that `user` may overwrite it."""
+        op = self.program.defined[value]
+        made = isinstance(op, (ir.Contract, ir.DecayMatrix, ir.Decay)) or (
+            isinstance(op, ir.Apply) and not self.code[value].number
+        )
+        once = self.users[value] == [user] and self.roles[value] is self.role and value not in self.stored
+        return made and once and not value.sums and self.reusable(value, user)
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -186,8 +199,8 @@ class TorchPrinter:
 
     def written(self, target: str, value: Value, op: Op) -> None:
         code = self.expression(value, op)
-        if code.text.startswith(("torch.baddbmm(", "torch.bmm(")) and code.binding == ATOM:
-            self.emit(f"{code.text[:-1]}, out={target})")
+        if value in self.sums:
+            self.emit(f"torch.baddbmm({', '.join(self.sums[value])}, out={target})")
         elif value in self.products:
             self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})")
         else:
@@ -236,6 +249,9 @@ class TorchPrinter:
                 return self.applied(value, op)
             case ir.Contract():
                 return self.contracted(value, op)
+            case ir.Sum(argument, axes) if self.inner_product(argument, axes) is not None:
+                left, right = self.inner_product(argument, axes) or ("", "")
+                return Code(f"({left}.flatten(-2)[..., None, :] @ {right}.flatten(-2)[..., None])[..., 0, 0]")
             case ir.Sum(argument, axes):
                 dims = ", ".join(str(argument.axes.index(a) - len(argument.axes)) for a in axes)
                 shown = dims if len(axes) == 1 else f"({dims})"
@@ -256,14 +272,29 @@ class TorchPrinter:
             case _:
                 return self.gated(value, op)
 
+    def inner_product(self, argument: Value, axes: tuple[Axis, ...]) -> tuple[str, str] | None:
+        """The factors of a product of two matrices that is summed over both axes, and not needed otherwise."""
+        op = self.program.defined[argument]
+        alone = len(self.users[argument]) == 1 and self.roles[argument] is self.role
+        if not (alone and axes == argument.axes and len(axes) == 2 and isinstance(op, ir.Apply) and op.function == "mul"):
+            return None
+        if any(a.axes != axes or a.level is not Level.CHUNK for a in op.arguments):
+            return None
+        left, right = (self.base(a).at(ATOM) for a in op.arguments)
+        return left, right
+
     def applied(self, value: Value, op: ir.Apply) -> Code:
         for name in HELPERS.get(op.function, ()):
             self.helpers[name] = None
         if op.function == "add" and self.in_walk:
             for one, other in (op.arguments, op.arguments[::-1]):
                 if one in self.products and other.axes == value.axes:
-                    left, right = self.products[one]
-                    return Code(f"torch.baddbmm({self.operand(other, value.axes).text}, {left}, {right})")
+                    self.sums[value] = (self.operand(other, value.axes).text, *self.products[one])
+                    return Code(f"torch.baddbmm({', '.join(self.sums[value])})")
+        for one, other in (op.arguments, op.arguments[::-1]) if len(op.arguments) == 2 else ():
+            if self.fresh(one, value) and one != other:
+                method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
+                return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
         return call(op.function, [self.operand(a, value.axes) for a in op.arguments])
 
     def contracted(self, value: Value, op: ir.Contract) -> Code:
@@ -392,8 +423,8 @@ class TorchPrinter:
             case ir.DecayMatrix(rows, columns, mask):
                 self.helpers["decay_matrix"] = None
                 reads, writes = self.layout.mask(mask)
-                seen = f"_mask({reads}, {writes}, tokens, device)"
-                return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {seen}, dtype)")
+                seen = f"_mask_matrix({reads}, {writes}, tokens, device, dtype)"
+                return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {seen})")
             case ir.Inverse(matrix):
                 self.helpers["inverse"] = None
                 return Code(f"_INVERSES[aggregation]({self.base(matrix).text})")

@@ -58,7 +58,8 @@ class Threshold:
 class Plan:
     """A forward and a backward pass; `saved` names what the first keeps for the second, as (forward, backward) values.
 
-    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved).
+    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved). `segment` is how many
+    chunks (times heads) pass through all kernels before the next ones do, so that what is between kernels stays in a cache.
     """
 
     recurrence: Recurrence
@@ -68,6 +69,7 @@ class Plan:
     saved: tuple[tuple[Value, Value], ...]
     chunk_sizes: tuple[Threshold, ...]
     aggregations: tuple[Threshold, ...]
+    segment: int
 
     def __str__(self) -> str:
         """Kernel by kernel, by the names of the chunk program."""
@@ -83,6 +85,7 @@ class Plan:
         lines.append("  chunk size by rows per token: " + _table(self.chunk_sizes))
         if self.aggregations:
             lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
+        lines.append(f"  chunks times heads at a time: {self.segment}")
         return "\n".join(lines)
 
 

@@ -24,6 +24,7 @@ CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
 CHUNKS = 64
+SEGMENT = 16
 
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
@@ -38,7 +39,7 @@ def schedule(recurrence: Recurrence, program: Program, options: Options, machine
     chunk_sizes = _chunk_sizes(recurrence, passes, options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
     aggregations = _aggregations(forward, recurrence, options, machine) if solves else ()
-    return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations)
+    return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations, SEGMENT)
 
 
 def solved(program: Program) -> Program:
@@ -52,12 +53,11 @@ def solved(program: Program) -> Program:
             case Solve(matrix, right, transposed):
                 rows, columns = matrix.axes
                 inverse = build.add(Inverse(matrix), "T")
-                if transposed:
-                    product = build.contract(inverse, right, rows)
-                    new = build.named(build.rename(product, columns.name, rows.name), node.value.name)
-                else:
-                    primed = build.rename(right, rows.name, columns.name)
-                    new = build.contract(inverse, primed, columns, node.value.name)
+                if transposed:  # T^T: the same matrix with its two row axes' names exchanged
+                    inverse = build.rename(inverse, rows.name, "swap")
+                    inverse = build.rename(build.rename(inverse, columns.name, rows.name), "swap", columns.name)
+                primed = build.rename(right, rows.name, columns.name)
+                new = build.contract(inverse, primed, columns, node.value.name)
             case _:
                 new = build.add(op, node.value.name, node.value.axes, node.value.level)
                 new = build.named(new, node.value.name)
