@@ -6,7 +6,7 @@ the normal form. The expression is read from the typed tree; nothing is parsed f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import sympy as sp
@@ -98,7 +98,7 @@ class _Extraction:
         others = [p for p in form.products if p not in gates]
         try:
             gate = self.gate(gates, span)
-            rows = [self.written(p, span) for p in others]
+            rows = [self.written(q, span) for p in others for q in self.separated(p)]
         except Outside as outside:
             raise Refusal(outside, span) from None
         edits = self.segments[-1].edits
@@ -107,6 +107,13 @@ class _Extraction:
         rows = [self.past_gates(row) for row in rows]
         if rows:
             edits.append(WriteEdit(tuple(rows)))
+
+    def separated(self, p: Product) -> list[Product]:
+        """The product, or where its factors mix rows and columns, what it is a sum of."""
+        contracted = frozenset(a for a in p.summed if p.state is not None and a.name == p.state.row)
+        if p.delta or self.sorted_factors(p.coefficient, contracted).mixed == 1:
+            return [p]
+        return [replace(p, coefficient=c) for c in sp.Add.make_args(sp.expand_mul(p.coefficient))]
 
     def opens_both(self, p: Product) -> bool:
         """Whether both of the state's axes are axes of the result."""

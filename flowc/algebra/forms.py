@@ -105,9 +105,13 @@ class Calculus:
 
     def collect(self, shape: Shape, products: list[Product]) -> Form:
         """Products added up: plain ones as one, equal uses of the state with added coefficients."""
-        plain = sp.Add(*(p.coefficient for p in products if p.plain))
+        separate = shape.kind is Kind.MATRIX  # there, what is added may be written row by row
+        plain = sp.Add(*(p.coefficient for p in products if p.plain and not separate))
         rest: list[Product] = []
-        for p in (p for p in products if not p.plain):
+        for p in (p for p in products if separate or not p.plain):
+            if p.plain:
+                rest.append(p)
+                continue
             for index, seen in enumerate(rest):
                 if not p.summed and (seen.summed, seen.state, seen.delta) == (p.summed, p.state, p.delta):
                     rest[index] = replace(seen, coefficient=seen.coefficient + p.coefficient)
@@ -222,11 +226,10 @@ class Calculus:
             raise Outside("it reads the state through a matrix of both of its axes")
         others = [a for a in p.summed if a != rows]
         ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != rows))
-        query = self.leaves.rename(inside, {rows.name: "i"})
         if len(ranks) > 1:
             raise Outside("it reads the state with a tensor of more than one rank axis")
-        names = {a.name: "rank" for a in ranks}
-        read = (state.point, self.leaves.rename(query, names), Axis("rank", ranks[0].size) if ranks else None)
+        names = {a.name: "rank" for a in ranks} | {rows.name: "i"}
+        read = (state.point, self.leaves.rename(inside, names), Axis("rank", ranks[0].size) if ranks else None)
         if read not in self.reads:
             self.reads.append(read)
         value = ReadValue(self.reads.index(read), (*ranks, Axis(state.column, column.size)))

@@ -39,8 +39,8 @@ from flowc.chunk.ir import (
     MaskMatrix,
     Node,
     Op,
-    Permute,
     Program,
+    Relabel,
     Rename,
     Solve,
     Spread,
@@ -221,8 +221,10 @@ def infer_axes(op: Op) -> tuple[Axis, ...]:
             return (axis,)
         case Apply(_, arguments):
             return ordered(a for v in arguments for a in v.axes)
-        case Spread(_, axes) | Permute(_, axes):
+        case Spread(_, axes):
             return axes
+        case Relabel(argument, names):
+            return ordered(Axis(n, a.size) for n, a in zip(names, argument.axes, strict=True))
         case Rename(argument, old, new):
             return tuple(Axis(new, a.size) if a.name == old else a for a in argument.axes)
         case Sum(argument, axes):

@@ -10,13 +10,14 @@ algebra over rows, an epilogue per token. Refuses, as `Refusal`, what has a norm
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from flowc.algebra import term as terms
 from flowc.algebra.evaluate import Refusal
 from flowc.algebra.forms import Outside, Point
 from flowc.algebra.recurrence import Gate, Read, Recurrence, Row, Write
 from flowc.algebra.term import Axis, Term
-from flowc.chunk.builder import RANK, Builder, ordered
+from flowc.chunk.builder import RANK, Builder
 from flowc.chunk.ir import (
     At,
     Decay,
@@ -29,9 +30,9 @@ from flowc.chunk.ir import (
     Mask,
     MaskMatrix,
     Part,
-    Permute,
     Position,
     Program,
+    Relabel,
     Solve,
     Space,
     ToRows,
@@ -56,7 +57,15 @@ class _Rows:
     space: Space
     left: Value
     right: Value | None
-    read: Value | None
+    read: _Scaled | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """A vector per row, and a scalar per row that multiplies it (None: 1): scalars are multiplied where that is cheapest."""
+
+    scale: Value | None
+    vector: Value
 
 
 class _Derivation:
@@ -92,10 +101,7 @@ class _Derivation:
         """An input, or what an output read."""
         match term:
             case terms.ReadValue(index, axes):
-                value = self.reads[index]
-                for old, new in zip(value.axes, axes, strict=True):
-                    value = self.builder.rename(value, old.name, new.name) if old != new else value
-                return value
+                return self.renamed(self.reads[index], axes)
             case terms.Load(name, index, axes, _):
                 return self.loaded(self.inputs[name], index, axes)
             case _:
@@ -116,14 +122,9 @@ class _Derivation:
         return self.renamed(value, axes)
 
     def renamed(self, value: Value, axes: tuple[Axis, ...]) -> Value:
-        """The value with its axes called as asked, by way of names that collide with neither."""
-        if tuple(a.name for a in value.axes) == tuple(a.name for a in axes):
-            return value
-        for number, old in enumerate(value.axes):
-            value = self.builder.rename(value, old.name, f"s9{number}")
-        for number, new in enumerate(axes):
-            value = self.builder.rename(value, f"s9{number}", new.name)
-        return value if value.axes == ordered(value.axes) else self.builder.add(Permute(value, ordered(value.axes)))
+        """The value with its axes called as asked."""
+        names = tuple(a.name for a in axes)
+        return value if tuple(a.name for a in value.axes) == names else self.builder.add(Relabel(value, names), value.name)
 
     # -- places in the step -------------------------------------------------------------------------------------------
 
@@ -187,31 +188,31 @@ class _Derivation:
         suffix = "" if reading else "_e"
         left = self.to_rows([r.left for r in found], space, self.key, "l" + suffix)
         right = self.to_rows([r.free for r in found], space, self.value, "v" + suffix)
-        read = self.to_rows([r.read for r in found], space, self.key, "y") if reading else None
+        read = self.scaled([r.read for r in found], space, "y") if reading else None
         assert left is not None
         return _Rows(space, left, right, read)
 
-    def to_rows(self, values: list[Term | None], space: Space, axis: Axis, name: str) -> Value | None:
+    def to_rows(self, values: list[Term | None], space: Space, axis: Axis | None, name: str) -> Value | None:
         if all(v is None for v in values):
             return None
-        if len(values) == 1 and values[0] is not None:
-            return self.builder.named(self.factored(values[0], space, axis), name)
+        if len(values) == 1 and values[0] is not None and axis is not None:  # scalars apart: a vector is brought into rows once
+            scale, vector = _apart(values[0])
+            if scale is not None:
+                rows = (self.to_rows([scale], space, None, ""), self.to_rows([vector], space, axis, name))
+                assert rows[0] is not None and rows[1] is not None
+                return self.builder.named(self.builder.apply("mul", rows[0], rows[1]), name)
         pairs = zip(values, space.parts, strict=True)
         lowered = tuple(None if v is None else self.part(self.builder.lower(v, self.load), p, axis) for v, p in pairs)
         return self.builder.add(ToRows(lowered, space, axis), name)
 
-    def factored(self, term: Term, space: Space, axis: Axis | None) -> Value:
-        """Rows of a product as a product of rows: scalars apart, so that a vector is brought into rows once."""
-        match term:
-            case terms.Apply("mul", (scalar, vector)) if not any(a.name == "x" for a in terms.axes_of(scalar)):
-                return self.builder.apply(
-                    "mul", self.factored(scalar, space, None), self.factored(vector, space, axis)
-                )
-            case terms.Apply("neg", (inner,)):
-                return self.builder.apply("neg", self.factored(inner, space, axis))
-            case _:
-                value = self.part(self.builder.lower(term, self.load), space.parts[0], axis)
-                return self.builder.add(ToRows((value,), space, axis))
+    def scaled(self, values: list[Term | None], space: Space, name: str) -> _Scaled:
+        """Rows of vectors with the scalars that multiply them apart."""
+        scale, vector = (None, values[0])
+        if len(values) == 1 and vector is not None:
+            scale, vector = _apart(vector)
+        rows = self.to_rows([vector, *values[1:]], space, self.key, name)
+        assert rows is not None
+        return _Scaled(None if scale is None else self.to_rows([scale], space, None, "scale"), rows)
 
     def part(self, value: Value, part: Part, axis: Axis | None) -> Value:
         """The value with every axis that its rows have."""
@@ -221,23 +222,33 @@ class _Derivation:
 
     # -- the chunk ----------------------------------------------------------------------------------------------------
 
-    def decay_dot(self, x: Value, z: Value, gx: Value | None, gz: Value | None, mask: Mask, name: str) -> Value:
+    def decay_dot(
+        self, x: _Scaled, z: Value, gx: Value | None, gz: Value | None, mask: Mask, name: str
+    ) -> Value:
         """The first primitive, for no gate, a scalar gate, or a gate over the state's rows."""
         build = self.builder
         rows = mask.columns.axis.name
         if gx is not None and gz is not None and len(gx.axes) > 1:
-            return build.add(DecayDot(x, z, gx, gz, mask), name)
-        product = build.contract(x, build.rename(z, rows, rows + "'"), self.key)
+            dot = build.add(DecayDot(x.vector, z, gx, gz, mask), "" if x.scale is None else name + "_dot")
+            return dot if x.scale is None else build.apply("mul", x.scale, dot, name=name)
+        dot = build.contract(x.vector, build.rename(z, rows, rows + "'"), self.key)
+        if x.scale is not None:
+            dot = build.apply("mul", x.scale, build.named(dot, name + "_dot"))
         if gx is None or gz is None:
-            return build.apply("mul", build.add(MaskMatrix(mask), "mask"), product, name=name)
+            return build.apply("mul", build.add(MaskMatrix(mask), "mask"), dot, name=name)
         weight = build.add(DecayMatrix(gx, gz, mask), "decay")
-        return build.apply("mul", weight, product, name=name)
+        return build.apply("mul", weight, dot, name=name)
 
-    def decayed(self, value: Value, upper: Value | None, lower: Value | None, name: str) -> Value:
-        """The value times exp(upper - lower)."""
-        if upper is None:
-            return value
-        return self.builder.apply("mul", self.builder.add(Decay(upper, lower)), value, name=name)
+    def decayed(self, value: _Scaled, upper: Value | None, lower: Value | None, name: str) -> Value:
+        """The value times exp(upper - lower), scalars first."""
+        build = self.builder
+        weight = None if upper is None else build.add(Decay(upper, lower))
+        if weight is None or value.scale is None:
+            weight = weight or value.scale
+            return value.vector if weight is None else build.apply("mul", weight, value.vector, name=name)
+        if len(weight.axes) > len(value.scale.axes):
+            return build.apply("mul", weight, build.apply("mul", value.scale, value.vector), name=name)
+        return build.apply("mul", build.apply("mul", weight, value.scale), value.vector, name=name)
 
     def applied(self, weights: Value, vectors: Value, name: str = "") -> Value:
         rows = vectors.axes[0]
@@ -264,8 +275,7 @@ class _Derivation:
         rank = None if read.rank is None else read.rank.size
         part = Part(len(self.recurrence.segments), None, rank, None, self.read_position(read.point, -1))
         space = Space(f"query{number}", (part,))
-        query = self.to_rows([read.query], space, self.key, "q")
-        assert query is not None
+        query = self.scaled([read.query], space, "q")
         gq = self.at(space, Where.READ, "g_query")
         out = build.contract(self.decayed(query, gq, None, "q_decayed"), state, self.key)
         for rows, written in sources:
@@ -278,10 +288,10 @@ class _Derivation:
     def state_after(self, sources: list[tuple[_Rows, Value]], state: Value) -> Value:
         build = self.builder
         last = self.at(None, Where.LAST, "g_last")
-        total = self.decayed(state, last, None, "")
+        total = self.decayed(_Scaled(None, state), last, None, "")
         for rows, written in sources:
             gl = self.at(rows.space, Where.WRITE, "g_write")
-            left = self.decayed(rows.left, last, gl, "l_decayed")
+            left = self.decayed(_Scaled(None, rows.left), last, gl, "l_decayed")
             total = build.apply("add", total, build.contract(left, written, rows.space.axis))
         return build.named(total, "S_next")
 
@@ -289,3 +299,20 @@ class _Derivation:
 def per_token(rows: Size) -> Size:
     """Rows per token of a row axis of C J rows."""
     return Size(tuple((tuple(n for n in monomial if n != "#C"), c) for monomial, c in rows.terms))
+
+
+def _apart(term: Term) -> tuple[Term | None, Term]:
+    """The scalar factors of a product and the rest, which is a vector; (None, term) where there are none."""
+    match term:
+        case terms.Apply("mul", (a, b)) if not _is_vector(a) and _is_vector(b):
+            scale, rest = _apart(b)
+            return (a if scale is None else terms.Apply("mul", (a, scale))), rest
+        case terms.Apply("neg", (inner,)):
+            scale, rest = _apart(inner)
+            return terms.Apply("neg", (terms.Constant(Fraction(1)) if scale is None else scale,)), rest
+        case _:
+            return None, term
+
+
+def _is_vector(term: Term) -> bool:
+    return any(a.name == "x" for a in terms.axes_of(term))

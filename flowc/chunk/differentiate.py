@@ -39,8 +39,8 @@ from flowc.chunk.ir import (
     Literal,
     MaskMatrix,
     Op,
-    Permute,
     Program,
+    Relabel,
     Rename,
     Solve,
     Spread,
@@ -171,8 +171,9 @@ class _Adjoint:
                 self.give(argument, bar)
             case Rename(argument, old, new):
                 self.give(argument, build.rename(bar, new, old))
-            case Permute(argument, _):
-                self.give(argument, build.add(Permute(bar, argument.axes)))
+            case Relabel(argument, names):
+                back = {n: a.name for n, a in zip(names, argument.axes, strict=True)}
+                self.give(argument, build.add(Relabel(bar, tuple(back[a.name] for a in bar.axes))))
             case Sum(argument, _):
                 self.give(argument, build.add(Spread(bar, argument.axes)))
             case SumTokens(argument):

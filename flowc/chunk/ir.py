@@ -178,11 +178,11 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
-class Permute:
-    """The same numbers, stored with the axes in another order."""
+class Relabel:
+    """The same numbers with every axis renamed, stored in the order that the new names have."""
 
     argument: Value
-    axes: tuple[Axis, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +384,7 @@ class Inverse:
 
 Op = (
     Argument | Element | Literal | Extent | Head | Index | MaskMatrix
-    | Apply | Spread | Rename | Permute | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
+    | Apply | Spread | Rename | Relabel | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
     | ToRows | FromRows
     | GateSums | GateSumsAdjoint | At | AtAdjoint | Decay | DecayMatrix | DecayDot | DecayApply | Solve | Inverse
 )  # fmt: skip

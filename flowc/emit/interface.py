@@ -237,6 +237,19 @@ class Interface:
             lines.append(f"        _in_range({i.name!r}, {self.inputs[i.name]}, {test}, {text!r})")
         return lines
 
+    def empty_outputs(self) -> str:
+        """The function that makes the tensors for outputs."""
+        shapes = [self.shape(r.shape, "batch, length, heads") for r in self.recurrence.results]
+        made = ", ".join(f"{self.value}.new_empty({shape})" for shape in shapes)
+        return "\n".join(
+            [
+                f"def _outputs({', '.join(f'{n}: Tensor' for n in self.inputs.values())}) -> list[Tensor]:",
+                '    """Memory for the outputs of whole sequences, in the type of the value input."""',
+                *(f"    {line}" for line in self.prologue(made, lead=3) if not _casts(line)),
+                f"    return [{made}]",
+            ]
+        )
+
     def docstring(self) -> list[str]:
         state = self.model.states[0]
         sizes = ", ".join(str(s) for s in state.shape.sizes)
@@ -348,6 +361,10 @@ def _by_spec_name(function: Any) -> Any:
         return function(*args, **{{_SPELLED.get(name, name): value for name, value in kwargs.items()}})
 
     return renamed'''
+
+
+def _casts(line: str) -> bool:
+    return line.endswith(".to(dtype)")
 
 
 def _mentions(text: str, name: str) -> bool:

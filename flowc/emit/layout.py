@@ -107,7 +107,7 @@ class Layout:
 
     def from_rows(self, code: Code, space: Space, part: int) -> Code:
         """The rows of one part, back per token: [B, T, H, *], or [B, T, H, J, *] for a part of several rows."""
-        text = f"_from_rows({code.text}, batch, length, tokens)"
+        text = f"_from_rows({code.text}, batch, length, heads, tokens)"
         own = space.parts[part]
         start, group, at = Size.of(0), (own,), 0
         seen = 0

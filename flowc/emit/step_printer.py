@@ -84,7 +84,11 @@ class StepPrinter:
                 self.lines.append(f"{indent}{self.states[state]} = {self.expression(value).text}")
             case Output(name, value, _):
                 self.outputs[name] = self.names.fresh(name)
-                self.lines.append(f"{indent}{self.outputs[name]} = {self.expression(value).text}")
+                code = self.expression(value)
+                if code.number:
+                    sizes = ", ".join(("batch", "heads", *(size_code(s, self.sizes).text for s in value.shape.sizes)))
+                    code = Code(f"torch.full(({sizes}), {code.text}, device=device, dtype=dtype)")
+                self.lines.append(f"{indent}{self.outputs[name]} = {code.text}")
             case Repeat(index, count, body, _):
                 self.loops[index] = self.names.fresh(index)
                 self.lines.append(f"{indent}for {self.loops[index]} in range({size_code(count, self.sizes).text}):")

@@ -21,6 +21,7 @@ from flowc.emit.format import formatted
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
 from flowc.emit.step_printer import StepPrinter
+from flowc.emit.torch_functions import ATOM
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.resources import templates
 from flowc.schedule.plan import Plan, Threshold
@@ -36,7 +37,7 @@ USES = {
     "blocks": ("mask",),
 }
 ORDER = (
-    "exprel", "exprel_slope", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "points", "rows_index",
+    "exprel", "exprel_slope", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "put", "points", "rows_index",
     "gate_sums", "gate_sums_adjoint", "at", "at_adjoint", "mask", "mask_matrix", "decay_matrix", "blocks", "decay_dot",
     "decay_apply", "inverse",
 )  # fmt: skip
@@ -86,6 +87,7 @@ class _Writer:
         public = self.interface.public(self.has_solve, self.rows_per_token())
         checks = _support("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
+        forward = f"{forward}\n\n\n{self.interface.empty_outputs()}"
         code = "\n".join((advance, forward, backward, public, checks))
         support = self.support()
         return ModuleView(
@@ -123,6 +125,7 @@ class _Writer:
             f"_NAME = {self.model.name!r}",
             f"_VALUE = {self.plan.recurrence.value_input!r}",
             f"_TENSORS = {self.interface.tensor_names!r}",
+            f"_OUTPUTS = {len(self.plan.recurrence.results)}",
             f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
         ]
@@ -131,7 +134,7 @@ class _Writer:
         return "\n".join(lines)
 
     def support(self) -> str:
-        needed: dict[str, None] = {"group_heads": None}
+        needed: dict[str, None] = {"group_heads": None, "put": None}
         todo = list(self.helpers)
         while todo:
             name = todo.pop()
@@ -172,35 +175,35 @@ class _Writer:
         printer = TorchPrinter(plan.forward, interface.sizes, arguments | {"carry": "start"}, names)
         printer.run()
         self.take(printer)
-        results = [self.result(printer, r.name) for r in plan.recurrence.results]
+        results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
         saved = ", ".join(f"{printer.code[f].text}" for f, _ in plan.saved)
         final = f"{printer.carry}[-1].reshape(batch, heads, {interface.state_sizes}).clone()"
         body = [s.text for s in printer.statements]
         ending = "\n".join((*results, final))
         lines = [
             f"def _forward({_typed((*interface.inputs.values(), state))}, tokens: int, aggregation: str,"
-            " dtype: torch.dtype, keep: bool) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:",
-            '    """Outputs and the final state; and with `keep`, what the backward pass uses again."""',
+            " dtype: torch.dtype, keep: bool, outs: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:",
+            '    """Write outputs to `outs`; the final state, and with `keep`, what the backward pass uses again."""',
             *_indented(self.opening(printer, (*body, ending), f"start = {state}.reshape(programs, {interface.state_sizes}).to(dtype)")),
             *_indented(body),
-            f"    saved = ({saved},) if keep else ()",
-            f"    return ({', '.join((*results, final))},), saved",
+            *_indented(results),
+            f"    return {final}, ({saved},) if keep else ()",
         ]
         return "\n".join(lines)
 
-    def result(self, printer: TorchPrinter, name: str) -> str:
-        """An output in the type of the value input, [B, T, H, *]."""
+    def result(self, printer: TorchPrinter, name: str, at: int) -> str:
+        """The statement that writes an output of a segment, [B, T, H, *], in the type of the value input."""
         value = dict(self.plan.forward.program.results)[name]
-        shape = next(r.shape for r in self.plan.recurrence.results if r.name == name)
-        code = printer.code[value].text
-        return f"{code}.expand({self.interface.shape(shape, 'batch, length, heads')}).to(out_dtype)"
+        code = printer.code[value]
+        if value in printer.rows_of:
+            return f"_put_rows(outs[{at}], {printer.rows_of[value]}, heads, tokens)"
+        return f"outs[{at}].fill_({code.text})" if code.number else f"outs[{at}].copy_({code.text})"
 
     def opening(self, printer: TorchPrinter, body: Iterable[str], start: str) -> list[str]:
         """Sizes, casts and the step's layout."""
         interface = self.interface
         text = "\n".join((*body, *printer.layout.lines, start))
         return [
-            *([f"out_dtype = {interface.value}.dtype"] if "out_dtype" in text else []),
             *interface.prologue(text, lead=3),
             "chunks, programs = -(-length // tokens), batch * heads",
             start,
@@ -231,8 +234,8 @@ class _Writer:
         lines = [
             f"def _backward({_typed((*interface.inputs.values(), state))}, saved: tuple[Tensor, ...],"
             " cotangents: tuple[Tensor | None, ...], tokens: int, aggregation: str, dtype: torch.dtype,"
-            " need: frozenset[str]) -> tuple[Tensor | None, ...]:",
-            '    """The gradients named in `need`, by the adjoint of the chunk program; None for the others."""',
+            " need: frozenset[str], grads: list[Tensor | None]) -> Tensor:",
+            '    """Write the gradients named in `need` to `grads`, adding up those of params; the gradient of the state."""',
             *_indented(self.opening(printer, text, zero)),
             *_indented(cotangents),
             *([f"    {', '.join(saved.values())}, = saved"] if saved else []),
@@ -252,17 +255,20 @@ class _Writer:
         return lines
 
     def gradients(self, printer: TorchPrinter) -> list[str]:
-        """The results in the order of the tensors, in their inputs' types."""
+        """The statements that write the gradients of a segment, and the state's."""
         values = dict(self.plan.backward.program.results)
-        lines = ["return ("]
-        for name in self.interface.inputs:
-            if name in values:
-                code = printer.code[values[name]].text
-                lines.append(f"    _like({code}, {self.interface.raw[name]}) if {name!r} in need else None,")
+        lines = []
+        for at, i in enumerate(self.model.inputs):
+            out = f"grads[{at}]"
+            lines.append(f"if {i.name!r} in need:")
+            if i.name not in values:
+                lines.append(f"    {out}.zero_()")
+            elif values[i.name] in printer.rows_of:
+                lines.append(f"    _put_rows({out}, {printer.rows_of[values[i.name]]}, heads, tokens)")
             else:
-                lines.append(f"    torch.zeros_like({self.interface.raw[name]}) if {name!r} in need else None,")
-        start = f"{printer.carry}[0].reshape(batch, heads, {self.interface.state_sizes})"
-        return [*lines, f"    {start},", ")"]
+                code = printer.code[values[i.name]].text
+                lines.append(f"    {out}.add_({code})" if i.is_param else f"    _put({out}, {code})")
+        return [*lines, f"return {printer.carry}[0].reshape(batch, heads, {self.interface.state_sizes})"]
 
 
 def _guarded(statements: list[Statement], order: list[str]) -> list[str]:
@@ -297,12 +303,12 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 def _imports(code: str) -> str:
     used = [n for n in ("lru_cache", "wraps") if n in code]
     lines = ["import math"] if "math." in code else []
-    lines += ["from collections.abc import Iterator"] if "Iterator[" in code else []
+    lines += [f"from collections.abc import {'Iterator, ' if 'Iterator[' in code else ''}Sequence"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]
     lines += ["", "import torch"]
     lines += ["import torch.nn.functional as F"] if "F." in code else []
-    lines += ["from torch import Tensor", "from torch.autograd.function import once_differentiable"]
+    lines += ["from torch import Tensor"]
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call
 from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.semantics.size import Size
 
-VIEWS = (ir.Rename, ir.Permute, ir.Literal, ir.Extent)
+VIEWS = (ir.Rename, ir.Relabel, ir.Literal, ir.Extent)
 CHEAP = (ir.Apply, ir.Decay, ir.Spread, ir.Sum, ir.Head, ir.Element, ir.Cut, ir.Unflatten, ir.FromRows, ir.AtAdjoint)
 
 
@@ -42,6 +42,7 @@ class TorchPrinter:
         self.helpers: dict[str, None] = {}
         self.layout = Layout(self.sizes, names)
         self.code: dict[Value, Code] = {}
+        self.rows_of: dict[Value, str] = {}  # results that are rows of chunks, brought into tokens by the caller's copy
         self.products: dict[Value, tuple[str, str]] = {}  # a walk's products, to be added in one call
         self.sums: dict[Value, tuple[str, str, str]] = {}  # those added in one call
         self.role = Role.INTRA
@@ -180,6 +181,8 @@ class TorchPrinter:
         if value == self.program.carry[1]:
             self.next_state(value, op)
             return
+        if self.direct(value, op):
+            return
         code = self.expression(value, op)
         if self.inlined(node):
             self.code[value] = code
@@ -187,6 +190,16 @@ class TorchPrinter:
         name = self.names.fresh(self.named[value] or "t")
         self.emit(f"{name} = {code.text}", value)
         self.code[value] = Code(name)
+
+    def direct(self, value: Value, op: Op) -> bool:
+        """Note a result of one row a token: its rows are written where the caller wants them, without a copy between."""
+        if not isinstance(op, ir.FromRows) or value in self.users or value not in {v for _, v in self.program.results}:
+            return False
+        if len(op.space.parts) != 1 or op.space.parts[0].count is not None or op.space.parts[0].rank is not None:
+            return False
+        self.rows_of[value] = self.base(op.argument).text
+        self.code[value] = Code(self.rows_of[value])
+        return True
 
     def stacked(self, value: Value, op: Op) -> None:
         """A walk value that is kept for every chunk: written in place."""
@@ -243,8 +256,10 @@ class TorchPrinter:
                 return Code(f"torch.arange({self.size(axis.size)}, device=device, dtype=dtype)")
             case ir.Rename(argument, _, _):
                 return self.code[argument] if not self.in_walk else self.base(argument)
-            case ir.Permute(argument, axes):
-                return self.permuted(self.base(argument), argument.axes, axes)
+            case ir.Relabel(argument, names):
+                back = {a.name: a for a in value.axes}
+                stored = tuple(back[n] for n in names)
+                return self.permuted(self.base(argument), stored, value.axes)
             case ir.Apply():
                 return self.applied(value, op)
             case ir.Contract():
