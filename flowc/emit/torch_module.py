@@ -25,6 +25,7 @@ from flowc.emit.torch_functions import ATOM
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.resources import templates
 from flowc.schedule.plan import Plan, Threshold
+from flowc.schedule.schedule import saved_name
 
 # what each support function calls, beside torch
 USES = {
@@ -220,7 +221,7 @@ class _Writer:
         state = names.fresh(self.model.states[0].name)
         arguments = {f"{role} {n}": code for n, code in interface.inputs.items() for role in ("input", "param")}
         saved = {b: names.fresh(b.name or "t") for _, b in plan.saved}
-        arguments |= {f"saved {b.name or 't'}": name for b, name in saved.items()}
+        arguments |= {f"saved {saved_name(b)}": name for b, name in saved.items()}
         bars = {r.name: names.fresh(f"{r.name}_bar") for r in plan.recurrence.results}
         arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {"carry": "end"}
         printer = TorchPrinter(plan.backward, interface.sizes, arguments, names)

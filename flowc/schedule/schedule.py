@@ -119,14 +119,17 @@ def _dear(node: Node, program: Program, sizes: Sizes, machine: Machine) -> bool:
 
 def _loaded(program: Program, saved: set[Value]) -> Program:
     """The program with saved values as arguments, and without what only they needed."""
-    nodes = [
-        Node(n.value, Argument(n.value.name or "t", "saved")) if n.value in saved else n for n in program.nodes
-    ]
+    nodes = [Node(n.value, Argument(saved_name(n.value), "saved")) if n.value in saved else n for n in program.nodes]
     needed: set[Value] = {*(v for _, v in program.results), *program.carry}
     for node in reversed(nodes):
         if node.value in needed:
             needed.update(operands(node.op))
     return replace(program, nodes=tuple(n for n in nodes if n.value in needed))
+
+
+def saved_name(value: Value) -> str:
+    """What a saved value is called as an argument: distinct also where two outputs read the state, each with a P of its own."""
+    return f"{value.name or 't'}#{value.index}"
 
 
 def _present(saved: tuple[tuple[Value, Value], ...], backward: Program) -> tuple[tuple[Value, Value], ...]:
