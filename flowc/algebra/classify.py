@@ -64,10 +64,33 @@ def _single(model: Model, updates: list[Update]) -> Classification:
             return Classification("A", f"a scan under {semiring[0].function}", semiring[0].span)
         if calls and calls[0].function not in ("diag", "outer", "sum", "concat", "kron"):
             return Classification("R", f"{calls[0].function} of the state", calls[0].span)
+    for update in updates:
+        fault = _not_elementwise(update.value, lets)
+        if fault is not None:
+            return Classification("R", "it is not affine in the state entry by entry", fault.span)
     state = model.states[0]
     if state.shape.kind is Kind.SCALAR:
         return Classification("A", "a scalar state under +", state.span)
     return Classification("E", "a vector state with an elementwise gate", state.span)
+
+
+def _not_elementwise(e: Expr, lets: dict[str, Expr]) -> Expr | None:
+    """The first part of an expression that is not affine in the state entry by entry."""
+    held = [any(True for _ in _states(c, lets)) for c in children(e)]
+    match e:
+        case LetRef(name, _, _):
+            return _not_elementwise(lets[name], lets)
+        case Binary(op="*", left=_, right=_) if all(held):
+            return e
+        case Binary(op="/" | "**", left=_, right=_) if held[1] or (e.op == "**" and held[0]):
+            return e
+        case Binary(op="@", left=left, right=_) if any(held):
+            diagonal = isinstance(left, Call) and left.function in ("diag", "identity") and not held[0]
+            return None if diagonal else e
+        case Call() if any(held) and e.function not in ("diag", "outer", "concat"):
+            return e
+        case _:
+            return next((f for c in children(e) if (f := _not_elementwise(c, lets)) is not None), None)
 
 
 def _flat(statements: tuple[Statement, ...]) -> Iterator[Statement]:

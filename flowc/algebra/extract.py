@@ -13,10 +13,10 @@ import sympy as sp
 
 from flowc.algebra.edits import GateEdit, RowEdit, Segment, Step, WriteEdit
 from flowc.algebra.evaluate import Evaluator, Refusal
-from flowc.algebra.forms import Calculus, Form, Outside, Point, Product
+from flowc.algebra.forms import Calculus, Outside, Point, Product
 from flowc.algebra.leaves import Leaves, divide, factors
 from flowc.algebra.term import Axis
-from flowc.semantics.model import Let, Model, Output, Repeat, State, Statement, Update
+from flowc.semantics.model import Binary, Expr, Let, Model, Output, Repeat, State, Statement, StateRef, Update
 from flowc.source import Span
 
 
@@ -62,8 +62,8 @@ class _Extraction:
         match statement:
             case Let(name, value, _):
                 self.evaluator.bind(name, value)
-            case Update(_, value, span):
-                self.update(self.evaluator.form(value), span)
+            case Update():
+                self.update(statement)
             case Output(name, value, span):
                 self.output(name, statement)
             case Repeat(index, count, body, span):
@@ -92,21 +92,58 @@ class _Extraction:
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
-    def update(self, form: Form, span: Span) -> None:
-        """`S[t] = form` as a gate and a write."""
+    def update(self, statement: Update) -> None:
+        """`S[t] = value` as a gate and a write."""
+        form = self.evaluator.form(statement.value)
         gates = [p for p in form.products if p.state and not p.delta and self.opens_both(p)]
         others = [p for p in form.products if p not in gates]
         try:
-            gate = self.gate(gates, span)
-            rows = [self.written(q, span) for p in others for q in self.separated(p)]
+            rows = [self.written(q, statement.span) for p in others for q in self.separated(p)]
+            gate = self.gate(gates, self.gate_span(statement))
         except Outside as outside:
-            raise Refusal(outside, span) from None
+            raise self.located(outside, statement, others) from None
         edits = self.segments[-1].edits
         if (gate.left, gate.right) != (1, 1):
             edits.append(gate)
         rows = [self.past_gates(row) for row in rows]
         if rows:
             edits.append(WriteEdit(tuple(rows)))
+
+    def located(self, outside: Outside, statement: Update, others: list[Product]) -> Refusal:
+        """A refusal with the span of the term at fault, where one term alone is."""
+        sides = {p.state.row in {a.name for a in p.summed} for p in others if p.state is not None}
+        if outside.class_name == "D" and len(sides) > 1:
+            outside = Outside("it reads the state on both sides")
+        for term in _terms(statement.value):
+            form = self.evaluator.form(term)
+            try:
+                for p in form.products:
+                    if p.state and not p.delta and self.opens_both(p):
+                        self.gate([p], term.span)
+                    else:
+                        for q in self.separated(p):
+                            self.written(q, term.span)
+            except Outside:
+                return Refusal(outside, self.factor(term).span)
+        return Refusal(outside, statement.span)
+
+    def gate_span(self, statement: Update) -> Span:
+        """The gate of the first term that has the state in a gate's place."""
+        for term in _terms(statement.value):
+            form = self.evaluator.form(term)
+            if any(p.state and not p.delta and self.opens_both(p) for p in form.products):
+                return self.factor(term).span
+        return statement.span
+
+    def factor(self, term: Expr) -> Expr:
+        """Of a product of the state with something else, that; otherwise the term itself."""
+        match term:
+            case Binary(op="*" | "@", left=a, right=b):
+                held = [self.evaluator.form(x).holds_state for x in (a, b)]
+                plain = isinstance(b if held[1] else a, StateRef)
+                return (a if held[1] else b) if held.count(True) == 1 and plain else term
+            case _:
+                return term
 
     def separated(self, p: Product) -> list[Product]:
         """The product, or where its factors mix rows and columns, what it is a sum of."""
@@ -205,3 +242,12 @@ class _Extraction:
 
 
 
+
+
+def _terms(e: Expr) -> list[Expr]:
+    """What an expression adds up."""
+    match e:
+        case Binary(op="+" | "-", left=a, right=b):
+            return [*_terms(a), *_terms(b)]
+        case _:
+            return [e]

@@ -36,6 +36,7 @@ OWN = {
         ("expm1", 1), ("log1p", 1), ("exprel", 1), ("exprel_slope", 1), ("sigmoid", 1), ("logsigmoid", 1),
         ("softplus", 1), ("relu", 1), ("silu", 1), ("gelu", 1), ("step", 1), ("max", 2), ("min", 2), ("where", 3),
         ("lt", 2), ("le", 2), ("floor_log", 1), ("above_floor", 1),
+        ("gate_log", 1), ("gate_log1p", 1), ("inverse_or_zero", 1),
     )
 }  # fmt: skip
 
@@ -66,6 +67,9 @@ PARTIALS: dict[str, tuple[Callable[..., sp.Expr], ...]] = {
     "where": (lambda c, a, b: sp.S.Zero, lambda c, a, b: _where(c, 1, 0), lambda c, a, b: _where(c, 0, 1)),
     "lt": (lambda a, b: sp.S.Zero, lambda a, b: sp.S.Zero),
     "le": (lambda a, b: sp.S.Zero, lambda a, b: sp.S.Zero),
+    # logarithms of gates: one that rounds to 0 has log -inf, which is floored, and slope 0, not 1 / 0
+    "gate_log": (lambda x: OWN["inverse_or_zero"](x),),
+    "gate_log1p": (lambda x: OWN["inverse_or_zero"](1 + x),),
     "floor_log": (lambda x: OWN["above_floor"](x),),
 }
 

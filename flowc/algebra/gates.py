@@ -7,6 +7,7 @@ applies. Refuses (`Outside`) a gate whose sign or zero cannot be excluded: a cla
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import sympy as sp
 
@@ -15,7 +16,7 @@ from flowc.algebra.functions import OWN
 from flowc.semantics.model import Interval
 from flowc.semantics.ranges import applied
 
-_sigmoid, _logsigmoid, _log1p = OWN["sigmoid"], OWN["logsigmoid"], OWN["log1p"]
+_sigmoid, _logsigmoid, _log, _log1p = (OWN[n] for n in ("sigmoid", "logsigmoid", "gate_log", "gate_log1p"))
 
 Ranges = Callable[[sp.Symbol], Interval]
 
@@ -25,8 +26,6 @@ def interval(e: sp.Expr, ranges: Ranges) -> Interval:
     if isinstance(e, sp.Symbol):
         return ranges(e)
     if e.is_Rational:
-        from fractions import Fraction
-
         value = Fraction(int(e.p), int(e.q))
         return Interval(value, value)
     if e.is_number:
@@ -65,7 +64,7 @@ def logarithm(e: sp.Expr, ranges: Ranges) -> sp.Expr:
         if isinstance(minus, _sigmoid):  # 1 - sigmoid(x)
             return _logsigmoid(-minus.args[0])
         if is_positive(e, ranges):
-            return _log1p(rest) if len(rest.args) < len(e.args) or not rest.is_Add else sp.log(e)
+            return _log1p(rest) if len(rest.args) < len(e.args) or not rest.is_Add else _log(e)
     if is_positive(e, ranges):
-        return sp.log(e)
+        return sp.log(e) if e.is_number else _log(e)
     raise Outside("its gate is not provably positive: declare its range, or write it as exp(.) or sigmoid(.)")

@@ -6,6 +6,7 @@ In: a checked `Model`. Out: a `Recurrence` in normal form for classes G and D, D
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import assert_never
 
 import sympy as sp
@@ -15,13 +16,12 @@ from flowc.algebra.edits import GateEdit, RowEdit, Step, WriteEdit
 from flowc.algebra.evaluate import Refusal
 from flowc.algebra.extract import extract
 from flowc.algebra.forms import Outside
-from flowc.algebra.gates import interval, logarithm
+from flowc.algebra.gates import logarithm
 from flowc.algebra.leaves import Leaves
 from flowc.algebra.merge import merge
 from flowc.algebra.recurrence import Classification, Gate, Read, Recurrence, Result, Row, Segment, Write
-from flowc.algebra.term import Apply, Axis, HeadValue, IndexValue, Load, SizeValue, Term, Total
-from flowc.semantics.model import Interval, Kind, Model
-from flowc.source import Span
+from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Load, SizeValue, Term, Total, rename
+from flowc.semantics.model import Interval, Model
 
 
 def normalize(model: Model) -> Recurrence | Classification:
@@ -80,8 +80,6 @@ class _Freezer:
 
     def range(self, symbol: sp.Symbol) -> Interval:
         """What is known of a leaf's values."""
-        from fractions import Fraction
-
         match self.leaves.term(symbol):
             case Load(name=name):
                 return self.declared[name] or Interval()
@@ -111,29 +109,25 @@ class _Freezer:
         return Classification("D", "reads of the state on the key side", reading.span)
 
     def value_input(self, segments: tuple[Segment, ...]) -> str:
-        """The first vector among the inputs that are written; else the first input there is."""
+        """The first input that is written along the state's columns; else the first with that size; else the first."""
         written: set[str] = set()
         for segment in segments:
             for edit in segment.edits:
-                if isinstance(edit, Write):
-                    for r in edit.rows:
-                        if r.free is not None:
-                            written |= loads(r.free)
+                for r in edit.rows if isinstance(edit, Write) else ():
+                    written |= set() if r.free is None else _vectors(r.free)
         ordered = [i for i in self.model.inputs if not i.is_param]
-        vectors = [i.name for i in ordered if i.name in written and i.shape.kind is not Kind.SCALAR]
-        return (vectors or [i.name for i in ordered])[0]
+        sized = [i.name for i in ordered if self.column.size in i.shape.sizes]
+        return ([i.name for i in ordered if i.name in written] or sized or [ordered[0].name])[0]
 
 
-def loads(term: Term) -> set[str]:
-    """The inputs a term is made of."""
+def _vectors(term: Term) -> set[str]:
+    """The inputs that run over the axis of a vector, not under a sum."""
     match term:
-        case Load(name=name):
-            return {name}
+        case Load(name=name, axes=axes):
+            return {name} if any(a.name == "x" for a in axes) else set()
         case Apply(arguments=arguments):
-            return set().union(*(loads(a) for a in arguments))
-        case Total(argument, _):
-            return loads(argument)
+            return set().union(*(_vectors(a) for a in arguments))
+        case Concat(parts=parts):
+            return set().union(*(_vectors(rename(p, {a.name: "x"})) for p, a in zip(parts, term.inner, strict=True)))
         case _:
             return set()
-
-

@@ -29,6 +29,9 @@ class Code:
 _CALLS = {
     "exp": "torch.exp({0})",
     "log": "torch.log({0})",
+    "gate_log": "torch.log({0})",
+    "gate_log1p": "torch.log1p({0})",
+    "inverse_or_zero": "torch.where({0} > 0, 1 / {0}, 0)",
     "expm1": "torch.expm1({0})",
     "log1p": "torch.log1p({0})",
     "sigmoid": "torch.sigmoid({0})",
@@ -86,6 +89,10 @@ def call(function: str, arguments: Sequence[Code]) -> Code:
     texts = [a.text for a in arguments]
     if function in ("max", "min", "clamp"):
         texts = [f"torch.as_tensor({a.text}, dtype=dtype)" if a.number else a.text for a in arguments]
+    if function == "where" and arguments[1].number and arguments[2].number:
+        texts[1] = f"torch.as_tensor({arguments[1].text}, dtype=dtype)"
+    if function == "inverse_or_zero":
+        texts[0] = arguments[0].at(ATOM)
     if function in ("lt", "le", "step", "above_floor", "where"):
         texts[0] = arguments[0].at(SUM)
         texts[1:2] = [a.at(SUM) for a in arguments[1:2]] if function != "where" else texts[1:2]

@@ -173,7 +173,8 @@ class _Writer:
         names = Names(interface.taken)
         state = names.fresh(self.model.states[0].name)
         arguments = {f"{role} {n}": code for n, code in interface.inputs.items() for role in ("input", "param")}
-        printer = TorchPrinter(plan.forward, interface.sizes, arguments | {"carry": "start"}, names)
+        kept = frozenset(f for f, _ in plan.saved)
+        printer = TorchPrinter(plan.forward, interface.sizes, arguments | {"carry": "start"}, names, kept)
         printer.run()
         self.take(printer)
         results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
@@ -188,7 +189,7 @@ class _Writer:
             *_indented(self.opening(printer, (*body, ending), f"start = {state}.reshape(programs, {interface.state_sizes}).to(dtype)")),
             *_indented(body),
             *_indented(results),
-            f"    return {final}, ({saved},) if keep else ()",
+            f"    return {final}, ({saved}{',' if saved else ''}) if keep else ()",
         ]
         return "\n".join(lines)
 

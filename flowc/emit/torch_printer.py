@@ -35,8 +35,16 @@ class Statement:
 class TorchPrinter:
     """Prints one pass."""
 
-    def __init__(self, passed: Pass, sizes: Mapping[str, str], arguments: Mapping[str, str], names: Names) -> None:
-        """Print `passed` with emitted names of sizes and of arguments."""
+    def __init__(
+        self,
+        passed: Pass,
+        sizes: Mapping[str, str],
+        arguments: Mapping[str, str],
+        names: Names,
+        kept: frozenset[Value] = frozenset(),
+    ) -> None:
+        """Print `passed` with emitted names of sizes and of arguments; `kept` are values needed after it."""
+        self.kept = kept
         self.passed, self.sizes, self.arguments, self.names = passed, {**sizes, "#C": "tokens"}, arguments, names
         self.program = passed.program
         self.helpers: dict[str, None] = {}
@@ -44,7 +52,8 @@ class TorchPrinter:
         self.code: dict[Value, Code] = {}
         self.rows_of: dict[Value, str] = {}  # results that are rows of chunks, brought into tokens by the caller's copy
         self.products: dict[Value, tuple[str, str]] = {}  # a walk's products, to be added in one call
-        self.sums: dict[Value, tuple[str, str, str]] = {}  # those added in one call
+        self.sums: dict[Value, tuple[str | tuple[str, str], str, str]] = {}  # those added in one call
+        self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
         self.role = Role.INTRA
         self.roles = {n.value: k.role for k in passed.kernels for n in k.nodes}
         self.named = {n.value: n.value.name for n in self.program.nodes}
@@ -151,6 +160,9 @@ class TorchPrinter:
         self.code[before] = Code(start)
 
     def close_walk(self, kernel: Kernel) -> None:
+        before, after = self.program.carry
+        if before == after:  # nothing changes the state
+            self.emit("{0}[{1}] = {0}[{2}]".format(self.carry, *(("c", "c + 1") if self.program.adjoint else ("c + 1", "c"))))
         self.in_walk = False
         for value, name in self.stacks.items():
             self.code[value] = Code(name)
@@ -184,7 +196,7 @@ class TorchPrinter:
         if self.direct(value, op):
             return
         code = self.expression(value, op)
-        if self.inlined(node):
+        if code.number or self.inlined(node):
             self.code[value] = code
             return
         name = self.names.fresh(self.named[value] or "t")
@@ -213,7 +225,12 @@ class TorchPrinter:
     def written(self, target: str, value: Value, op: Op) -> None:
         code = self.expression(value, op)
         if value in self.sums:
-            self.emit(f"torch.baddbmm({', '.join(self.sums[value])}, out={target})")
+            first, left, right = self.sums[value]
+            if isinstance(first, tuple):  # a product of its own is made in place
+                self.emit(f"torch.mul({', '.join(first)}, out={target})")
+                self.emit(f"{target}.baddbmm_({left}, {right})")
+            else:
+                self.emit(f"torch.baddbmm({first}, {left}, {right}, out={target})")
         elif value in self.products:
             self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})")
         else:
@@ -304,13 +321,25 @@ class TorchPrinter:
         if op.function == "add" and self.in_walk:
             for one, other in (op.arguments, op.arguments[::-1]):
                 if one in self.products and other.axes == value.axes:
-                    self.sums[value] = (self.operand(other, value.axes).text, *self.products[one])
-                    return Code(f"torch.baddbmm({', '.join(self.sums[value])})")
+                    added = self.operand(other, value.axes)
+                    self.sums[value] = (self.factors.get(other, added.text), *self.products[one])
+                    if self.overwritable(other, value):
+                        return Code(f"{added.at(ATOM)}.baddbmm_({', '.join(self.products[one])})")
+                    return Code(f"torch.baddbmm({', '.join((added.text, *self.products[one]))})")
         for one, other in (op.arguments, op.arguments[::-1]) if len(op.arguments) == 2 else ():
             if self.fresh(one, value) and one != other:
                 method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
                 return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
-        return call(op.function, [self.operand(a, value.axes) for a in op.arguments])
+        codes = [self.operand(a, value.axes) for a in op.arguments]
+        if self.in_walk and op.function == "mul" and not any(c.number for c in codes):
+            self.factors[value] = (codes[0].text, codes[1].text)
+        return call(op.function, codes)
+
+    def overwritable(self, value: Value, user: Value) -> bool:
+        """Whether a value of every chunk is made for one user alone: a walk may add to it in place."""
+        op = self.program.defined[value]
+        made = isinstance(op, (ir.Apply, ir.Contract)) and self.roles[value] is Role.INTRA
+        return made and self.users[value] == [user] and value not in self.kept
 
     def contracted(self, value: Value, op: ir.Contract) -> Code:
         left, right = self.base(op.left), self.base(op.right)
