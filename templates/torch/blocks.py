@@ -10,19 +10,18 @@ class _Blocks:
         self.tokens, self.size, self.dtype = tokens, 1 << (tokens - 1).bit_length(), dtype
         gates = (sums.shape[2] - 1) // tokens
         self.rows, self.columns = upper.shape[2] // tokens, lower.shape[2] // tokens
-        self.upper, self.lower = self.fill(upper, self.rows, True), self.fill(lower, self.columns, True)
-        self.starts = self.fill(sums[:, :, : tokens * gates : gates], 1, True)
+        end = sums[:, :, -1:]
+        self.upper, self.lower = self.fill(upper, self.rows, end), self.fill(lower, self.columns, end)
+        self.starts = self.fill(sums[:, :, : tokens * gates : gates], 1, end)
         self.direct = min(self.size, max(1, 4 // max(self.rows, self.columns)))
 
-    def fill(self, values: Tensor, rows: int, hold: bool = False) -> Tensor:
-        """Filled up to a power of two of tokens: with zeros, or (`hold`) with the last entry."""
+    def fill(self, values: Tensor, rows: int, end: Tensor | None = None) -> Tensor:
+        """Filled up to a power of two of tokens: with zeros, gate sums with the chunk's last so that no factor exceeds 1."""
         missing = (self.size - self.tokens) * rows
         if missing == 0:
             return values
-        tail = values[:, :, -1:].expand(-1, -1, missing, -1) if hold else values.new_zeros(1).expand(
-            *values.shape[:2], missing, values.shape[3]
-        )
-        return torch.cat((values, tail), 2)
+        tail = values.new_zeros(1) if end is None else end
+        return torch.cat((values, tail.expand(*values.shape[:2], missing, values.shape[3])), 2)
 
     def cut(self, values: Tensor, rows: int, half: int) -> Tensor:
         """[N, B H, rows, K] as [N, B H, blocks, 2, rows of a half, K]."""
