@@ -1,0 +1,216 @@
+"""Every class of the algebra is recognised and named, with the span that decides it.
+
+Inline specs first, then the zoo. A span is compared by the text under it.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from flowc.algebra.normalize import normalize
+from flowc.algebra.recurrence import Recurrence
+from flowc.semantics import load
+
+ROOT = Path(__file__).parent.parent.parent
+
+HEADER = """flow it(K, V, R)
+input q, k : K; input v, w : V; input g, x : scalar; input gk : K; input gv : V; input kk : R of K
+input M : K x K; input G : K x V
+state S : K x V
+"""
+OUTPUT = "\no[t] = S[t].T @ q\n"
+SQUARE = "flow it(K)\ninput q, k : K\nstate S : K x K\n"
+VECTOR = "flow it(K)\ninput x, f : K; input M : K x K\nstate h : K\n"
+SCALAR = "flow it(K)\ninput x : K; input a, b : scalar\nstate m : scalar\n"
+TWO = "flow it(K, V)\ninput q, k : K; input v : V\nstate S, U : K x V\n"
+
+
+def classified(text):
+    result = normalize(load(text, "test"))
+    found = result.classification if isinstance(result, Recurrence) else result
+    return found, text[found.span.start : found.span.end], isinstance(result, Recurrence)
+
+
+# body, class, text under the deciding span, a word of the reason
+IN_NORMAL_FORM = {
+    "no gate": ("S[t] = S[t-1] + k @ v.T", "G", "S[t] = S[t-1] + k @ v.T", "no gate"),
+    "scalar gate": ("S[t] = exp(g) * S[t-1]", "G", "S[t] = exp(g) * S[t-1]", "scalar or key side"),
+    "key gate": ("S[t] = diag(exp(gk)) @ S[t-1]", "G", "S[t] = diag(exp(gk)) @ S[t-1]", "scalar or key side"),
+    "value gate": ("S[t] = S[t-1] @ diag(exp(gv))", "G", "S[t] = S[t-1] @ diag(exp(gv))", "value side"),
+    "outer gate": (
+        "S[t] = outer(exp(gk), exp(gv)) * S[t-1]",
+        "G",
+        "S[t] = outer(exp(gk), exp(gv)) * S[t-1]",
+        "value side",
+    ),
+    "a vector made by a matrix": ("S[t] = S[t-1] + (M @ k) @ v.T", "G", "S[t] = S[t-1] + (M @ k) @ v.T", "no gate"),
+    "a read": (
+        "S[t] = exp(g) * S[t-1]\nS[t] = S[t] + k @ (v - S[t].T @ k).T",
+        "D",
+        "S[t] = S[t] + k @ (v - S[t].T @ k).T",
+        "key side",
+    ),
+    "a read in a repeat": (
+        "S[t] = S[t-1]\nrepeat r in R:\n    S[t] = S[t] - kk[r] @ (S[t].T @ kk[r]).T",
+        "D",
+        "S[t] = S[t] - kk[r] @ (S[t].T @ kk[r]).T",
+        "key side",
+    ),
+    "a read and a value gate": (
+        "S[t] = S[t-1] @ diag(exp(gv))\nS[t] = S[t] + k @ (v - S[t].T @ k).T",
+        "D'",
+        "S[t] = S[t-1] @ diag(exp(gv))",
+        "value side",
+    ),
+}
+
+OUTSIDE = {
+    "elementwise gate": ("S[t] = exp(G) * S[t-1]", "E", "S[t] = exp(G) * S[t-1]", "no outer product"),
+    "sum of outer gates": (
+        "S[t] = (outer(gk, ones(V)) + outer(ones(K), gv)) * S[t-1]",
+        "E",
+        "S[t] = (outer(gk, ones(V)) + outer(ones(K), gv)) * S[t-1]",
+        "no outer product",
+    ),
+    "value-side read": (
+        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
+        "D",
+        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
+        "value side",
+    ),
+    "tanh of the state": ("S[t] = tanh(S[t-1] + k @ v.T)", "R", "S[t-1] + k @ v.T", "not affine"),
+    "tanh of a read": ("S[t] = S[t-1] + k @ tanh(S[t-1].T @ k).T", "R", "S[t-1].T @ k", "not affine"),
+    "state times itself": ("S[t] = S[t-1] * S[t-1]", "R", "S[t-1] * S[t-1]", "with itself"),
+    "a read down to a scalar": (
+        "S[t] = S[t-1] + (k.T @ S[t-1] @ v) * k @ v.T",
+        "R",
+        "S[t] = S[t-1] + (k.T @ S[t-1] @ v) * k @ v.T",
+        "scalar",
+    ),
+    "a weighed read": (
+        "S[t] = S[t-1] + k @ (v - w * (S[t-1].T @ k)).T",
+        "R",
+        "S[t] = S[t-1] + k @ (v - w * (S[t-1].T @ k)).T",
+        "value-side vector",
+    ),
+    "a dense write": ("S[t] = S[t-1] + G", "R", "S[t] = S[t-1] + G", "full rank"),
+    "a zero gate": ("S[t] = k @ v.T", "R", "S[t] = k @ v.T", "gate that is 0"),
+    "a gate times zero": ("S[t] = 0 * S[t-1] + k @ v.T", "R", "S[t] = 0 * S[t-1] + k @ v.T", "gate that is 0"),
+    "a gate of unknown sign": ("S[t] = x * S[t-1]", "R", "S[t] = x * S[t-1]", "not provably positive"),
+    "a gate that may be 0": ("S[t] = relu(x) * S[t-1]", "R", "S[t] = relu(x) * S[t-1]", "not provably positive"),
+    "a negative gate": ("S[t] = -exp(g) * S[t-1]", "R", "S[t] = -exp(g) * S[t-1]", "not provably positive"),
+    "a key gate of unknown sign": (
+        "S[t] = diag(tanh(gk)) @ S[t-1]",
+        "R",
+        "S[t] = diag(tanh(gk)) @ S[t-1]",
+        "not provably positive",
+    ),
+    "a repeat in a repeat": (
+        "S[t] = S[t-1]\nrepeat r in R:\n    repeat p in R:\n        S[t] = S[t] + kk[r] @ v.T",
+        "R",
+        "repeat p in R",
+        "inside a repeat",
+    ),
+    "the previous key": ("S[t] = S[t-1] + k[t-1] @ v.T", "shift", "k[t-1]", "shift"),
+}
+
+
+@pytest.mark.parametrize("name", IN_NORMAL_FORM)
+def test_in_normal_form(name):
+    body, expected, deciding, word = IN_NORMAL_FORM[name]
+    found, text, normal = classified(HEADER + body + OUTPUT)
+    assert (found.name, text, normal) == (expected, deciding, True)
+    assert word in found.reason
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_outside(name):
+    body, expected, deciding, word = OUTSIDE[name]
+    found, text, normal = classified(HEADER + body + OUTPUT)
+    assert (found.name, text, normal) == (expected, deciding, False)
+    assert word in found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "deciding"),
+    [
+        (HEADER + "S[t] = M @ S[t-1] + k @ v.T" + OUTPUT, "R", "M @ S[t-1]"),
+        (SQUARE + "S[t] = S[t-1] + S[t-1].T + k @ k.T" + OUTPUT, "R", "S[t] = S[t-1] + S[t-1].T + k @ k.T"),
+        (SQUARE + "S[t] = S[t-1] + (S[t-1].T @ k) @ k.T" + OUTPUT, "R", "S[t] = S[t-1] + (S[t-1].T @ k) @ k.T"),
+        (VECTOR + "h[t] = sigmoid(f) * h[t-1] + x\no[t] = h[t]\n", "E", "h"),
+        (VECTOR + "h[t] = tanh(f * h[t-1] + x)\no[t] = h[t]\n", "R", "tanh(f * h[t-1] + x)"),
+        (SCALAR + "m[t] = exp(a) * m[t-1] + b\no[t] = m[t] * x\n", "A", "m"),
+        (SCALAR + "m[t] = max(m[t-1] + a, b)\no[t] = m[t] * x\n", "A", "max(m[t-1] + a, b)"),
+        (VECTOR + "h[t] = log(exp(h[t-1]) + exp(x))\no[t] = h[t]\n", "A", "log(exp(h[t-1]) + exp(x))"),
+        (TWO + "S[t] = S[t-1] + k @ v.T\nU[t] = U[t-1] + q @ v.T\no[t] = S[t].T @ q + U[t].T @ k\n", "M", "U"),
+        (
+            TWO + "S[t] = S[t-1] + U[t-1]\nU[t] = U[t-1] + S[t] + k @ v.T\no[t] = S[t].T @ q\n",
+            "R",
+            "S[t] = S[t-1] + U[t-1]",
+        ),
+    ],
+)
+def test_other_states(text, expected, deciding):
+    found, shown, _ = classified(text)
+    assert (found.name, deciding in shown) == (expected, True), (found, shown)
+
+
+@pytest.mark.parametrize("use", ["S[t] @ v", "sum(S[t])", "tanh(S[t]).T @ q"])
+def test_an_output_that_does_not_contract_the_state_s_rows(use):
+    found, text, normal = classified(HEADER + f"S[t] = S[t-1] + k @ v.T\no[t] = {use}\n")
+    assert (found.name, normal) == ("R", False)
+    assert text in use
+    assert "without contracting its rows" in found.reason
+
+
+ZOO = {
+    "abc": ("M", "P"),
+    "based": ("M", "z"),
+    "decaying_fast_weights": ("G", "S[t] = outer(exp(ga), exp(gb)) * S[t-1] + k @ v.T"),
+    "delta_product": ("D", "S[t] = S[t] + beta[r] * k[r] @ (v[r] - S[t].T @ k[r]).T"),
+    "gated_oja": ("D", "S[t] = S[t] + beta * (k - S[t] @ v) @ v.T"),
+    "gated_retnet": ("G", "S[t] = sigmoid(x)**(1 / 16) * S[t-1] + k @ v.T"),
+    "gated_rfa": ("G", "S[t] = alpha * S[t-1] + (1 - alpha) * k @ v.T"),
+    "gsa": ("M", "U"),
+    "hgrn": ("E", "h"),
+    "iplr": ("D", "S[t] = S[t-1] + b @ (S[t-1].T @ a).T + k @ v.T"),
+    "kda_lowrank": ("D", "S[t] = (I + B @ A.T) @ S[t] + B @ W.T"),
+    "lightning": ("G", "S[t] = gamma * S[t-1] + k @ v.T"),
+    "linear_attention_normalized": ("M", "z"),
+    "longhorn": (
+        "E",
+        "S[t] = (outer(ones(K), ones(V)) - outer(k * k, delta)) * S[t-1] + k @ (delta * x).T",
+    ),
+    "mamba": ("E", "h[t] = exp(A * outer(ones(K), softplus(dt))) * h[t-1] + B @ (softplus(dt) * x).T"),
+    "mamba3": ("M", "S"),
+    "mlstm": ("M", "C"),
+    "momentum_delta": ("R", "M[t] = mu * M[t-1] + beta * k @ (v - S[t-1].T @ k).T"),
+    "preconditioned_gated_deltanet": ("M", "S"),
+    "rebased": ("M", "z"),
+    "rwkv4": ("M", "a"),
+    "squashed_fast_weights": ("R", "S[t-1] + a @ b.T"),
+}
+
+
+def test_the_zoo_is_all_here():
+    assert set(ZOO) == {path.stem for path in (ROOT / "tests/cases/zoo").glob("*.flow")}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo(name):
+    found, text, _ = classified((ROOT / f"tests/cases/zoo/{name}.flow").read_text())
+    assert (found.name, text) == ZOO[name]
+    assert found.reason
+
+
+EXAMPLES = {
+    "G": "linear_attention retnet simple_gla mamba2 gla hgrn2 rwkv6",
+    "D": "deltanet gated_deltanet kda gated_deltanet2 comba rwkv7 gated_delta_product lowrank_delta "
+    "gated_lowrank_delta delta_exact",
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), [(n, c) for c, names in EXAMPLES.items() for n in names.split()])
+def test_the_examples(name, expected):
+    found, _, normal = classified((ROOT / f"examples/{name}.flow").read_text())
+    assert (found.name, normal) == (expected, True)
