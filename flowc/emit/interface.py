@@ -96,9 +96,9 @@ class Interface:
 
     # -- public functions ---------------------------------------------------------------------------------------------
 
-    def public(self, solves: bool, rows: str) -> str:
-        """The checks, the op, its step and its reference."""
-        parts = [self.outputs_type(), self.checked(), self.op(solves, rows), self.step(), self.reference()]
+    def public(self, solves: bool, rows: str, missing: str | None) -> str:
+        """The checks, the op, its step and its reference; `missing` is why there are no Triton kernels, None where there are."""
+        parts = [self.outputs_type(), self.checked(), self.op(solves, rows, missing), self.step(), self.reference()]
         return "\n\n\n".join(p for p in parts if p)
 
     def outputs_type(self) -> str:
@@ -188,7 +188,7 @@ class Interface:
     def decorator(self) -> str:
         return "@_by_spec_name\n" if self.renamed else ""
 
-    def op(self, solves: bool, rows: str) -> str:
+    def op(self, solves: bool, rows: str, missing: str | None) -> str:
         """The public function."""
         passed = ", ".join(self.inputs.values())
         several = len(self.recurrence.results) > 1
@@ -201,26 +201,30 @@ class Interface:
             "    _option('aggregation', aggregation, ('auto', 'wy', 'tensorinv'))",
             "    _option('schedule', schedule, ('auto', 'split'))",
             "    _option('backend', backend, ('auto', 'torch', 'triton'))",
-            "    if (backend or __options__['backend']) == 'triton':",
-            f"        raise ValueError({self.no_triton()!r})",
             *self.range_checks(),
-            *(f"    {line}" for line in used),
-            f"    tokens = _tokens(chunk_size, {rows}, {self.value}.shape[1])",
         ]
         how = "_choose(_AGGREGATIONS, tokens * rows) if aggregation in (None, 'auto') else aggregation"
-        if solves:
-            lines += [f"    rows = {rows}", f"    how = {how}"]
-        else:
-            lines += ["    how = 'none'"]
+        chunked = [*used, f"tokens = _tokens(chunk_size, {rows}, {self.value}.shape[1])"]
+        chunked += [f"rows = {rows}", f"how = {how}"] if solves else ["how = 'none'"]
+        chunked += [f"*outputs, final = _Chunked.apply(tokens, how, dtype, {passed}, start)"]
         lines += [
-            f"    *outputs, final = _Chunked.apply(tokens, how, dtype, {passed}, start)",
+            *(f"    {line}" for line in self.dispatched(passed, chunked, missing)),
             "    result = Outputs(*outputs)" if several else "    (result,) = outputs",
             "    return (result, final) if output_final_state else result",
         ]
         return _TOKENS + "\n\n\n" + "\n".join(lines)
 
-    def no_triton(self) -> str:
-        return f"{self.model.name}: backend='triton' has no kernels for this recurrence yet; use backend='torch'"
+    def dispatched(self, passed: str, chunked: list[str], missing: str | None) -> list[str]:
+        """The call of the kernels where they can run, else of the torch version."""
+        asked = "backend or __options__['backend']"
+        if missing is not None:
+            return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", *chunked]
+        return [
+            f"if _on_triton({asked}, ({passed}, start), dtype):",
+            f"    *outputs, final = _launch(chunk_size, ({passed},), start)",
+            "else:",
+            *(f"    {line}" for line in chunked),
+        ]
 
     def dimension(self, name: str) -> str:
         found = self.bound_by(name)

@@ -23,6 +23,7 @@ from flowc.emit.names import Names
 from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_functions import ATOM
 from flowc.emit.torch_printer import Statement, TorchPrinter
+from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
 from flowc.schedule.plan import Plan, Threshold
 from flowc.schedule.schedule import saved_name
@@ -38,7 +39,7 @@ USES = {
     "blocks": ("mask",),
 }
 ORDER = (
-    "exprel", "exprel_slope", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "put", "points", "rows_index",
+    "exprel", "exprel_slope", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "put", "add_product", "points", "rows_index",
     "gate_sums", "gate_sums_adjoint", "at", "at_adjoint", "mask", "mask_matrix", "decay_matrix", "blocks", "decay_dot",
     "decay_apply", "inverse",
 )  # fmt: skip
@@ -63,6 +64,7 @@ class ModuleView:
     public: str
     segment: str
     value: str
+    kernels: str
 
 
 def emit(plan: Plan) -> Artifact:
@@ -85,7 +87,8 @@ class _Writer:
 
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
-        public = self.interface.public(self.has_solve, self.rows_per_token())
+        kernels = triton_kernels(self.plan, self.interface)
+        public = self.interface.public(self.has_solve, self.rows_per_token(), kernels.missing)
         checks = _support("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         forward = f"{forward}\n\n\n{self.interface.empty_outputs()}"
@@ -107,6 +110,7 @@ class _Writer:
             public=public,
             segment=str(self.plan.segment),
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
+            kernels=kernels.text,
         )
 
     @property
@@ -179,7 +183,7 @@ class _Writer:
         self.take(printer)
         results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
         saved = ", ".join(f"{printer.code[f].text}" for f, _ in plan.saved)
-        final = f"{printer.carry}[-1].reshape(batch, heads, {interface.state_sizes}).clone()"
+        final = f"{printer.carry}[-1].reshape(batch, heads, {interface.state_sizes})"
         body = [s.text for s in printer.statements]
         ending = "\n".join((*results, final))
         lines = [

@@ -178,5 +178,3 @@ def _lanes(left: Tile, right: Tile, lane: Lane) -> tuple[Lane, ...]:
     if outer != sorted(set(outer)):
         raise Unsupported(f"a product over {' and '.join(o.name.lower() for o in outer)}")
     return tuple(outer)
-
-

@@ -19,7 +19,7 @@ from flowc.semantics.size import Size
 
 FUNCTIONS = frozenset(
     """add sub mul div neg pow exp log expm1 log1p exprel sigmoid logsigmoid softplus tanh sin cos relu silu gelu sqrt rsqrt abs
-    sign erf max min clamp where step lt le floor_log""".split()
+    sign erf max min clamp where step lt le floor_log gate_log gate_log1p""".split()
 )
 MOST_KEYS = 256
 # Tokens of a chunk by bytes of an operand's number: near 64 for tensor cores, less where products are sums of float32.

@@ -1,0 +1,107 @@
+"""Elementwise functions as Triton writes them, in float32.
+
+In: a function's name and its printed arguments. Out: an expression, how tightly it binds, and the support functions it calls. No
+function needs libdevice, which Triton's interpreter lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from flowc.emit.torch_functions import ATOM, PRODUCT, SUM, UNARY, Code
+
+_CALLS = {
+    "exp": "tl.exp({0})",
+    "log": "tl.log({0})",
+    "sin": "tl.sin({0})",
+    "cos": "tl.cos({0})",
+    "sqrt": "tl.sqrt({0})",
+    "rsqrt": "tl.rsqrt({0})",
+    "abs": "tl.abs({0})",
+    "erf": "tl.erf({0})",
+    "expm1": "_expm1({0})",
+    "log1p": "_log1p({0})",
+    "exprel": "_exprel({0})",
+    "sigmoid": "_sigmoid({0})",
+    "logsigmoid": "-_softplus(-({0}))",
+    "softplus": "_softplus({0})",
+    "tanh": "_tanh({0})",
+    "silu": "_silu({0})",
+    "gelu": "_gelu({0})",
+    "sign": "_sign({0})",
+    "relu": "_maximum({0}, 0.0)",
+    "max": "_maximum({0}, {1})",
+    "min": "_minimum({0}, {1})",
+    "clamp": "_minimum(_maximum({0}, {1}), {2})",
+    "where": "tl.where(({0}) != 0.0, {1}, {2})",
+    "step": "tl.where(({0}) > 0.0, 1.0, 0.0)",
+    "lt": "tl.where(({0}) < ({1}), 1.0, 0.0)",
+    "le": "tl.where(({0}) <= ({1}), 1.0, 0.0)",
+    "floor_log": "_floor_log({0})",
+    "gate_log": "tl.log({0})",
+    "gate_log1p": "_log1p({0})",
+}
+_OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
+
+# the support functions that each one calls
+USES = {"exprel": ("expm1",), "softplus": ("maximum", "log1p"), "tanh": ("expm1",)}
+_SUPPORT = {
+    "logsigmoid": ("softplus",),
+    "relu": ("maximum",),
+    "max": ("maximum",),
+    "min": ("minimum",),
+    "clamp": ("minimum", "maximum"),
+    "gate_log1p": ("log1p",),
+}
+_OWN = frozenset(("expm1", "log1p", "exprel", "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "floor_log"))
+
+
+def number(value: Fraction) -> Code:
+    """An exact number as a float."""
+    return Code(repr(float(value)), UNARY if value < 0 else ATOM, True)
+
+
+def helpers(function: str) -> tuple[str, ...]:
+    """The support functions that an elementwise function calls itself."""
+    return (function,) if function in _OWN else _SUPPORT.get(function, ())
+
+
+def call(function: str, arguments: Sequence[Code]) -> Code:
+    """An elementwise function of printed arguments, of which one at least is a tensor."""
+    if function in _OPERATORS:
+        symbol, binding = _OPERATORS[function]
+        left, right = arguments
+        inner = binding + 1 if function in ("sub", "div") else binding
+        return Code(f"{left.at(binding)} {symbol} {right.at(inner)}", binding)
+    if function == "neg":
+        return Code(f"-{arguments[0].at(UNARY)}", UNARY)
+    text = _CALLS[function].format(*(a.text for a in arguments))
+    return Code(text, UNARY if text.startswith("-") else ATOM)
+
+
+def whole_power(base: Code, exponent: Fraction) -> tuple[Code, tuple[str, ...]]:
+    """base ** exponent for a multiple of a half, and the support functions it calls."""
+    count = abs(exponent) if exponent.denominator == 1 else abs(2 * exponent)
+    text = base.text if exponent.denominator == 1 else f"tl.sqrt({base.text})"
+    if count == 0:
+        return Code(f"{base.at(PRODUCT)} * 0.0 + 1.0", SUM), ()
+    code = Code(text) if exponent.denominator != 1 else base
+    used: tuple[str, ...] = ()
+    if count > 1:
+        code, used = Code(f"_power({text}, {count})"), ("power",)
+    return (code if exponent > 0 else Code(f"1.0 / {code.at(PRODUCT + 1)}", PRODUCT)), used
+
+
+def exact_power(base: Code, exponent: Code) -> Code:
+    """base ** exponent for a positive number as a base."""
+    if base.number and float(base.text) == 2.0:
+        return Code(f"tl.exp2({exponent.text})")
+    logarithm = repr(_log2(float(base.text))) if base.number else f"tl.log2({base.text})"
+    return Code(f"tl.exp2({exponent.at(PRODUCT)} * {logarithm})")
+
+
+def _log2(value: float) -> float:
+    from math import log2
+
+    return log2(value)
