@@ -277,13 +277,26 @@ class _Derivation:
         space = Space(f"query{number}", (part,))
         query = self.scaled([read.query], space, "q")
         gq = self.at(space, Where.READ, "g_query")
-        out = build.contract(self.decayed(query, gq, None, "q_decayed"), state, self.key)
+        out = self.read_start(query, gq, state)
         for rows, written in sources:
             gl = self.at(rows.space, Where.WRITE, "g_write")
             name = "P" if rows.read is not None else "P_e"
             weights = self.decay_dot(query, rows.left, gq, gl, Mask(space, rows.space), name)
             out = build.apply("add", out, self.applied(weights, written))
         return build.add(FromRows(build.named(out, "O"), space, 0, self.value), f"read{number}")
+
+    def read_start(self, query: _Scaled, gq: Value | None, state: Value) -> Value:
+        """(Q . exp gq) S_0; a scalar weight is multiplied after the product, where it needs no copy of the queries."""
+        build = self.builder
+        if gq is not None and len(gq.axes) > 1:
+            return build.contract(self.decayed(query, gq, None, "q_decayed"), state, self.key)
+        weight = None if gq is None else build.add(Decay(gq, None))
+        if weight is None or query.scale is None:
+            weight = weight or query.scale
+        else:
+            weight = build.apply("mul", weight, query.scale)
+        product = build.contract(query.vector, state, self.key)
+        return product if weight is None else build.apply("mul", weight, product)
 
     def state_after(self, sources: list[tuple[_Rows, Value]], state: Value) -> Value:
         build = self.builder

@@ -206,7 +206,11 @@ class Interface:
         how = "_choose(_AGGREGATIONS, tokens * rows) if aggregation in (None, 'auto') else aggregation"
         chunked = [*used, f"tokens = _tokens(chunk_size, {rows}, {self.value}.shape[1])"]
         chunked += [f"rows = {rows}", f"how = {how}"] if solves else ["how = 'none'"]
-        chunked += [f"*outputs, final = _Chunked.apply(tokens, how, dtype, {passed}, start)"]
+        chunked += [
+            f"tensors = ({passed}, start)",
+            "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
+            "*outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
+        ]
         lines += [
             *(f"    {line}" for line in self.dispatched(passed, chunked, missing)),
             "    result = Outputs(*outputs)" if several else "    (result,) = outputs",

@@ -53,6 +53,7 @@ class TorchPrinter:
         self.rows_of: dict[Value, str] = {}  # results that are rows of chunks, brought into tokens by the caller's copy
         self.products: dict[Value, tuple[str, str]] = {}  # a walk's products, to be added in one call
         self.sums: dict[Value, tuple[str | tuple[str, str], str, str]] = {}  # those added in one call
+        self.waiting: dict[Value, Code] = {}  # rows that one elementwise product alone uses
         self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
         self.role = Role.INTRA
         self.roles = {n.value: k.role for k in passed.kernels for n in k.nodes}
@@ -196,6 +197,9 @@ class TorchPrinter:
         if self.direct(value, op):
             return
         code = self.expression(value, op)
+        if isinstance(op, ir.ToRows) and self.scaled_alone(value):
+            self.waiting[value] = code
+            return
         if code.number or self.inlined(node):
             self.code[value] = code
             return
@@ -315,17 +319,47 @@ class TorchPrinter:
         left, right = (self.base(a).at(ATOM) for a in op.arguments)
         return left, right
 
+    def scaled_alone(self, rows: Value) -> bool:
+        """Whether rows are used once, to be multiplied by a scalar per row."""
+        users = self.users.get(rows, [])
+        if len(users) != 1 or rows in self.stored or len(rows.axes) != 2:
+            return False
+        op = self.program.defined[users[0]]
+        if not isinstance(op, ir.Apply) or op.function != "mul" or len(op.arguments) != 2 or self.roles[users[0]] is not self.role:
+            return False
+        other = op.arguments[1] if op.arguments[0] == rows else op.arguments[0]
+        return other.axes == rows.axes[:1] and other.level is Level.CHUNK
+
+    def scaled_rows(self, value: Value, op: ir.Apply) -> Code | None:
+        """Rows times a scalar per row, where nothing else needs the rows: one pass instead of two."""
+        if op.function != "mul" or len(op.arguments) != 2:
+            return None
+        for rows, scale in (op.arguments, op.arguments[::-1]):
+            made = self.program.defined[rows]
+            alone = self.users[rows] == [value] and rows in self.waiting
+            if isinstance(made, ir.ToRows) and alone and scale.axes == rows.axes[:1] and scale.level is Level.CHUNK:
+                code = self.waiting.pop(rows)
+                return Code(f"{code.text[:-1]}, {self.base(scale).text})")
+        return None
+
     def applied(self, value: Value, op: ir.Apply) -> Code:
+        fused = self.scaled_rows(value, op)
+        if fused is not None:
+            return fused
         for name in HELPERS.get(op.function, ()):
             self.helpers[name] = None
         if op.function == "add" and self.in_walk:
             for one, other in (op.arguments, op.arguments[::-1]):
-                if one in self.products and other.axes == value.axes:
+                if one in self.products and self.roles[one] is Role.WALK and other.axes == value.axes:
                     added = self.operand(other, value.axes)
                     self.sums[value] = (self.factors.get(other, added.text), *self.products[one])
                     if self.overwritable(other, value):
                         return Code(f"{added.at(ATOM)}.baddbmm_({', '.join(self.products[one])})")
                     return Code(f"torch.baddbmm({', '.join((added.text, *self.products[one]))})")
+        for one, other in (op.arguments, op.arguments[::-1]) if op.function == "add" and not self.in_walk else ():
+            if other in self.products and self.fresh(one, value) and self.fresh(other, value) and one != other:
+                self.helpers["add_product"] = None
+                return Code(f"_add_product({self.base(one).text}, {', '.join(self.products[other])})")
         for one, other in (op.arguments, op.arguments[::-1]) if len(op.arguments) == 2 else ():
             if self.fresh(one, value) and one != other:
                 method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
@@ -345,7 +379,7 @@ class TorchPrinter:
         left, right = self.base(op.left), self.base(op.right)
         first = self.matrix(left, op.left, op.left.axes[-1] == op.axis, row=True)
         second = self.matrix(right, op.right, op.right.axes[0] == op.axis, row=False)
-        if self.in_walk and len(op.left.axes) == len(op.right.axes) == 2:
+        if value.level is Level.CHUNK and len(op.left.axes) == len(op.right.axes) == 2:
             self.products[value] = (first.text, second.text)
         text = f"{first.at(PRODUCT)} @ {second.at(UNARY)}"
         if len(op.left.axes) == 2 and len(op.right.axes) == 2:

@@ -6,7 +6,7 @@ it, the rest after it. Refuses nothing.
 
 from __future__ import annotations
 
-from flowc.chunk.ir import Argument, Literal, Node, Program, Rename, Value, operands
+from flowc.chunk.ir import Apply, Argument, Contract, Literal, Node, Program, Rename, Value, operands
 from flowc.schedule.plan import Kernel, Pass, Role
 
 
@@ -26,6 +26,7 @@ def partition(program: Program, kept: frozenset[Value] = frozenset()) -> Pass:
         walking = node.value in dependent and node.value in needed
         roles[node.value] = Role.WALK if walking else Role.OUTPUT if node.value in dependent else Role.INTRA
     _sink_views(program, roles)
+    _sink_products(program, roles, kept)
     wanted = kept | {v for _, v in program.results}
     kernels = {role: _kernel(program, role, roles, wanted) for role in Role}
     return Pass(program, kernels[Role.INTRA], kernels[Role.WALK], kernels[Role.OUTPUT])
@@ -39,6 +40,22 @@ def _sink_views(program: Program, roles: dict[Value, Role]) -> None:
             roles[node.value] = Role.OUTPUT
         for v in operands(node.op):
             users.setdefault(v, set()).add(roles[node.value])
+
+
+def _sink_products(program: Program, roles: dict[Value, Role], kept: frozenset[Value]) -> None:
+    """A product that the walk alone adds to something is made there: it is added in one call and never stored."""
+    users: dict[Value, list[Value]] = {}
+    for node in program.nodes:
+        for v in operands(node.op):
+            users.setdefault(v, []).append(node.value)
+    results = {v for _, v in program.results}
+    for node in program.nodes:
+        own = users.get(node.value, [])
+        if not isinstance(node.op, Contract) or len(own) != 1 or node.value in kept | results:
+            continue
+        user = program.defined[own[0]]
+        if roles[own[0]] is Role.WALK and isinstance(user, Apply) and user.function == "add":
+            roles[node.value] = Role.WALK
 
 
 def _kernel(program: Program, role: Role, roles: dict[Value, Role], wanted: frozenset[Value] | set[Value]) -> Kernel:

@@ -18,6 +18,7 @@ from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
 from flowc.schedule.partition import partition
 from flowc.schedule.plan import Pass, Plan, Threshold
+from flowc.schedule.share import share_decays
 
 MOST_ROWS = 256
 CHUNK_SIZES = (16, 32, 64, 128)
@@ -29,8 +30,8 @@ SEGMENT = 16
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
     """The plan of a recurrence."""
-    forward = solved(program)
-    backward = solved(differentiate(program))
+    forward = solved(share_decays(program))
+    backward = solved(share_decays(differentiate(program)))
     saved = _saved(forward, backward, _sizes(recurrence, 1, 64), machine)
     backward = _loaded(backward, {b for _, b in saved})
     saved = _present(saved, backward)

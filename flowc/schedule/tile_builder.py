@@ -1,7 +1,7 @@
 """Building tile programs: steps are shared where they are equal, products are arranged for tensor cores.
 
-In: tile operations. Out: tiles, and the steps that some of them need, in order. Refuses a product whose operands are no matrices, as
-`Unsupported`.
+In: tile operations. Out: tiles, and the steps that some of them need, in order. Refuses a product whose operands are no
+matrices, as `Unsupported`.
 """
 
 from __future__ import annotations
@@ -88,17 +88,20 @@ class TileBuilder:
     # -- products -----------------------------------------------------------------------------------------------------
 
     def product(self, left: Tile, right: Tile, lane: Lane, name: str) -> Tile:
-        """left times right, summed over `lane`.
+        """The sum of left times right over `lane`.
 
-        Scalars that multiply rows of one operand move out of the product or to the other operand, so that an operand that is
-        loaded, then scaled, is taken from memory as it is; that one stands on the left.
+        Scalars that multiply rows of one operand move out of the product or to the other operand, so that an operand
+        that is loaded, then scaled, is taken from memory as it is; that one stands on the left. Where both are
+        computed, the left one has few rows: the chunk's or a block of columns, never the state's.
         """
         for tile in (left, right):
             if len(tile.lanes) != 2 or lane not in tile.lanes:
                 raise Unsupported("a product with a vector")
         (first, ours), (second, theirs) = self.peeled(left), self.peeled(right)
         lanes = _lanes(left, right, lane)
-        if self.is_loaded(second) and not self.is_loaded(first):
+        wide = Lane.KEY in left.lanes and lane is not Lane.KEY
+        if not self.is_loaded(first) and (self.is_loaded(second) or wide):
+            second, theirs = (second, theirs) if self.is_loaded(second) else (right, ())
             outer, moved = _divided(theirs, lane)
             out = self.add(Product(second, self.scaled(left, moved), lane, True, None), lanes)
         else:

@@ -1,8 +1,8 @@
 """Tiles: what one Triton program computes, as straight-line code over blocks of numbers.
 
-In: nothing; these are the types that `schedule.triton` builds from a chunk program. Out: `TileKernel`s, a walk and an output, and
-`Missing`, the reasons why there are none. A tile has lanes, not axes: the chunk's rows whole, the same rows as columns of a
-matrix, the state's rows whole, one block of the state's columns.
+In: nothing; these are the types that `schedule.triton` builds from a chunk program. Out: `TileKernel`s, a walk and an
+output, and `Missing`, the reasons why there are none. A tile has lanes, not axes: the chunk's rows whole, the same rows
+as columns of a matrix, the state's rows whole, one block of the state's columns.
 """
 
 from __future__ import annotations
@@ -171,8 +171,9 @@ class DecayMatrix:
 class Product:
     """The sum of left * right over their common lane, plus `added`; lanes are left's other one, then right's.
 
-    Computed operands stand on the right: a left one taken from registers can be corrupted on Hopper (design/performance.md). `turned`:
-    the two were exchanged for that, and the result is transposed, its lanes right's other one, then left's.
+    Computed operands stand on the right: a left one taken from registers can be corrupted on Hopper
+    (design/performance.md). `turned`: the two were exchanged for that, and the result is transposed, its lanes right's
+    other one, then left's.
     """
 
     left: Tile
@@ -220,18 +221,31 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a kernel runs for operands of `size` bytes, tiles of up to `rows` rows, and states of up to `keys` rows.
+
+    `block` is how many of the state's columns a program holds at most; `warps` and `stages` are Triton's.
+    """
+
+    size: int
+    rows: int
+    keys: int
+    block: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True, slots=True)
 class TileKernel:
     """What one program does for one chunk: a walk makes the next state, an output its results by name.
 
-    `value_block` is how many of the state's columns a program holds at most, `warps` and `stages` how Triton compiles it.
+    The first of `tilings` that fits a call is its configuration.
     """
 
     role: Role
     steps: tuple[Step, ...]
     results: tuple[tuple[str, Tile], ...]
-    value_block: int
-    warps: int
-    stages: int
+    tilings: tuple[Tiling, ...]
 
 
 @dataclass(frozen=True, slots=True)

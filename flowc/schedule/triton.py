@@ -1,34 +1,53 @@
 """Cutting a forward pass into Triton kernels.
 
-In: a `Plan`. Out: a `TilePlan`: a walk over chunks that carries the state and stores it at every chunk's start, and an output kernel
-over all chunks at once; each computes again what it needs of the prelude. Refuses, as `Missing` with every reason, what has no
-kernels yet: systems of reads, gates over vectors, several rows per token, and what is not elementwise before and after.
+In: a `Plan`. Out: a `TilePlan`: a walk over chunks that carries the state and stores it at every chunk's start, and an
+output kernel over all chunks at once; each computes again what it needs of the prelude. Refuses, as `Missing` with
+every reason, what has no kernels yet: systems of reads, gates over vectors, several rows per token, and what is not
+elementwise before and after.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
+from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.ir import Level, Op, Position, Program, Space, Value, Where
 from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.tile_builder import TileBuilder, Unsupported
-from flowc.schedule.tiles import Lane, Missing, Tile, TileKernel, TilePlan
+from flowc.schedule.tiles import Lane, Missing, Tile, TileKernel, TilePlan, Tiling
 from flowc.semantics.size import Size
 
 FUNCTIONS = frozenset(
-    """add sub mul div neg pow exp log expm1 log1p exprel sigmoid logsigmoid softplus tanh sin cos relu silu gelu sqrt rsqrt abs
-    sign erf max min clamp where step lt le floor_log gate_log gate_log1p""".split()
+    (
+        *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "expm1", "log1p", "exprel", "sqrt", "rsqrt", "abs"),
+        *("sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "relu", "silu", "gelu", "sign", "erf", "step"),
+        *("max", "min", "clamp", "where", "lt", "le", "floor_log", "gate_log", "gate_log1p"),
+    )
 )
+GATE = "gate"
 MOST_KEYS = 256
-# Tokens of a chunk by bytes of an operand's number: near 64 for tensor cores, less where products are sums of float32.
-TOKENS = ((2, 64), (4, 32))
-# Columns of the state per program, measured for sm_90 at K = 128 and 256: the largest that spill no register.
-WALK_BLOCK, OUTPUT_BLOCK = 32, 64
-# Two warps have no warp-group products, whose left operand must not come from registers (design/performance.md).
-WARPS, COMPUTED_WARPS, COMPUTED_BLOCK = 4, 2, 16
-STAGES = 2
+MOST_ROWS = 256
+# Configurations that spill no register on sm_90 (tests/triton): 16-bit operands on tensor cores with chunks near 64
+# tokens; float32 ones as sums of products, whose output kernel spills from 128 rows of a state on.
+TOKENS = ((2, 64), (4, 16))
+SINGLE = Tiling(4, MOST_ROWS, MOST_KEYS, 16, 8, 1)
+TILINGS = {
+    Role.WALK: (Tiling(2, MOST_ROWS, MOST_KEYS, 32, 4, 2), SINGLE),
+    Role.OUTPUT: (Tiling(2, MOST_ROWS, 128, 64, 4, 2), Tiling(2, MOST_ROWS, MOST_KEYS, 64, 8, 2), SINGLE),
+}
+# Kernels that hold more than queries, keys and values need more registers.
+CROWDED = (Tiling(2, MOST_ROWS, 64, 64, 4, 2), Tiling(2, MOST_ROWS, MOST_KEYS, 64, 8, 2), SINGLE)
+# Where a left operand is computed: fewer than 64 rows of every product, or two warps, so that none is a warp group's,
+# which may go wrong with its left operand in registers (design/performance.md).
+COMPUTED_TOKENS = ((2, 32), (4, 16))
+COMPUTED = (
+    Tiling(2, 32, 128, 32, 4, 1),
+    Tiling(2, 32, MOST_KEYS, 32, 8, 1),
+    Tiling(2, MOST_ROWS, MOST_KEYS, 16, 2, 1),
+    SINGLE,
+)
 
 
 def cut(plan: Plan) -> TilePlan | Missing:
@@ -43,8 +62,9 @@ def cut(plan: Plan) -> TilePlan | Missing:
         state = walk.tile(program.carry[1], (Lane.KEY, Lane.VALUE))
         output = _Lowering(program, row, column)
         results = tuple((name, output.result(value)) for name, value in program.results)
-        walking = walk.kernel(Role.WALK, (("state", state),), WALK_BLOCK)
-        return TilePlan(walking, output.kernel(Role.OUTPUT, results, OUTPUT_BLOCK), TOKENS, MOST_KEYS)
+        kernels = walk.kernel(Role.WALK, (("state", state),)), output.kernel(Role.OUTPUT, results)
+        tokens = COMPUTED_TOKENS if any(k.tilings is COMPUTED for k in kernels) else TOKENS
+        return TilePlan(*kernels, tokens, MOST_KEYS)
     except Unsupported as reason:
         return Missing((str(reason),))
 
@@ -72,9 +92,6 @@ def _refused(op: Op) -> tuple[str, ...]:
             return ()
 
 
-GATE = "gate"
-
-
 class _Lowering:
     """One kernel's values as tiles, from its results backwards."""
 
@@ -85,12 +102,13 @@ class _Lowering:
         self.gates: tuple[Tile, ...] = ()
         self.names = {n.value: n.value.name for n in program.nodes}
 
-    def kernel(self, role: Role, results: tuple[tuple[str, Tile], ...], block: int) -> TileKernel:
+    def kernel(self, role: Role, results: tuple[tuple[str, Tile], ...]) -> TileKernel:
         """The kernel that makes `results`."""
         steps = self.build.needed(tile for _, tile in results)
-        if self.build.computed_products(steps):
-            return TileKernel(role, steps, results, COMPUTED_BLOCK, COMPUTED_WARPS, STAGES)
-        return TileKernel(role, steps, results, block, WARPS, STAGES)
+        held = sum(isinstance(s.op, tiles.Load) and len(s.tile.lanes) == 2 for s in steps)
+        crowded = held > 3 or any(isinstance(s.op, tiles.Total) for s in steps)
+        tilings = CROWDED if crowded and role is Role.OUTPUT else TILINGS[role]
+        return TileKernel(role, steps, results, COMPUTED if self.build.computed_products(steps) else tilings)
 
     def result(self, value: Value) -> Tile:
         """An output: per token, over the state's columns."""
@@ -111,7 +129,7 @@ class _Lowering:
             return self.tile(value, self.chunk_lanes(value))
         return self.tile(value, tuple(lanes[a.name] for a in value.axes))
 
-    def whole(self, value: Value, axes: tuple[ir.Axis, ...], lanes: dict[str, Lane]) -> Tile:
+    def whole(self, value: Value, axes: tuple[Axis, ...], lanes: dict[str, Lane]) -> Tile:
         """An operand that is summed over axes: those have to be whole, which the state's rows are."""
         if any(a.size != self.row for a in axes):
             raise Unsupported("a sum over another axis than the state's rows")
