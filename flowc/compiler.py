@@ -21,6 +21,8 @@ from flowc.emit.torch_module import emit
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
+from flowc.schedule.tiles import Missing, TilePlan
+from flowc.schedule.triton import cut
 from flowc.semantics.check import check
 from flowc.semantics.model import Model
 from flowc.source import Source, Span
@@ -81,8 +83,15 @@ class Compilation:
 
     @cached_property
     def plan(self) -> Plan:
-        """Chunk program -> plan."""
-        return schedule(self.recurrence, self.chunk, self.options)
+        """Chunk program -> plan; ValueError for a backend that it has no kernels for."""
+        plan = schedule(self.recurrence, self.chunk, self.options)
+        if self.options.backend == "triton":
+            match cut(plan):
+                case Missing() as missing:
+                    raise ValueError(f"{self.model.name}: {missing}")
+                case TilePlan():
+                    pass
+        return plan
 
     @cached_property
     def artifact(self) -> Artifact:

@@ -1,11 +1,12 @@
 """Elementwise functions as Triton writes them, in float32.
 
-In: a function's name and its printed arguments. Out: an expression, how tightly it binds, and the support functions it calls. No
-function needs libdevice, which Triton's interpreter lacks.
+In: a function's name and its printed arguments. Out: an expression, how tightly it binds, and the support functions it
+calls. Refuses nothing; no function needs libdevice, which Triton's interpreter lacks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -20,27 +21,27 @@ _CALLS = {
     "rsqrt": "tl.rsqrt({0})",
     "abs": "tl.abs({0})",
     "erf": "tl.erf({0})",
-    "expm1": "_expm1({0})",
-    "log1p": "_log1p({0})",
-    "exprel": "_exprel({0})",
-    "sigmoid": "_sigmoid({0})",
-    "logsigmoid": "-_softplus(-({0}))",
-    "softplus": "_softplus({0})",
-    "tanh": "_tanh({0})",
-    "silu": "_silu({0})",
-    "gelu": "_gelu({0})",
-    "sign": "_sign({0})",
-    "relu": "_maximum({0}, 0.0)",
-    "max": "_maximum({0}, {1})",
-    "min": "_minimum({0}, {1})",
-    "clamp": "_minimum(_maximum({0}, {1}), {2})",
+    "expm1": "_tl_expm1({0})",
+    "log1p": "_tl_log1p({0})",
+    "exprel": "_tl_exprel({0})",
+    "sigmoid": "_tl_sigmoid({0})",
+    "logsigmoid": "-_tl_softplus(-({0}))",
+    "softplus": "_tl_softplus({0})",
+    "tanh": "_tl_tanh({0})",
+    "silu": "_tl_silu({0})",
+    "gelu": "_tl_gelu({0})",
+    "sign": "_tl_sign({0})",
+    "relu": "_tl_maximum({0}, 0.0)",
+    "max": "_tl_maximum({0}, {1})",
+    "min": "_tl_minimum({0}, {1})",
+    "clamp": "_tl_minimum(_tl_maximum({0}, {1}), {2})",
     "where": "tl.where(({0}) != 0.0, {1}, {2})",
     "step": "tl.where(({0}) > 0.0, 1.0, 0.0)",
     "lt": "tl.where(({0}) < ({1}), 1.0, 0.0)",
     "le": "tl.where(({0}) <= ({1}), 1.0, 0.0)",
-    "floor_log": "_floor_log({0})",
+    "floor_log": "_tl_floor_log({0})",
     "gate_log": "tl.log({0})",
-    "gate_log1p": "_log1p({0})",
+    "gate_log1p": "_tl_log1p({0})",
 }
 _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
 
@@ -81,7 +82,7 @@ def call(function: str, arguments: Sequence[Code]) -> Code:
 
 
 def whole_power(base: Code, exponent: Fraction) -> tuple[Code, tuple[str, ...]]:
-    """base ** exponent for a multiple of a half, and the support functions it calls."""
+    """The power of a multiple of a half, and the support functions it calls."""
     count = abs(exponent) if exponent.denominator == 1 else abs(2 * exponent)
     text = base.text if exponent.denominator == 1 else f"tl.sqrt({base.text})"
     if count == 0:
@@ -89,19 +90,13 @@ def whole_power(base: Code, exponent: Fraction) -> tuple[Code, tuple[str, ...]]:
     code = Code(text) if exponent.denominator != 1 else base
     used: tuple[str, ...] = ()
     if count > 1:
-        code, used = Code(f"_power({text}, {count})"), ("power",)
+        code, used = Code(f"_tl_power({text}, {count})"), ("power",)
     return (code if exponent > 0 else Code(f"1.0 / {code.at(PRODUCT + 1)}", PRODUCT)), used
 
 
 def exact_power(base: Code, exponent: Code) -> Code:
-    """base ** exponent for a positive number as a base."""
+    """The power of a positive number."""
     if base.number and float(base.text) == 2.0:
         return Code(f"tl.exp2({exponent.text})")
-    logarithm = repr(_log2(float(base.text))) if base.number else f"tl.log2({base.text})"
+    logarithm = repr(math.log2(float(base.text))) if base.number else f"tl.log2({base.text})"
     return Code(f"tl.exp2({exponent.at(PRODUCT)} * {logarithm})")
-
-
-def _log2(value: float) -> float:
-    from math import log2
-
-    return log2(value)

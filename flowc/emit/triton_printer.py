@@ -1,6 +1,6 @@
 """A kernel's steps as Triton statements.
 
-In: a `TileKernel`, names of its pointers, and which inputs have heads of their own number. Out: a `KernelView` for the template of the
+In: a `TileKernel`, and which inputs may have heads of their own number. Out: a `KernelView` for the template of the
 kernel's role. One expression per operation; what broadcasts follows from the lanes. Refuses nothing.
 """
 
@@ -12,7 +12,7 @@ from typing import assert_never
 
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
-from flowc.emit.torch_functions import ATOM, PRODUCT, SUM, UNARY, Code
+from flowc.emit.torch_functions import ATOM, SUM, Code
 from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
 from flowc.schedule import tiles
 from flowc.schedule.plan import Role
@@ -20,8 +20,11 @@ from flowc.schedule.tiles import Lane, Step, Tile, TileKernel
 
 # names that the templates use
 SKELETON = frozenset(
-    """blocks block program programs batch head heads row key value key_live value_live state_at state_live length first live token
-    chunk c start_ptr states_ptr final_ptr KEYS VALUES TOKENS ROWS KEY_TILE VALUE_TILE DOT tl triton""".split()
+    (
+        *("blocks", "block", "program", "programs", "batch", "head", "heads", "row", "key", "value", "key_live"),
+        *("value_live", "state_at", "state_live", "length", "first", "live", "token", "chunk", "c", "start_ptr"),
+        *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
+    )
 )
 INDEX = {Lane.ROW: "row", Lane.COLUMN: "row", Lane.KEY: "key", Lane.VALUE: "value"}
 LIVE = {Lane.ROW: "live", Lane.COLUMN: "live", Lane.KEY: "key_live", Lane.VALUE: "value_live"}
@@ -54,7 +57,7 @@ class TritonPrinter:
     """Prints one kernel."""
 
     def __init__(self, kernel: TileKernel, inputs: tuple[Input, ...], sizes: Mapping[str, int | None]) -> None:
-        """Print `kernel`, loading `inputs`; `sizes` are the dimensions that it may use as numbers, with those that are fixed."""
+        """Print `kernel`, loading `inputs`; `sizes` are the spec's dimensions, with a number where one is fixed."""
         self.kernel, self.inputs = kernel, {i.name: i for i in inputs}
         self.names = Names(SKELETON)
         self.pointers: dict[str, str] = {}
@@ -137,13 +140,14 @@ class TritonPrinter:
 
     def summed(self, tile: Tile, op: tiles.TileOp) -> None:
         """Log gates and their sums: two names, of whole numbers and of what is left."""
+        parts: tuple[str, ...]
         match op:
             case tiles.Turned(argument):
                 self.pairs[tile] = self.pairs[argument]
                 return
             case tiles.Split(logs):
                 self.helpers["split"] = None
-                made = f"_split({self.spread(logs, tile.lanes).text})"
+                made = f"_tl_split({self.spread(logs, tile.lanes).text})"
                 parts = (made,)
             case tiles.RunningSums(gates):
                 parts = tuple(f"tl.cumsum({' + '.join(self.pairs[g][i] for g in gates)}, 0)" for i in (0, 1))
@@ -230,6 +234,7 @@ class TritonPrinter:
                 assert_never(op)
 
     def applied(self, tile: Tile, op: tiles.Function) -> Code:
+        """An elementwise function, on a device of a tensor even where all are numbers."""
         arguments = [self.operand(a, tile.lanes) for a in op.arguments]
         if all(a.number for a in arguments):
             arguments[0] = Code(f"tl.full((), {arguments[0].text}, tl.float32)")
@@ -264,6 +269,7 @@ class TritonPrinter:
         return Code(f"tl.where({seen}, tl.exp2(tl.where({seen}, {exponent}, 0.0)), 0.0)")
 
     def product(self, op: tiles.Product) -> Code:
+        """A product of matrices: operands in the operand type, sums in float32."""
         left = self.factor(op.left, op.left.lanes[-1] is op.lane)
         right = self.factor(op.right, op.right.lanes[0] is op.lane)
         added = "" if op.added is None else f"acc={self.spread(op.added, op.added.lanes).text}, "
@@ -286,7 +292,7 @@ class TritonPrinter:
 
     def store(self, pointer: str, tile: Tile) -> str:
         """A result to memory."""
-        value = f", {self.code[tile].at(UNARY if self.code[tile].binding < PRODUCT else ATOM)}.to({pointer}.dtype.element_ty)"
+        value = f", {self.code[tile].at(ATOM)}.to({pointer}.dtype.element_ty)"
         return self.access("tl.store", f"{pointer} + ", "token * heads + head", "heads", tile.lanes, value).text
 
     def access(

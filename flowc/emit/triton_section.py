@@ -1,12 +1,12 @@
 """The Triton part of an emitted module: kernels, and the function that launches them.
 
-In: a `Plan` and the op's `Interface`. Out: the section's text, empty where there are no kernels, and how the op calls it. Refuses
-nothing: what has no kernels is an error of the emitted op that names what is missing.
+In: a `Plan` and the op's `Interface`. Out: the section's text, or why there are no kernels, which becomes an error of
+the emitted op. Refuses nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -22,8 +22,8 @@ from flowc.schedule.triton import cut
 from flowc.semantics.model import Kind
 
 ORDER = (
-    "maximum", "minimum", "floor_log", "split", "power", "log1p", "expm1", "exprel", "sigmoid", "softplus", "tanh", "silu", "gelu",
-    "sign",
+    "maximum", "minimum", "floor_log", "split", "power", "log1p", "expm1", "exprel", "sigmoid", "softplus", "tanh",
+    "silu", "gelu", "sign",
 )  # fmt: skip
 
 
@@ -34,9 +34,7 @@ class LaunchView:
     name: str
     programs: str
     arguments: tuple[str, ...]
-    value_block: int
-    warps: int
-    stages: int
+    tilings: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,8 @@ class _Section:
         arguments += [f"{printer.sizes[size]}={self.size(size)}" for size in printer.used_sizes]
         arguments += ["start_ptr=start", "states_ptr=states", "final_ptr=final"] if walks else ["states_ptr=states"]
         programs = "programs" if walks else "chunks * programs"
-        launch = LaunchView(view.name, programs, tuple(arguments), kernel.value_block, kernel.warps, kernel.stages)
+        tilings = "(" + "".join(f"{astuple(t)!r}, " for t in kernel.tilings) + ")"
+        launch = LaunchView(view.name, programs, tuple(arguments), tilings)
         return text, launch
 
     def size(self, name: str) -> str:

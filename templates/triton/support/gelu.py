@@ -1,4 +1,4 @@
 @_jit
-def _gelu(x):
+def _tl_gelu(x):
     """x times the normal distribution's cumulative function."""
     return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))

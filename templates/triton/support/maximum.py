@@ -1,4 +1,4 @@
 @_jit
-def _maximum(x, y):
+def _tl_maximum(x, y):
     """The larger one; NaN where one is."""
     return tl.where((x > y) | (x != x), x, y)

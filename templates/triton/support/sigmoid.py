@@ -1,4 +1,4 @@
 @_jit
-def _sigmoid(x):
+def _tl_sigmoid(x):
     """1 / (1 + exp(-x))."""
     return 1.0 / (1.0 + tl.exp(-x))

@@ -1,4 +1,4 @@
 @_jit
-def _sign(x):
+def _tl_sign(x):
     """-1, 0 or 1."""
     return tl.where(x > 0.0, 1.0, tl.where(x < 0.0, -1.0, 0.0))

@@ -1,4 +1,4 @@
 @_jit
-def _silu(x):
+def _tl_silu(x):
     """x * sigmoid(x)."""
     return x / (1.0 + tl.exp(-x))

@@ -1,4 +1,4 @@
 @_jit
-def _softplus(x):
+def _tl_softplus(x):
     """log(1 + exp(x)), without overflow."""
-    return _maximum(x, 0.0) + _log1p(tl.exp(-tl.abs(x)))
+    return _tl_maximum(x, 0.0) + _tl_log1p(tl.exp(-tl.abs(x)))

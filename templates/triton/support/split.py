@@ -1,5 +1,5 @@
 @_jit
-def _split(log_gates):
+def _tl_split(log_gates):
     """Natural logs in base 2, as whole numbers, whose sums are exact, and what is left of each, at most a half."""
     logs = log_gates * 1.4426950408889634
     whole = tl.floor(logs + 0.5)
