@@ -44,15 +44,15 @@ def classify_states(model: Model) -> Classification | None:
             return None
         return _single(model, updates[state.name])
     lets = {s.name: s.value for s in _flat(model.statements) if isinstance(s, Let)}
-    needs = {
-        name: {s for u in us for s in _states(u.value, lets)} - {name} for name, us in updates.items()
-    }
+    needs = {name: {s for u in us for s in _states(u.value, lets)} - {name} for name, us in updates.items()}
     cycle = _cycle(needs)
     if cycle is not None:
         span = updates[cycle][0].span
         return Classification("R", f"states {' and '.join(sorted(_round(needs, cycle)))} are coupled", span)
     names = ", ".join(s.name for s in model.states)
-    return Classification("M", f"several states ({names}), none of which needs another that needs it", model.states[1].span)
+    return Classification(
+        "M", f"several states ({names}), none of which needs another that needs it", model.states[1].span
+    )
 
 
 def _single(model: Model, updates: list[Update]) -> Classification:
@@ -155,5 +155,3 @@ def _round(needs: dict[str, set[str]], start: str) -> set[str]:
 
 def _cycle(needs: dict[str, set[str]]) -> str | None:
     return next((name for name in needs if len(_round(needs, name)) > 1), None)
-
-

@@ -15,7 +15,19 @@ import sympy as sp
 from flowc.algebra.forms import Calculus, Form, Outside, Point, Product, StateUse, column_axis, row_axis
 from flowc.algebra.functions import build
 from flowc.algebra.leaves import Leaves
-from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Kron, Load, Peak, SizeValue, bound_depth, rename
+from flowc.algebra.term import (
+    Apply,
+    Axis,
+    Concat,
+    HeadValue,
+    IndexValue,
+    Kron,
+    Load,
+    Peak,
+    SizeValue,
+    bound_depth,
+    rename,
+)
 from flowc.semantics.model import (
     SCALAR,
     Binary,
@@ -199,7 +211,7 @@ class Evaluator:
             case "sum":
                 return self.summed(e.arguments[0].shape, x)
             case "norm":
-                return sp.sqrt(self.summed(e.arguments[0].shape, x * x))
+                return build("root", [self.summed(e.arguments[0].shape, x * x)])
             case "l2norm" if axis is not None:
                 return x * build("rsqrt", [self.total(x * x, axis) + eps])
             case "rmsnorm" if axis is not None:

@@ -216,9 +216,7 @@ class _Extraction:
 
     def row_of(self, use: _Use, p: Product, contracted: frozenset[Axis], ranks: list[Axis], span: Span) -> RowEdit:
         names = {a.name: "rank" for a in ranks} | {a.name: "i" for a in contracted}
-        left, right, read, scalar = (
-            self.leaves.rename(e, names) for e in (use.left, use.right, use.read, use.scalar)
-        )
+        left, right, read, scalar = (self.leaves.rename(e, names) for e in (use.left, use.right, use.read, use.scalar))
         if left.could_extract_minus_sign():
             left, scalar = -left, -scalar
         rank = Axis("rank", ranks[0].size) if ranks else None
@@ -239,9 +237,6 @@ class _Extraction:
                 break
             point, read = Point(point.segment, point.offset + 1), rest
         return RowEdit(row.left, row.free, read, point, row.rank, row.span)
-
-
-
 
 
 def _terms(e: Expr) -> list[Expr]:

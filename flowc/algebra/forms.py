@@ -142,7 +142,9 @@ class Calculus:
         swap = {"i": "j", "j": "i"}
 
         def turned(p: Product) -> Product:
-            state = p.state and StateUse(p.state.point, swap.get(p.state.row, p.state.row), swap.get(p.state.column, p.state.column))
+            state = p.state and StateUse(
+                p.state.point, swap.get(p.state.row, p.state.row), swap.get(p.state.column, p.state.column)
+            )
             coefficient = p.coefficient if p.delta else self.leaves.rename(p.coefficient, swap)
             return Product(coefficient, p.summed, state, p.delta)
 
@@ -184,7 +186,9 @@ class Calculus:
         return replace(moved, summed=tuple(Axis(names[a.name], a.size) for a in p.summed))
 
     def _renamed(self, p: Product, names: dict[str, str]) -> Product:
-        state = p.state and StateUse(p.state.point, names.get(p.state.row, p.state.row), names.get(p.state.column, p.state.column))
+        state = p.state and StateUse(
+            p.state.point, names.get(p.state.row, p.state.row), names.get(p.state.column, p.state.column)
+        )
         return replace(p, coefficient=self.leaves.rename(p.coefficient, names), state=state)
 
     def plain(self, form: Form) -> sp.Expr:

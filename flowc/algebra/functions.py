@@ -36,7 +36,7 @@ OWN = {
         ("expm1", 1), ("log1p", 1), ("exprel", 1), ("exprel_slope", 1), ("sigmoid", 1), ("logsigmoid", 1),
         ("softplus", 1), ("relu", 1), ("silu", 1), ("gelu", 1), ("step", 1), ("max", 2), ("min", 2), ("where", 3),
         ("lt", 2), ("le", 2), ("floor_log", 1), ("above_floor", 1),
-        ("gate_log", 1), ("gate_log1p", 1), ("inverse_or_zero", 1),
+        ("gate_log", 1), ("gate_log1p", 1), ("inverse_or_zero", 1), ("root", 1),
     )
 }  # fmt: skip
 
@@ -58,9 +58,7 @@ PARTIALS: dict[str, tuple[Callable[..., sp.Expr], ...]] = {
     "softplus": (lambda x: _sigmoid(x),),
     "relu": (lambda x: _step(x),),
     "silu": (lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))),),
-    "gelu": (
-        lambda x: _HALF * (1 + sp.erf(x / sp.sqrt(2))) + x * sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi),
-    ),
+    "gelu": (lambda x: _HALF * (1 + sp.erf(x / sp.sqrt(2))) + x * sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi),),
     "step": (lambda x: sp.S.Zero,),
     "max": (lambda a, b: _wins(a, b), lambda a, b: _wins(b, a)),
     "min": (lambda a, b: _wins(b, a), lambda a, b: _wins(a, b)),
@@ -70,6 +68,7 @@ PARTIALS: dict[str, tuple[Callable[..., sp.Expr], ...]] = {
     # logarithms of gates: one that rounds to 0 has log -inf, which is floored, and slope 0, not 1 / 0
     "gate_log": (lambda x: OWN["inverse_or_zero"](x),),
     "gate_log1p": (lambda x: OWN["inverse_or_zero"](1 + x),),
+    "root": (lambda x: OWN["inverse_or_zero"](2 * OWN["root"](x)),),  # of a norm: slope 0 at 0
     "floor_log": (lambda x: OWN["above_floor"](x),),
 }
 
@@ -81,7 +80,7 @@ SYMPY: dict[str, Callable[..., sp.Expr]] = {
     "cos": sp.cos,
     "abs": sp.Abs,
     "sqrt": sp.sqrt,
-    "rsqrt": lambda x: x ** -_HALF,
+    "rsqrt": lambda x: x**-_HALF,
     "clamp": lambda x, low, high: OWN["min"](OWN["max"](x, low), high),
     "<": lambda a, b: _lt(a, b),
     "<=": lambda a, b: _le(a, b),

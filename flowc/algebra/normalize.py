@@ -47,7 +47,9 @@ class _Freezer:
     def recurrence(self, step: Step) -> Recurrence:
         segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
         reads = tuple(Read(self.frozen(q, {"i": "x"}), p, rank) for p, q, rank in step.reads)
-        results = tuple(Result(n, self.frozen(v, {"i": "x", "j": "x2"}), shape, span) for n, v, shape, span in step.outputs)
+        results = tuple(
+            Result(n, self.frozen(v, {"i": "x", "j": "x2"}), shape, span) for n, v, shape, span in step.outputs
+        )
         classification = self.classify(segments)
         return Recurrence(
             self.model, self.row, self.column, segments, reads, results, classification, self.value_input(segments)

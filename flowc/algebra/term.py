@@ -111,9 +111,7 @@ class Kron:
     axis: Axis
 
 
-Term = (
-    Constant | SizeValue | HeadValue | IndexValue | Load | ReadValue | Apply | Total | Peak | Concat | Kron
-)
+Term = Constant | SizeValue | HeadValue | IndexValue | Load | ReadValue | Apply | Total | Peak | Concat | Kron
 
 
 def axes_of(term: Term) -> frozenset[Axis]:

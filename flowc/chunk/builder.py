@@ -63,7 +63,13 @@ def ordered(axes: Iterable[Axis]) -> tuple[Axis, ...]:
 
 
 def _order(axis: Axis) -> tuple[int, bool, str]:
-    kind = 1 if axis.name == RANK else 2 if axis.name in VECTORS or axis.name[:1] == "s" and axis.name[1:2].isdigit() else 0
+    kind = (
+        1
+        if axis.name == RANK
+        else 2
+        if axis.name in VECTORS or axis.name[:1] == "s" and axis.name[1:2].isdigit()
+        else 0
+    )
     return kind, axis.name.endswith("'"), axis.name
 
 
@@ -158,7 +164,11 @@ class Builder:
                 case terms.Peak(argument, axis):
                     return self.add(Largest(go(argument), axis))
                 case terms.Concat(parts, inner_axes, axis):
-                    return self.add(Join(tuple(self.over(go(p), a) for p, a in zip(parts, inner_axes, strict=True)), inner_axes, axis))
+                    return self.add(
+                        Join(
+                            tuple(self.over(go(p), a) for p, a in zip(parts, inner_axes, strict=True)), inner_axes, axis
+                        )
+                    )
                 case terms.Kron(left, right, inner_pair, axis):
                     product = self.apply("mul", self.over(go(left), inner_pair[0]), self.over(go(right), inner_pair[1]))
                     return self.add(Flatten(product, inner_pair, axis))
@@ -288,5 +298,3 @@ def _chunk_axes(op: Op) -> tuple[Axis, ...]:
             return matrix.axes
         case _:
             raise TypeError(f"axes of {type(op).__name__} must be given")
-
-

@@ -89,7 +89,18 @@ def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
     """The cost of one node in one chunk of one head."""
     op, entries = node.op, sizes.entries(node.value)
     match op:
-        case Argument() | Literal() | Extent() | Head() | Rename() | Relabel() | Spread() | At() | Element() | MaskMatrix():
+        case (
+            Argument()
+            | Literal()
+            | Extent()
+            | Head()
+            | Rename()
+            | Relabel()
+            | Spread()
+            | At()
+            | Element()
+            | MaskMatrix()
+        ):
             return Cost()
         case _:
             moved = BYTES * (entries + sum(sizes.entries(v) for v in operands(op)))

@@ -90,9 +90,7 @@ class _Derivation:
         for number, read in enumerate(self.recurrence.reads):
             self.reads[number] = self.read(number, read, sources, state)  # type: ignore[arg-type]
         after = self.state_after(sources, state)  # type: ignore[arg-type]
-        results = {
-            r.name: build.lower(r.value, self.load, name=r.name) for r in self.recurrence.results
-        }
+        results = {r.name: build.lower(r.value, self.load, name=r.name) for r in self.recurrence.results}
         return build.program(results, (state, after))
 
     # -- the prelude --------------------------------------------------------------------------------------------------
@@ -124,7 +122,9 @@ class _Derivation:
     def renamed(self, value: Value, axes: tuple[Axis, ...]) -> Value:
         """The value with its axes called as asked."""
         names = tuple(a.name for a in axes)
-        return value if tuple(a.name for a in value.axes) == names else self.builder.add(Relabel(value, names), value.name)
+        return (
+            value if tuple(a.name for a in value.axes) == names else self.builder.add(Relabel(value, names), value.name)
+        )
 
     # -- places in the step -------------------------------------------------------------------------------------------
 
@@ -195,12 +195,18 @@ class _Derivation:
     def to_rows(self, values: list[Term | None], space: Space, axis: Axis | None, name: str) -> Value | None:
         if all(v is None for v in values):
             return None
-        if len(values) == 1 and values[0] is not None and axis is not None:  # scalars apart: a vector is brought into rows once
+        if (
+            len(values) == 1 and values[0] is not None and axis is not None
+        ):  # scalars apart: a vector is brought into rows once
             scale, vector = _apart(values[0])
             if scale is not None:
                 rows = (self.to_rows([scale], space, None, ""), self.to_rows([vector], space, axis, name))
                 assert rows[0] is not None and rows[1] is not None
                 return self.builder.named(self.builder.apply("mul", rows[0], rows[1]), name)
+        match values:
+            case [terms.Apply("neg", (inner,))] if axis is None:
+                rows = self.to_rows([inner], space, None, "")
+                return None if rows is None else self.builder.named(self.builder.apply("neg", rows), name)
         pairs = zip(values, space.parts, strict=True)
         lowered = tuple(None if v is None else self.part(self.builder.lower(v, self.load), p, axis) for v, p in pairs)
         return self.builder.add(ToRows(lowered, space, axis), name)
@@ -222,9 +228,7 @@ class _Derivation:
 
     # -- the chunk ----------------------------------------------------------------------------------------------------
 
-    def decay_dot(
-        self, x: _Scaled, z: Value, gx: Value | None, gz: Value | None, mask: Mask, name: str
-    ) -> Value:
+    def decay_dot(self, x: _Scaled, z: Value, gx: Value | None, gz: Value | None, mask: Mask, name: str) -> Value:
         """The first primitive, for no gate, a scalar gate, or a gate over the state's rows."""
         build = self.builder
         rows = mask.columns.axis.name

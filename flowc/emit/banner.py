@@ -34,7 +34,11 @@ def _has(recurrence: Recurrence) -> tuple[bool, bool, bool]:
 
     edits = [e for s in recurrence.segments for e in s.edits]
     rows = [r for e in edits if isinstance(e, Write) for r in e.rows]
-    return any(r.read is not None for r in rows), any(r.read is None for r in rows), any(isinstance(e, Gate) for e in edits)
+    return (
+        any(r.read is not None for r in rows),
+        any(r.read is None for r in rows),
+        any(isinstance(e, Gate) for e in edits),
+    )
 
 
 def chunk_form(recurrence: Recurrence) -> str:
@@ -50,7 +54,9 @@ def chunk_form(recurrence: Recurrence) -> str:
     written = ["P U"] if solved else []
     written += ["P_e V_e"] if explicit else []
     query = "(Q * exp(gq)) S_0" if gated else "Q S_0"
-    lines.append(f"P[t, m] = q_t . l_m{decay.replace('gr_m', 'gq_t').replace(chr(39), '')}   where row m is written before the output")
+    lines.append(
+        f"P[t, m] = q_t . l_m{decay.replace('gr_m', 'gq_t').replace(chr(39), '')}   where row m is written before the output"
+    )
     lines.append("O = " + " + ".join((query, *written)))
     left = "(L * exp(g_C - gl))^T" if gated else "L^T"
     after = [f"{left} U"] if solved else []

@@ -143,5 +143,3 @@ def rounds(space: Space) -> list[tuple[Part, ...]]:
         else:
             groups.append([part])
     return [tuple(g) for g in groups]
-
-

@@ -10,10 +10,53 @@ import builtins
 import keyword
 
 OWN = frozenset(
-    """torch Tensor F math lru_cache triton tl Iterator annotations args kwargs self ctx cls
-    batch length heads tokens chunks programs dtype device keep need aggregation saved c tensors
-    initial_state output_final_state chunk_size schedule backend check state states outputs
-    reference step _advance _forward _backward _Chunked gates head""".split()
+    [
+        "torch",
+        "Tensor",
+        "F",
+        "math",
+        "lru_cache",
+        "triton",
+        "tl",
+        "Iterator",
+        "annotations",
+        "args",
+        "kwargs",
+        "self",
+        "ctx",
+        "cls",
+        "batch",
+        "length",
+        "heads",
+        "tokens",
+        "chunks",
+        "programs",
+        "dtype",
+        "device",
+        "keep",
+        "need",
+        "aggregation",
+        "saved",
+        "c",
+        "tensors",
+        "initial_state",
+        "output_final_state",
+        "chunk_size",
+        "schedule",
+        "backend",
+        "check",
+        "state",
+        "states",
+        "outputs",
+        "reference",
+        "step",
+        "_advance",
+        "_forward",
+        "_backward",
+        "_Chunked",
+        "gates",
+        "head",
+    ]
 )
 
 

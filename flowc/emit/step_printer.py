@@ -61,7 +61,9 @@ class StepPrinter:
         for statement in _flat(self.model.statements):
             if isinstance(statement, Repeat):
                 continue
-            if written and any(isinstance(e, StateRef) and e.previous and e.name == state for e in _walk(statement.value)):
+            if written and any(
+                isinstance(e, StateRef) and e.previous and e.name == state for e in _walk(statement.value)
+            ):
                 return True
             written = written or (isinstance(statement, Update) and statement.state == state)
         return any(isinstance(s, Repeat) and _reads_old(s, state) for s in self.model.statements)
@@ -112,7 +114,9 @@ class StepPrinter:
                 if index is None:
                     return Code(self.inputs[name])
                 at = self.loops[index] if isinstance(index, str) else str(index)
-                return Code(f"{self.inputs[name]}[:, {at}]" if name in self.params else f"{self.inputs[name]}[:, :, {at}]")
+                return Code(
+                    f"{self.inputs[name]}[:, {at}]" if name in self.params else f"{self.inputs[name]}[:, :, {at}]"
+                )
             case StateRef(name, previous, _, _):
                 return Code(self.old[name] if previous and name in self.old else self.states[name])
             case LetRef(name, _, _):
@@ -211,9 +215,13 @@ class StepPrinter:
         eps = "0" if e.eps is None else repr(float(e.eps))
         match e.function:
             case "l2norm":
-                return Code(f"{x.at(PRODUCT)} * torch.rsqrt(({x.at(ATOM)} ** 2).sum(-1, keepdim=True) + {eps})", PRODUCT)
+                return Code(
+                    f"{x.at(PRODUCT)} * torch.rsqrt(({x.at(ATOM)} ** 2).sum(-1, keepdim=True) + {eps})", PRODUCT
+                )
             case "rmsnorm":
-                return Code(f"{x.at(PRODUCT)} * torch.rsqrt(({x.at(ATOM)} ** 2).mean(-1, keepdim=True) + {eps})", PRODUCT)
+                return Code(
+                    f"{x.at(PRODUCT)} * torch.rsqrt(({x.at(ATOM)} ** 2).mean(-1, keepdim=True) + {eps})", PRODUCT
+                )
             case "softmax":
                 return Code(f"torch.softmax({x.text}, -1)")
             case "concat":

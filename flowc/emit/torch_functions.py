@@ -43,6 +43,7 @@ _CALLS = {
     "relu": "torch.relu({0})",
     "silu": "F.silu({0})",
     "gelu": "F.gelu({0})",
+    "root": "torch.sqrt({0})",
     "sqrt": "torch.sqrt({0})",
     "rsqrt": "torch.rsqrt({0})",
     "abs": "torch.abs({0})",

@@ -36,7 +36,11 @@ def _sink_views(program: Program, roles: dict[Value, Role]) -> None:
     """A renamed walk value that only later kernels use is renamed there, not stored twice."""
     users: dict[Value, set[Role]] = {}
     for node in reversed(program.nodes):
-        if isinstance(node.op, Rename) and roles[node.value] is Role.WALK and Role.WALK not in users.get(node.value, set()):
+        if (
+            isinstance(node.op, Rename)
+            and roles[node.value] is Role.WALK
+            and Role.WALK not in users.get(node.value, set())
+        ):
             roles[node.value] = Role.OUTPUT
         for v in operands(node.op):
             users.setdefault(v, set()).add(roles[node.value])

@@ -25,7 +25,7 @@ CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
 CHUNKS = 64
-SEGMENT = 16
+SEGMENT = 32
 
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
@@ -196,7 +196,9 @@ def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     return total
 
 
-def _aggregations(forward: Program, recurrence: Recurrence, options: Options, machine: Machine) -> tuple[Threshold, ...]:
+def _aggregations(
+    forward: Program, recurrence: Recurrence, options: Options, machine: Machine
+) -> tuple[Threshold, ...]:
     """The cheaper inverse by rows per chunk, equal neighbours joined."""
     if options.aggregation != "auto":
         return (Threshold(None, options.aggregation),)
@@ -207,4 +209,3 @@ def _aggregations(forward: Program, recurrence: Recurrence, options: Options, ma
             table.pop()
         table.append(Threshold(rows, best))
     return (*table[:-1], Threshold(None, table[-1].choice))
-

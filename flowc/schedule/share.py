@@ -9,7 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowc.chunk.builder import Builder
-from flowc.chunk.ir import Apply, At, DecayMatrix, Mask, MaskMatrix, Op, Part, Position, Program, Space, Value, Where, operands
+from flowc.chunk.ir import (
+    Apply,
+    At,
+    DecayMatrix,
+    Mask,
+    MaskMatrix,
+    Op,
+    Part,
+    Position,
+    Program,
+    Space,
+    Value,
+    Where,
+    operands,
+)
 from flowc.chunk.rewrite import replaced
 
 
@@ -89,7 +103,9 @@ def _rewritten(program: Program, shared: dict[Value, Value]) -> Program:
 
 def _key(rows: Op, columns: Op) -> _Key | None:
     match rows, columns:
-        case At(sums, gates, Space() as row_space, where), At(other, _, Space() as column_space, column_where) if sums == other:
+        case At(sums, gates, Space() as row_space, where), At(other, _, Space() as column_space, column_where) if (
+            sums == other
+        ):
             points = _point(row_space, where, gates), _point(column_space, column_where, gates)
             return None if points[0] is None or points[1] is None else _Key(sums, points[0], points[1])
         case _:

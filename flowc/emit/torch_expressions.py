@@ -1,0 +1,328 @@
+"""The operations of a chunk program as PyTorch expressions.
+
+In: nodes of a `Pass`, names for sizes and arguments. Out: expressions, and the support functions they call. Layouts: per head
+[H, *axes], per token [B, T, H, *axes], per chunk [T / C, B H, *axes], inside the walk [B H, *axes].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from flowc.algebra.term import Axis
+from flowc.chunk import ir
+from flowc.chunk.ir import Level, Op, Value
+from flowc.emit.layout import Layout
+from flowc.emit.names import Names
+from flowc.emit.sizes import size_code
+from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
+from flowc.emit.usage import Usage
+from flowc.schedule.plan import Pass, Role
+from flowc.semantics.size import Size
+
+
+class Expressions:
+    """Prints the operation of one value; what it was printed as is in `code`."""
+
+    def __init__(
+        self,
+        passed: Pass,
+        sizes: Mapping[str, str],
+        arguments: Mapping[str, str],
+        names: Names,
+        kept: frozenset[Value] = frozenset(),
+    ) -> None:
+        """Print `passed` with emitted names of sizes and of arguments; `kept` are values needed after it."""
+        self.passed, self.sizes, self.arguments, self.names = passed, {**sizes, "#C": "tokens"}, arguments, names
+        self.program = passed.program
+        self.usage = Usage(passed, kept)
+        self.helpers: dict[str, None] = {}
+        self.layout = Layout(self.sizes, names)
+        self.code: dict[Value, Code] = {}
+        self.products: dict[Value, tuple[str, str]] = {}  # the factors of matrix products, to be added in one call
+        self.sums: dict[Value, tuple[str | tuple[str, str], str, str]] = {}  # those added in one call
+        self.waiting: dict[Value, Code] = {}  # rows that one elementwise product alone uses
+        self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
+        self.in_walk = False
+
+    def base(self, value: Value) -> Code:
+        """A value where it stands: in the walk, what another kernel made is taken at the chunk."""
+        code = self.code[value]
+        outside = value.level is Level.CHUNK and self.usage.roles[value] is not Role.WALK and not code.number
+        if self.in_walk and outside and not isinstance(self.program.defined[value], ir.MaskMatrix):
+            return Code(f"{code.at(ATOM)}[c]")
+        return code
+
+    def operand(self, value: Value, axes: tuple[Axis, ...]) -> Code:
+        """A value, given axes of length one where it lacks some of `axes`."""
+        code = self.base(value)
+        if code.number or value.axes == axes:
+            return code
+        own = [a for a in axes if a in value.axes]
+        assert tuple(own) == value.axes, (value, axes)
+        marks = [":" if a in value.axes else "None" for a in axes]
+        while marks and marks[0] == ":":
+            marks.pop(0)
+        return Code(f"{code.at(ATOM)}[..., {', '.join(marks)}]")
+
+    def expression(self, value: Value, op: Op) -> Code:
+        """The expression of a node."""
+        match op:
+            case ir.Literal(exact):
+                return number(exact)
+            case ir.Extent(size):
+                return size_code(size, self.sizes)
+            case ir.Head(count):
+                return Code("heads", ATOM, True) if count else Code("torch.arange(heads, device=device, dtype=dtype)")
+            case ir.Index(axis):
+                return Code(f"torch.arange({self.size(axis.size)}, device=device, dtype=dtype).expand(heads, -1)")
+            case ir.Rename(argument, _, _):
+                return self.code[argument] if not self.in_walk else self.base(argument)
+            case ir.Relabel(argument, names):
+                back = {a.name: a for a in value.axes}
+                stored = tuple(back[n] for n in names)
+                return self.permuted(self.base(argument), stored, value.axes)
+            case ir.Apply():
+                return self.applied(value, op)
+            case ir.Contract():
+                return self.contracted(value, op)
+            case ir.Sum(argument, axes) if self.inner_product(argument, axes) is not None:
+                left, right = self.inner_product(argument, axes) or ("", "")
+                return Code(f"({left}.flatten(-2)[..., None, :] @ {right}.flatten(-2)[..., None])[..., 0, 0]")
+            case ir.Sum(argument, axes):
+                dims = ", ".join(str(argument.axes.index(a) - len(argument.axes)) for a in axes)
+                shown = dims if len(axes) == 1 else f"({dims})"
+                return Code(f"{self.base(argument).at(ATOM)}.sum({shown})")
+            case ir.SumTokens(argument):
+                return Code(f"{self.base(argument).at(ATOM)}.sum((0, 1))")
+            case ir.Spread(argument, _):
+                return self.spread(value, argument)
+            case ir.Largest(argument, axis):
+                return Code(f"{self.base(argument).at(ATOM)}.amax({argument.axes.index(axis) - len(argument.axes)})")
+            case ir.Element(source, index):
+                at = ", ".join([":"] * (1 if source.level is Level.HEAD else 3) + [str(index)])
+                return Code(f"{self.base(source).at(ATOM)}[{at}]")
+            case ir.Join() | ir.Cut() | ir.Flatten() | ir.Unflatten():
+                return self.shaped(value, op)
+            case ir.ToRows() | ir.FromRows() | ir.MaskMatrix():
+                return self.rows(value, op)
+            case _:
+                return self.gated(value, op)
+
+    def inner_product(self, argument: Value, axes: tuple[Axis, ...]) -> tuple[str, str] | None:
+        """The factors of a product of two matrices that is summed over both axes, and not needed otherwise."""
+        op = self.program.defined[argument]
+        alone = (
+            len(self.usage.users[argument]) == 1
+            and self.usage.roles[argument] is self.usage.roles[self.usage.users[argument][0]]
+        )
+        if not (
+            alone and axes == argument.axes and len(axes) == 2 and isinstance(op, ir.Apply) and op.function == "mul"
+        ):
+            return None
+        if any(a.axes != axes or a.level is not Level.CHUNK for a in op.arguments):
+            return None
+        left, right = (self.base(a).at(ATOM) for a in op.arguments)
+        return left, right
+
+    def scaled_rows(self, value: Value, op: ir.Apply) -> Code | None:
+        """Rows times a scalar per row, where nothing else needs the rows: one pass instead of two."""
+        if op.function != "mul" or len(op.arguments) != 2:
+            return None
+        for rows, scale in (op.arguments, op.arguments[::-1]):
+            made = self.program.defined[rows]
+            alone = self.usage.users[rows] == [value] and rows in self.waiting
+            if isinstance(made, ir.ToRows) and alone and scale.axes == rows.axes[:1] and scale.level is Level.CHUNK:
+                code = self.waiting.pop(rows)
+                return Code(f"{code.text[:-1]}, {self.base(scale).text})")
+        return None
+
+    def applied(self, value: Value, op: ir.Apply) -> Code:
+        fused = self.scaled_rows(value, op)
+        if fused is not None:
+            return fused
+        for name in HELPERS.get(op.function, ()):
+            self.helpers[name] = None
+        if op.function == "add" and self.in_walk:
+            for one, other in (op.arguments, op.arguments[::-1]):
+                if one in self.products and self.usage.roles[one] is Role.WALK and other.axes == value.axes:
+                    added = self.operand(other, value.axes)
+                    self.sums[value] = (self.factors.get(other, added.text), *self.products[one])
+                    if self.usage.overwritable(other, value):
+                        return Code(f"{added.at(ATOM)}.baddbmm_({', '.join(self.products[one])})")
+                    return Code(f"torch.baddbmm({', '.join((added.text, *self.products[one]))})")
+        for one, other in (op.arguments, op.arguments[::-1]) if op.function == "add" and not self.in_walk else ():
+            if (
+                other in self.products
+                and self.usage.fresh(one, value)
+                and self.usage.fresh(other, value)
+                and one != other
+            ):
+                self.helpers["add_product"] = None
+                return Code(f"_add_product({self.base(one).text}, {', '.join(self.products[other])})")
+        for one, other in (op.arguments, op.arguments[::-1]) if len(op.arguments) == 2 else ():
+            if self.usage.fresh(one, value) and one != other:
+                method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
+                return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
+        codes = [self.operand(a, value.axes) for a in op.arguments]
+        if self.in_walk and op.function == "mul" and not any(c.number for c in codes):
+            self.factors[value] = (codes[0].text, codes[1].text)
+        return call(op.function, codes)
+
+    def contracted(self, value: Value, op: ir.Contract) -> Code:
+        left, right = self.base(op.left), self.base(op.right)
+        first = self.matrix(left, op.left, op.left.axes[-1] == op.axis, row=True)
+        second = self.matrix(right, op.right, op.right.axes[0] == op.axis, row=False)
+        if value.level is Level.CHUNK and len(op.left.axes) == len(op.right.axes) == 2:
+            self.products[value] = (first.text, second.text)
+        text = f"{first.at(PRODUCT)} @ {second.at(UNARY)}"
+        if len(op.left.axes) == 2 and len(op.right.axes) == 2:
+            return Code(text, PRODUCT)
+        index = {(1, 1): "[..., 0, 0]", (1, 2): "[..., 0, :]", (2, 1): "[..., 0]"}[
+            len(op.left.axes), len(op.right.axes)
+        ]
+        return Code(f"({text}){index}")
+
+    def matrix(self, code: Code, value: Value, straight: bool, row: bool) -> Code:
+        """A factor of a matrix product: transposed unless `straight`, a vector as a row or a column."""
+        if len(value.axes) == 1:
+            return Code(f"{code.at(ATOM)}[..., None, :]" if row else f"{code.at(ATOM)}[..., None]")
+        return code if straight else Code(f"{code.at(ATOM)}.mT")
+
+    def full(self, value: Value) -> str:
+        """The whole shape of a value at its level."""
+        lead = {Level.HEAD: "heads", Level.TOKEN: "batch, length, heads", Level.CHUNK: "chunks, programs"}[value.level]
+        own = self.shape(value)
+        return f"({lead}, {own})" if own else f"({lead},)"
+
+    def spread(self, value: Value, argument: Value) -> Code:
+        code = self.base(argument)
+        if code.number:
+            self.helpers["spread"] = None
+            return Code(f"_spread({code.text}, {self.like()}, {self.full(value)})")
+        return Code(f"{self.operand(argument, value.axes).at(ATOM)}.expand{self.full(value)}")
+
+    def shaped(self, value: Value, op: ir.Join | ir.Cut | ir.Flatten | ir.Unflatten) -> Code:
+        match op:
+            case ir.Join(parts, inner, axis):
+                at = value.axes.index(axis) - len(value.axes)
+                shown = []
+                for part, own in zip(parts, inner, strict=True):
+                    axes = tuple(own if a == axis else a for a in value.axes)
+                    code = self.operand(part, axes)
+                    if code.number:
+                        self.helpers["spread"] = None
+                        code = Code(f"_spread({code.text}, {self.like()}, {self.full_of(value.level, axes)})")
+                    shown.append(f"{code.at(ATOM)}.expand{self.full_of(value.level, axes)}")
+                return Code(f"torch.cat(({', '.join(shown)},), {at})")
+            case ir.Cut(argument, axis, start, inner):
+                at = argument.axes.index(axis) - len(argument.axes)
+                code = Code(f"{self.base(argument).at(ATOM)}.narrow({at}, {self.size(start)}, {self.size(inner.size)})")
+                ordered = tuple(inner if a == axis else a for a in argument.axes)
+                return self.permuted(code, ordered, value.axes)
+            case ir.Flatten(argument, (a, b), axis):
+                order = (*(x for x in argument.axes if x not in (a, b)), a, b)
+                flat = Code(f"{self.permuted(self.base(argument), argument.axes, order).at(ATOM)}.flatten(-2)")
+                return self.permuted(flat, (*order[:-2], axis), value.axes)
+            case ir.Unflatten(argument, (a, b), axis):
+                order = (*(x for x in argument.axes if x != axis), axis)
+                code = self.permuted(self.base(argument), argument.axes, order)
+                return Code(f"{code.at(ATOM)}.unflatten(-1, ({self.size(a.size)}, {self.size(b.size)}))")
+            case _:
+                assert_never(op)
+
+    def full_of(self, level: Level, axes: tuple[Axis, ...]) -> str:
+        return self.full(Value(-1, "", axes, level))
+
+    def permuted(self, code: Code, axes: tuple[Axis, ...], wanted: tuple[Axis, ...]) -> Code:
+        """The axes in another order: only ever two change places."""
+        if axes == wanted:
+            return code
+        moved = [i - len(axes) for i, (a, b) in enumerate(zip(axes, wanted, strict=True)) if a != b]
+        assert len(moved) == 2, (axes, wanted)
+        return Code(f"{code.at(ATOM)}.transpose({moved[0]}, {moved[1]})")
+
+    def rows(self, value: Value, op: ir.ToRows | ir.FromRows | ir.MaskMatrix) -> Code:
+        match op:
+            case ir.ToRows(parts, space, axis):
+                self.helpers["to_rows"] = None
+                codes = [None if p is None else self.part(p, space.parts[i]) for i, p in enumerate(parts)]
+                tail = () if axis is None else (axis,)
+                return self.layout.to_rows(codes, space, tail, self.like(), self.helpers)
+            case ir.FromRows(argument, space, part, axis):
+                self.helpers["from_rows"] = None
+                return self.layout.from_rows(self.base(argument), space, part)
+            case ir.MaskMatrix(mask):
+                self.helpers["mask_matrix"] = None
+                reads, writes = self.layout.mask(mask)
+                return Code(f"_mask_matrix({reads}, {writes}, tokens, device, dtype)")
+            case _:
+                assert_never(op)
+
+    def part(self, value: Value, part: ir.Part) -> Code:
+        """A per-token value with its axis of rows, [B, T, H, J, *]."""
+        code = self.base(value)
+        if code.number or value.level is Level.HEAD:
+            full = self.full_of(Level.TOKEN, value.axes)
+            self.helpers["spread"] = None
+            code = Code(f"_spread({code.text}, {self.like()}, {full})")
+        many = part.count is not None or part.rank is not None
+        return code if many else Code(f"{code.at(ATOM)}.unsqueeze(3)")
+
+    def gated(self, value: Value, op: Op) -> Code:
+        """The primitives."""
+        match op:
+            case ir.GateSums(gates, _):
+                self.helpers["gate_sums"] = None
+                return Code(f"_gate_sums({self.base(gates).text})")
+            case ir.GateSumsAdjoint(sums, _):
+                self.helpers["gate_sums_adjoint"] = None
+                return Code(f"_gate_sums_adjoint({self.base(sums).text})")
+            case ir.At(sums, _, None, _):
+                return Code(f"{self.base(sums).at(ATOM)}[:, :, -1]")
+            case ir.At(sums, gates, space, where) if space is not None:
+                self.helpers["at"] = None
+                points = self.layout.points(space, where, gates)
+                return Code(f"_at({self.base(sums).text}, {points}, {self.size(gates.per_token)}, tokens)")
+            case ir.AtAdjoint(argument, gates, space, where):
+                self.helpers["at_adjoint"] = None
+                if space is None:
+                    return Code(f"_last_adjoint({self.base(argument).text}, {self.size(value.axes[0].size)})")
+                points = self.layout.points(space, where, gates)
+                return Code(f"_at_adjoint({self.base(argument).text}, {points}, {self.size(gates.per_token)}, tokens)")
+            case ir.Decay(upper, lower):
+                high = self.operand(upper, value.axes)
+                exponent = high if lower is None else call("sub", [high, self.operand(lower, value.axes)])
+                return Code(f"torch.exp({exponent.at(ATOM)}.to(dtype))")
+            case ir.DecayMatrix(rows, columns, mask):
+                self.helpers["decay_matrix"] = None
+                reads, writes = self.layout.mask(mask)
+                seen = f"_mask_matrix({reads}, {writes}, tokens, device, dtype)"
+                return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {seen})")
+            case ir.Inverse(matrix):
+                self.helpers["inverse"] = None
+                return Code(f"_INVERSES[aggregation]({self.base(matrix).text})")
+            case ir.DecayDot() | ir.DecayApply():
+                return self.decayed(op)
+            case _:
+                raise TypeError(f"no PyTorch for {type(op).__name__}")
+
+    def decayed(self, op: ir.DecayDot | ir.DecayApply) -> Code:
+        name = "_decay_dot" if isinstance(op, ir.DecayDot) else "_decay_apply"
+        self.helpers[name[1:]] = None
+        sums = self.program.defined[op.upper]
+        assert isinstance(sums, ir.At)
+        reads, writes = self.layout.mask(op.mask)
+        first, second = (op.left, op.right) if isinstance(op, ir.DecayDot) else (op.weights, op.vectors)
+        operands = [self.base(v).text for v in (first, second, op.upper, op.lower, sums.sums)]
+        turned = "" if isinstance(op, ir.DecayDot) else f", {op.transposed}"
+        return Code(f"{name}({', '.join(operands)}, ({reads}, {writes}), tokens{turned})")
+
+    def shape(self, value: Value) -> str:
+        return ", ".join(self.size(a.size) for a in value.axes)
+
+    def size(self, size: Size) -> str:
+        return size_code(size, self.sizes).text
+
+    def like(self) -> str:
+        return self.arguments["carry"]
