@@ -1,7 +1,7 @@
 """The driver: one call per stage, each named by what goes in and what comes out.
 
-In: a `Source` and `Options`. Out: a `Compilation` with every stage up to `stop_after`. Raises FlowError for errors in the spec and for
-a recurrence that has no chunked form yet, ValueError for options that do not fit it.
+In: a `Source` and `Options`. Out: a `Compilation` with every stage up to `stop_after`. Raises FlowError for errors in
+the spec and for a recurrence that has no chunked form yet, ValueError for options that do not fit it.
 """
 
 from __future__ import annotations

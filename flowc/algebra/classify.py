@@ -23,11 +23,10 @@ from flowc.semantics.model import (
     Model,
     Negate,
     Number,
-    Output,
     Repeat,
     SizeNumber,
-    StateRef,
     Statement,
+    StateRef,
     Transpose,
     Update,
 )

@@ -1,7 +1,7 @@
 """Derivatives of elementwise functions, as Terms.
 
-In: the name of a function of `algebra.functions` and an argument's number. Out: the partial derivative as a Term over placeholders
-`Load("0")`, `Load("1")`, ... Refuses nothing that `freeze` can have produced.
+In: the name of a function of `algebra.functions` and an argument's number. Out: the partial derivative as a Term over
+placeholders `Load("0")`, `Load("1")`, ... Refuses nothing that `freeze` can have produced.
 """
 
 from __future__ import annotations

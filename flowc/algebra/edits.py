@@ -1,7 +1,7 @@
 """Edits: a step as a straight-line list of changes of the state, still with SymPy coefficients.
 
-In: what `extract` finds. Out: `Step`, which `merge` rewrites and `normalize` freezes. Axes are named `i` (the state's rows),
-`j` (its columns) and `rank` (a list or the second axis of a matrix factor).
+In: what `extract` finds. Out: `Step`, which `merge` rewrites and `normalize` freezes. Axes are named `i` (the state's
+rows), `j` (its columns) and `rank` (a list or the second axis of a matrix factor).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Evaluation: a typed expression as a form in the state.
 
-In: expressions of a `Model`. Out: `Form`s. Refuses, as `Refusal` with the span of the smallest expression at fault, what is not
-affine in the state.
+In: expressions of a `Model`. Out: `Form`s. Refuses, as `Refusal` with the span of the smallest expression at fault,
+what is not affine in the state.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ from flowc.semantics.model import (
     Transpose,
 )
 from flowc.source import Span
-
 
 Result = TypeVar("Result")
 

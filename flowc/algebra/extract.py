@@ -1,7 +1,7 @@
 """Extraction: the statements of a model with one matrix state, as a list of edits.
 
-In: a `Model`. Out: a `Step`. Refuses, as `Refusal` with the deciding span, what is not affine in the state or has no place in
-the normal form. The expression is read from the typed tree; nothing is parsed from text.
+In: a `Model`. Out: a `Step`. Refuses, as `Refusal` with the deciding span, what is not affine in the state or has no
+place in the normal form. The expression is read from the typed tree; nothing is parsed from text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Forms: what an expression of a step is as a function of the state, as sums of products with named axes.
 
-In: SymPy coefficients over `Leaves`. Out: `Form`s closed under +, -, *, @ and transposition. A product may hold the state once.
-Refuses (as `Outside`, with the reason) what is not affine in the state.
+In: SymPy coefficients over `Leaves`. Out: `Form`s closed under +, -, *, @ and transposition. A product may hold the
+state once. Refuses (as `Outside`, with the reason) what is not affine in the state.
 
 Result axes are called `i` (rows) and `j` (columns); axes that are summed have names of their own.
 """

@@ -1,8 +1,8 @@
 """The elementwise functions as SymPy knows them, with their derivatives.
 
-In: the names of `semantics.functions`. Out: `build(name, arguments)` as a SymPy expression and `derivative(name, i)` as a
-function of SymPy arguments. SymPy's own classes are used where they are exact; what it lacks, or would rewrite (max, where),
-is a class here. Refuses a name that is not elementwise (KeyError).
+In: the names of `semantics.functions`. Out: `build(name, arguments)` as a SymPy expression and `derivative(name, i)`
+as a function of SymPy arguments. SymPy's own classes are used where they are exact; what it lacks, or would rewrite
+(max, where), is a class here. Refuses a name that is not elementwise (KeyError).
 """
 
 from __future__ import annotations

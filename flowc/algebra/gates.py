@@ -1,7 +1,8 @@
 """Logarithms of gates.
 
-In: a gate as a SymPy expression over leaves and the ranges of the leaves. Out: its logarithm, exactly rewritten where a rule
-applies. Refuses (`Outside`) a gate whose sign or zero cannot be excluded: a clamped logarithm would be another recurrence.
+In: a gate as a SymPy expression over leaves and the ranges of the leaves. Out: its logarithm, exactly rewritten where
+a rule applies. Refuses (`Outside`) a gate whose sign or zero cannot be excluded: a clamped logarithm would be another
+recurrence.
 """
 
 from __future__ import annotations

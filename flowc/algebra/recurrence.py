@@ -1,7 +1,7 @@
 """The Recurrence: one step in normal form.
 
-In: what `normalize` freezes. Out: frozen trees without SymPy. Axes are named `x` (of a vector: the state's rows in `left`, `read`
-and queries, its columns in `free`) and `rank`; log gates over the state's rows run over `x` as well.
+In: what `normalize` freezes. Out: frozen trees without SymPy. Axes are named `x` (of a vector: the state's rows in
+`left`, `read` and queries, its columns in `free`) and `rank`; log gates over the state's rows run over `x` as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Terms: tensors of one token and head that do not hold the state, as frozen trees with named axes.
 
-In: nothing; this is the type in which algebra hands expressions on. Out: `Term`, a closed union without SymPy. Elementwise
-application broadcasts by axis name. Refuses nothing.
+In: nothing; this is the type in which algebra hands expressions on. Out: `Term`, a closed union without SymPy.
+Elementwise application broadcasts by axis name. Refuses nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Building programs: nodes are shared where they are equal, axes and levels are inferred.
 
-In: operations and Terms. Out: Values, and at the end a `Program` of what its results and carry need. Refuses nothing of its own.
+In: operations and Terms. Out: Values, and at the end a `Program` of what its results and carry need. Refuses nothing
+of its own.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _order(axis: Axis) -> tuple[int, bool, str]:
         1
         if axis.name == RANK
         else 2
-        if axis.name in VECTORS or axis.name[:1] == "s" and axis.name[1:2].isdigit()
+        if axis.name in VECTORS or (axis.name[:1] == "s" and axis.name[1:2].isdigit())
         else 0
     )
     return kind, axis.name.endswith("'"), axis.name

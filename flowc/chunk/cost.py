@@ -1,7 +1,8 @@
 """What a chunk program costs, by interpreting its nodes.
 
-In: a `Program`, sizes, the length of a chunk. Out: flops and bytes per node, for one chunk of one head. Products count 2 flops per
-multiply-add, elementwise work 1 per entry; bytes are operands and result, 4 each, nothing for views. Refuses nothing.
+In: a `Program`, sizes, the length of a chunk. Out: flops and bytes per node, for one chunk of one head. Products
+count 2 flops per multiply-add, elementwise work 1 per entry; bytes are operands and result, 4 each, nothing for
+views. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from flowc.chunk.ir import (
     Literal,
     MaskMatrix,
     Node,
-    Relabel,
     Program,
+    Relabel,
     Rename,
     Solve,
     Spread,

@@ -1,7 +1,8 @@
 """Recurrence -> chunk program (design/algebra.md section 3).
 
-In: a `Recurrence` of class G or D with gates on the key side. Out: the forward `Program`: a prelude per token, the chunk's
-algebra over rows, an epilogue per token. Refuses, as `Refusal`, what has a normal form but no chunk program yet.
+In: a `Recurrence` of class G or D with gates on the key side. Out: the forward `Program`: a prelude per token, the
+chunk's algebra over rows, an epilogue per token. Refuses, as `Refusal`, what has a normal form but no chunk program
+yet.
 
     N = decay_dot(y, l)    Z = V' + E V_e + (Y . exp gr) S_0    U = (I - N)^{-1} Z
     O = (Q . exp gq) S_0 + P U + P_e V_e      S_C = exp(g_C) . S_0 + (L . exp(g_C - gl))^T U + (L_e ...)^T V_e

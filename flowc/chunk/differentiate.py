@@ -1,8 +1,9 @@
 """The adjoint of a chunk program, by reverse-mode differentiation of its nodes.
 
-In: a forward `Program`. Out: its adjoint `Program`: arguments are those of the forward, the state at each chunk's start, and the cotangents of
-the results (`NAME`, role cotangent) and of the carried state; results are the gradients of every input and param; its carry is the
-state's cotangent, from the chunk's end to its start. Nothing here knows a recurrence: there is one rule per operation.
+In: a forward `Program`. Out: its adjoint `Program`: arguments are those of the forward, the state at each chunk's
+start, and the cotangents of the results (`NAME`, role cotangent) and of the carried state; results are the gradients
+of every input and param; its carry is the state's cotangent, from the chunk's end to its start. Nothing here knows a
+recurrence: there is one rule per operation.
 """
 
 from __future__ import annotations

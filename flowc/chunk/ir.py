@@ -1,8 +1,8 @@
 """The chunk program: straight-line tensor code for one chunk of one head, its state carried from chunk to chunk.
 
-In: nothing; these are the types that `derive` and `differentiate` build. Out: `Program`, a tuple of nodes in order. Axes have names;
-elementwise application broadcasts by name. A value lives at one level: per head (params), per token (inputs, outputs), or per
-chunk (rows, gate sums, states).
+In: nothing; these are the types that `derive` and `differentiate` build. Out: `Program`, a tuple of nodes in order.
+Axes have names; elementwise application broadcasts by name. A value lives at one level: per head (params), per token
+(inputs, outputs), or per chunk (rows, gate sums, states).
 
 A row is (t, j): the j-th row of token t. `Space` says what rows a step has and where in the step each reads and writes.
 """

@@ -1,7 +1,7 @@
 """Formatting emitted modules.
 
-In: Python text. Out: the same as `ruff format` leaves it, so that a user's formatter changes nothing. Refuses text that is no Python, with
-RuntimeError: that is a fault of an emitter.
+In: Python text. Out: the same as `ruff format` leaves it, so that a user's formatter changes nothing. Refuses text
+that is no Python, with RuntimeError: that is a fault of an emitter.
 """
 
 from __future__ import annotations

@@ -31,9 +31,7 @@ class Interface:
         self.recurrence, self.model = recurrence, recurrence.model
         names = Names(frozenset((self.model.name,)))
         self.inputs = {i.name: names.fresh(i.name) for i in self.model.inputs}
-        self.sizes = {
-            d.name: names.fresh(d.name) if d.value is None else str(d.value) for d in self.model.dimensions
-        }
+        self.sizes = {d.name: names.fresh(d.name) if d.value is None else str(d.value) for d in self.model.dimensions}
         self.taken = frozenset((*self.inputs.values(), *self.sizes.values(), self.model.name, "raw", "start", "end"))
         self.raw = {i.name: f"raw[{n}]" for n, i in enumerate(self.model.inputs)}
         self.value = self.inputs[recurrence.value_input]
@@ -86,7 +84,9 @@ class Interface:
             found = self.bound_by(d.name)
             if d.value is None and found is not None and _mentions(text, self.sizes[d.name]):
                 i, axis = found
-                lines.append(f"{self.sizes[d.name]} = {self.inputs[i.name]}.shape[{axis + (1 if i.is_param else lead)}]")
+                lines.append(
+                    f"{self.sizes[d.name]} = {self.inputs[i.name]}.shape[{axis + (1 if i.is_param else lead)}]"
+                )
         for i in self.model.inputs if lead == 3 else ():
             name = self.inputs[i.name]
             if _mentions(text, name):
@@ -172,7 +172,11 @@ class Interface:
         value = next(i for i in self.model.inputs if i.name == self.recurrence.value_input)
         for i in (value, *(i for i in self.model.inputs if i is not value)):
             before = set(seen)
-            late = [s for n, s in enumerate(i.shape.sizes) if not s.names <= before and (s.symbol is None or s in i.shape.sizes[:n])]
+            late = [
+                s
+                for n, s in enumerate(i.shape.sizes)
+                if not s.names <= before and (s.symbol is None or s in i.shape.sizes[:n])
+            ]
             seen |= {s.symbol for s in i.shape.sizes if s.symbol is not None}
             if late:
                 name, shape = self.inputs[i.name], self.shape_text(i, True)
@@ -293,7 +297,11 @@ class Interface:
             f"{n}.to(dtype)" if i.is_param else f"_per_value_head({n}[:, None], heads)[:, 0].to(dtype)"
             for i, n in zip(self.model.inputs, self.inputs.values(), strict=True)
         ]
-        result = "Outputs(*(o.to({v}.dtype) for o in outputs))" if len(self.recurrence.results) > 1 else "outputs[0].to({v}.dtype)"
+        result = (
+            "Outputs(*(o.to({v}.dtype) for o in outputs))"
+            if len(self.recurrence.results) > 1
+            else "outputs[0].to({v}.dtype)"
+        )
         return "\n".join(
             [
                 f"{self.decorator()}def step({self.signature(('state: Tensor | None = None',))}) -> Any:",
@@ -314,9 +322,7 @@ class Interface:
             for i, n in zip(self.model.inputs, self.inputs.values(), strict=True)
         ]
         now = [n if i.is_param else f"{n}[:, t]" for i, n in zip(self.model.inputs, self.inputs.values(), strict=True)]
-        empty = ", ".join(
-            f"start.new_zeros({self.shape(r.shape, 'batch, 0, heads')})" for r in self.recurrence.results
-        )
+        empty = ", ".join(f"start.new_zeros({self.shape(r.shape, 'batch, 0, heads')})" for r in self.recurrence.results)
         several = len(self.recurrence.results) > 1
         extra = ("initial_state: Tensor | None = None", "output_final_state: bool = False")
         dims = [

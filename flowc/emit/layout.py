@@ -1,6 +1,7 @@
 """Where rows stand: the step's layout as Python tuples, and values between tokens and rows.
 
-In: spaces and masks of a chunk program. Out: expressions, and the lines that define the tuples they name. Refuses nothing.
+In: spaces and masks of a chunk program. Out: expressions, and the lines that define the tuples they name. Refuses
+nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Names in emitted code.
 
-In: the names a spec uses and the names the program would like. Out: distinct Python identifiers; a spec's own name is kept unless it
-is a keyword or a name that the emitted code needs itself. Refuses nothing.
+In: the names a spec uses and the names the program would like. Out: distinct Python identifiers; a spec's own name is
+kept unless it is a keyword or a name that the emitted code needs itself. Refuses nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One step of a Model as PyTorch, statement by statement as the spec has it.
 
-In: a `Model` and emitted names. Out: the lines of a function that advances the states by one token. Scalars are [B, H], columns and
-rows [B, H, K], matrices [B, H, K, V]; params lack the batch. Refuses nothing.
+In: a `Model` and emitted names. Out: the lines of a function that advances the states by one token. Scalars are [B,
+H], columns and rows [B, H, K], matrices [B, H, K, V]; params lack the batch. Refuses nothing.
 """
 
 from __future__ import annotations

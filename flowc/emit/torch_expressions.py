@@ -1,7 +1,7 @@
 """The operations of a chunk program as PyTorch expressions.
 
-In: nodes of a `Pass`, names for sizes and arguments. Out: expressions, and the support functions they call. Layouts: per head
-[H, *axes], per token [B, T, H, *axes], per chunk [T / C, B H, *axes], inside the walk [B H, *axes].
+In: nodes of a `Pass`, names for sizes and arguments. Out: expressions, and the support functions they call. Layouts:
+per head [H, *axes], per token [B, T, H, *axes], per chunk [T / C, B H, *axes], inside the walk [B H, *axes].
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plan -> Artifact: the emitted module.
 
-In: a `Plan`. Out: an `Artifact`, the same bytes on every run. The module imports torch and triton only; what the user wrote
-reaches it through the typed printers, quoted text through `repr`-safe comments. Refuses nothing.
+In: a `Plan`. Out: an `Artifact`, the same bytes on every run. The module imports torch and triton only; what the user
+wrote reaches it through the typed printers, quoted text through `repr`-safe comments. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from flowc.emit.format import formatted
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
 from flowc.emit.step_printer import StepPrinter
-from flowc.emit.torch_functions import ATOM
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
@@ -190,7 +189,11 @@ class _Writer:
             f"def _forward({_typed((*interface.inputs.values(), state))}, tokens: int, aggregation: str,"
             " dtype: torch.dtype, keep: bool, outs: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:",
             '    """Write outputs to `outs`; the final state, and with `keep`, what the backward pass uses again."""',
-            *_indented(self.opening(printer, (*body, ending), f"start = {state}.reshape(programs, {interface.state_sizes}).to(dtype)")),
+            *_indented(
+                self.opening(
+                    printer, (*body, ending), f"start = {state}.reshape(programs, {interface.state_sizes}).to(dtype)"
+                )
+            ),
             *_indented(body),
             *_indented(results),
             f"    return {final}, ({saved}{',' if saved else ''}) if keep else ()",
@@ -257,7 +260,9 @@ class _Writer:
             shape = self.interface.shape(r.shape, "batch, length, heads")
             bar = bars[r.name]
             lines.append(f"{bar} = end.new_zeros({shape}) if {bar} is None else {bar}.to(dtype)")
-        lines.append(f"end = end if {final} is None else {final}.reshape(programs, {self.interface.state_sizes}).to(dtype)")
+        lines.append(
+            f"end = end if {final} is None else {final}.reshape(programs, {self.interface.state_sizes}).to(dtype)"
+        )
         return lines
 
     def gradients(self, printer: TorchPrinter) -> list[str]:
@@ -316,5 +321,3 @@ def _imports(code: str) -> str:
     lines += ["import torch.nn.functional as F"] if "F." in code else []
     lines += ["from torch import Tensor"]
     return "\n".join(lines)
-
-

@@ -1,6 +1,7 @@
 """A pass of a Plan as PyTorch statements.
 
-In: a `Pass`, names for sizes and arguments. Out: statements, the support functions they call, and the text of every value.
+In: a `Pass`, names for sizes and arguments. Out: statements, the support functions they call, and the text of every
+value.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Artifact -> module: loading emitted text.
 
-In: an `Artifact`. Out: the imported module, from a file in the cache so that tracebacks and Triton find its source. The file is written
-whole or not at all; one that was edited is replaced. Refuses nothing; where the cache cannot be written, a temporary folder is used.
+In: an `Artifact`. Out: the imported module, from a file in the cache so that tracebacks and Triton find its source.
+The file is written whole or not at all; one that was edited is replaced. Refuses nothing; where the cache cannot be
+written, a temporary folder is used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The op: an emitted module as a user holds it.
 
-In: a `Compilation`. Out: `Op`, called like the module's own function, with its step, reference, source and explanation. Refuses what the
-module's checks refuse.
+In: a `Compilation`. Out: `Op`, called like the module's own function, with its step, reference, source and
+explanation. Refuses what the module's checks refuse.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cutting a program into kernels.
 
-In: a `Program`. Out: a `Pass`: what does not depend on the carried state runs before the walk, what the next state needs runs in
-it, the rest after it. Refuses nothing.
+In: a `Program`. Out: a `Pass`: what does not depend on the carried state runs before the walk, what the next state
+needs runs in it, the rest after it. Refuses nothing.
 """
 
 from __future__ import annotations

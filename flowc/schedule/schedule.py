@@ -1,7 +1,8 @@
 """ChunkProgram + Options -> Plan.
 
-In: a `Recurrence`, its forward `Program` and `Options`. Out: a `Plan`. The choices (what to keep, how long a chunk is, how to invert) follow
-from the cost of the program's own nodes on a `Machine`. Refuses a chunk of more than 256 rows, with ValueError.
+In: a `Recurrence`, its forward `Program` and `Options`. Out: a `Plan`. The choices (what to keep, how long a chunk
+is, how to invert) follow from the cost of the program's own nodes on a `Machine`. Refuses a chunk of more than 256
+rows, with ValueError.
 """
 
 from __future__ import annotations

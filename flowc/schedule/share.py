@@ -1,7 +1,7 @@
 """Sharing decay matrices: one exponential for all that differ in their mask alone.
 
-In: a `Program`. Out: the same values from fewer exponentials: where a step has one row and one query, the matrices exp(g_t - g_i) of reads
-and of outputs are the same numbers under a strict and an inclusive mask. Refuses nothing.
+In: a `Program`. Out: the same values from fewer exponentials: where a step has one row and one query, the matrices
+exp(g_t - g_i) of reads and of outputs are the same numbers under a strict and an inclusive mask. Refuses nothing.
 """
 
 from __future__ import annotations
