@@ -14,7 +14,7 @@ from flowc.algebra.evaluate import Refusal
 from flowc.algebra.normalize import normalize
 from flowc.algebra.recurrence import Classification, Recurrence
 from flowc.chunk.derive import derive
-from flowc.chunk.ir import Program
+from flowc.chunk.program import Program
 from flowc.diagnostics import Diagnostic, FlowError
 from flowc.emit.artifact import Artifact
 from flowc.emit.torch_module import emit

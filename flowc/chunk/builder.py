@@ -35,12 +35,10 @@ from flowc.chunk.ir import (
     Inverse,
     Join,
     Largest,
-    Level,
     Literal,
     MaskMatrix,
     Node,
     Op,
-    Program,
     Relabel,
     Rename,
     Solve,
@@ -49,9 +47,10 @@ from flowc.chunk.ir import (
     SumTokens,
     ToRows,
     Unflatten,
-    Value,
     operands,
 )
+from flowc.chunk.program import Program
+from flowc.chunk.values import Level, Value
 from flowc.semantics.size import ONE
 
 RANK = "rank"

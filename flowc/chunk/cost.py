@@ -22,18 +22,17 @@ from flowc.chunk.ir import (
     Extent,
     Head,
     Inverse,
-    Level,
     Literal,
     MaskMatrix,
     Node,
-    Program,
     Relabel,
     Rename,
     Solve,
     Spread,
-    Value,
     operands,
 )
+from flowc.chunk.program import Program
+from flowc.chunk.values import Level, Value
 
 BYTES = 4
 

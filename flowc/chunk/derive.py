@@ -27,19 +27,13 @@ from flowc.chunk.ir import (
     Element,
     FromRows,
     GateSums,
-    Level,
-    Mask,
     MaskMatrix,
-    Part,
-    Position,
-    Program,
     Relabel,
     Solve,
-    Space,
     ToRows,
-    Value,
-    Where,
 )
+from flowc.chunk.program import Program
+from flowc.chunk.values import Level, Mask, Part, Position, Space, Value, Where
 from flowc.semantics.model import Input
 from flowc.semantics.size import Size
 

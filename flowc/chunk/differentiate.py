@@ -36,11 +36,9 @@ from flowc.chunk.ir import (
     Inverse,
     Join,
     Largest,
-    Level,
     Literal,
     MaskMatrix,
     Op,
-    Program,
     Relabel,
     Rename,
     Solve,
@@ -49,10 +47,11 @@ from flowc.chunk.ir import (
     SumTokens,
     ToRows,
     Unflatten,
-    Value,
     operands,
 )
+from flowc.chunk.program import Program
 from flowc.chunk.rewrite import renumbered
+from flowc.chunk.values import Level, Value
 from flowc.semantics.size import Size
 
 CARRY_COTANGENT = "S_bar"

@@ -1,99 +1,17 @@
-"""The chunk program: straight-line tensor code for one chunk of one head, its state carried from chunk to chunk.
+"""The operations of a chunk program: straight-line tensor code for one chunk of one head.
 
-In: nothing; these are the types that `derive` and `differentiate` build. Out: `Program`, a tuple of nodes in order.
-Axes have names; elementwise application broadcasts by name. A value lives at one level: per head (params), per token
-(inputs, outputs), or per chunk (rows, gate sums, states).
-
-A row is (t, j): the j-th row of token t. `Space` says what rows a step has and where in the step each reads and writes.
+In: nothing; these are the types that `derive` and `differentiate` build. Out: `Node`, one statement, and `Op`, the
+closed union of what it may do. Axes have names; elementwise application broadcasts by name. Refuses nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
+from dataclasses import dataclass
 from fractions import Fraction
 
 from flowc.algebra.term import Axis
-from flowc.semantics.size import ONE, Size
-
-CHUNK_LENGTH = Size.of("#C")  # tokens in a chunk; no identifier of a spec holds a '#'
-
-
-class Level(IntEnum):
-    """What a value is given per, beside its axes."""
-
-    HEAD = 0
-    TOKEN = 1
-    CHUNK = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where in a step something stands, counted in edits: `start + round * stride + offset`."""
-
-    start: Size
-    stride: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows of one origin: `count` rounds of a repeat (None outside one), each with `rank` rows at once (None: one).
-
-    Parts of one repeat (same `segment`) interleave round by round.
-    """
-
-    segment: int
-    count: Size | None
-    rank: Size | None
-    write: Position | None
-    read: Position | None
-
-    @property
-    def size(self) -> Size:
-        """Rows per token."""
-        return (self.count or ONE) * (self.rank or ONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """The rows that a step contributes to one row axis, and that axis."""
-
-    name: str
-    parts: tuple[Part, ...]
-
-    @property
-    def per_token(self) -> Size:
-        """Rows per token, J."""
-        total = Size.of(0)
-        for part in self.parts:
-            total = total + part.size
-        return total
-
-    @property
-    def axis(self) -> Axis:
-        """The row axis, C J long."""
-        return Axis(self.name, CHUNK_LENGTH * self.per_token)
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """Row by row: whether a row of `columns` is written before the point where a row of `rows` reads."""
-
-    rows: Space
-    columns: Space
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """The result of a node."""
-
-    index: int
-    name: str = field(compare=False)  # for readers; a node's own value has the latest
-    axes: tuple[Axis, ...]
-    level: Level
-    sums: bool = False  # a sum of log gates: kept in a wider type until it is exponentiated
-
+from flowc.chunk.values import Mask, Space, Value, Where
+from flowc.semantics.size import Size
 
 # -- operations: sources ----------------------------------------------------------------------------------------------
 
@@ -279,14 +197,6 @@ class FromRows:
 # -- operations: gates, the six primitives ------------------------------------------------------------------------------
 
 
-class Where(IntEnum):
-    """Which gate sum a row takes."""
-
-    READ = 0
-    WRITE = 1
-    LAST = 2
-
-
 @dataclass(frozen=True, slots=True)
 class GateSums:
     """One inclusive cumulative sum over the chunk's log gates in program order, a 0 before the first."""
@@ -396,31 +306,6 @@ class Node:
 
     value: Value
     op: Op
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Nodes in order. `carry` enters a chunk as its first value and leaves as its second.
-
-    `results` are named values: outputs, or gradients by the names of what they belong to. `adjoint` says that chunks run
-    from the last to the first.
-    """
-
-    nodes: tuple[Node, ...]
-    results: tuple[tuple[str, Value], ...]
-    carry: tuple[Value, Value]
-    adjoint: bool = False
-    defined: dict[Value, Op] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Index the nodes by value."""
-        object.__setattr__(self, "defined", {n.value: n.op for n in self.nodes})
-
-    def __str__(self) -> str:
-        """One line per node."""
-        from flowc.chunk.text import program_text
-
-        return program_text(self)
 
 
 def operands(op: Op) -> tuple[Value, ...]:

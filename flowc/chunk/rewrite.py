@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from flowc.chunk.ir import Node, Op, Value
+from flowc.chunk.ir import Node, Op
+from flowc.chunk.values import Value
 
 
 def replaced(op: Op, values: Mapping[Value, Value]) -> Op:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flowc.algebra.term import Axis
-from flowc.chunk.ir import Mask, Part, Position, Space, Where
+from flowc.chunk.values import Mask, Part, Position, Space, Where
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, Code

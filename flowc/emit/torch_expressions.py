@@ -11,7 +11,8 @@ from typing import assert_never
 
 from flowc.algebra.term import Axis
 from flowc.chunk import ir
-from flowc.chunk.ir import Level, Op, Value
+from flowc.chunk.ir import Op
+from flowc.chunk.values import Level, Part, Value
 from flowc.emit.layout import Layout
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
@@ -259,7 +260,7 @@ class Expressions:
             case _:
                 assert_never(op)
 
-    def part(self, value: Value, part: ir.Part) -> Code:
+    def part(self, value: Value, part: Part) -> Code:
         """A per-token value with its axis of rows, [B, T, H, J, *]."""
         code = self.base(value)
         if code.number or value.level is Level.HEAD:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flowc.chunk import ir
-from flowc.chunk.ir import Node, Op, Value
+from flowc.chunk.ir import Node, Op
+from flowc.chunk.values import Value
 from flowc.emit.names import Names
 from flowc.emit.torch_expressions import Expressions
 from flowc.emit.torch_functions import Code
@@ -59,6 +60,16 @@ class TorchPrinter(Expressions):
             self.node(node)
         if kernel.role is Role.WALK:
             self.close_walk(kernel)
+
+    def define(self, text: str, key: tuple[Value, Value]) -> None:
+        """A statement for every primitive of one gate, needed where any of them is."""
+        uses = [
+            self.usage.needs[n.value]
+            for n in self.program.nodes
+            if isinstance(n.op, (ir.DecayDot, ir.DecayApply)) and (n.op.upper, n.op.lower) == key
+        ]
+        wanted = [u for u in uses if u is not None]
+        self.statements.append(Statement(text, frozenset().union(*wanted) if len(wanted) == len(uses) else None))
 
     def emit(self, text: str, value: Value | None = None) -> None:
         """One statement, guarded by what needs `value`."""

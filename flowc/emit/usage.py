@@ -6,7 +6,8 @@ In: a `Pass` and the values needed after it. Out: answers by value. Refuses noth
 from __future__ import annotations
 
 from flowc.chunk import ir
-from flowc.chunk.ir import Level, Node, Value
+from flowc.chunk.ir import Node
+from flowc.chunk.values import Level, Value
 from flowc.schedule.plan import Pass, Role
 
 VIEWS = (ir.Rename, ir.Relabel, ir.Literal, ir.Extent)

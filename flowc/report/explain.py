@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowc.chunk.cost import Cost, Sizes, cost
-from flowc.chunk.text import value_names
+from flowc.chunk.program import value_names
 from flowc.compiler import Compilation
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.schedule import rows_per_token

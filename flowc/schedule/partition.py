@@ -6,7 +6,9 @@ needs runs in it, the rest after it. Refuses nothing.
 
 from __future__ import annotations
 
-from flowc.chunk.ir import Apply, Argument, Contract, Literal, Node, Program, Rename, Value, operands
+from flowc.chunk.ir import Apply, Argument, Contract, Literal, Node, Rename, operands
+from flowc.chunk.program import Program
+from flowc.chunk.values import Value
 from flowc.schedule.plan import Kernel, Pass, Role
 
 

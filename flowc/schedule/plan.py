@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flowc.algebra.recurrence import Recurrence
-from flowc.chunk.ir import Node, Program, Value
-from flowc.chunk.text import value_names
+from flowc.chunk.ir import Node
+from flowc.chunk.program import Program, value_names
+from flowc.chunk.values import Value
 from flowc.options import Options
 
 

@@ -13,8 +13,10 @@ from flowc.algebra.recurrence import Recurrence
 from flowc.chunk.builder import Builder
 from flowc.chunk.cost import BYTES, Cost, Sizes, cost, inverse_products, node_cost
 from flowc.chunk.differentiate import differentiate
-from flowc.chunk.ir import Argument, Inverse, Level, Node, Program, Solve, Value, operands
+from flowc.chunk.ir import Argument, Inverse, Node, Solve, operands
+from flowc.chunk.program import Program
 from flowc.chunk.rewrite import renumbered, replaced
+from flowc.chunk.values import Level, Value
 from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
 from flowc.schedule.partition import partition

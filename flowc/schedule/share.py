@@ -9,22 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowc.chunk.builder import Builder
-from flowc.chunk.ir import (
-    Apply,
-    At,
-    DecayMatrix,
-    Mask,
-    MaskMatrix,
-    Op,
-    Part,
-    Position,
-    Program,
-    Space,
-    Value,
-    Where,
-    operands,
-)
+from flowc.chunk.ir import Apply, At, DecayMatrix, MaskMatrix, Op, operands
+from flowc.chunk.program import Program
 from flowc.chunk.rewrite import replaced
+from flowc.chunk.values import Mask, Part, Position, Space, Value, Where
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from fractions import Fraction
 
 from flowc.algebra.term import Axis
 from flowc.chunk import ir
-from flowc.chunk.ir import Level, Op, Position, Program, Space, Value, Where
+from flowc.chunk.ir import Op
+from flowc.chunk.program import Program
+from flowc.chunk.values import Level, Mask, Position, Space, Value, Where
 from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.tile_builder import TileBuilder, Unsupported
@@ -106,7 +108,8 @@ class _Lowering:
         """The kernel that makes `results`."""
         steps = self.build.needed(tile for _, tile in results)
         held = sum(isinstance(s.op, tiles.Load) and len(s.tile.lanes) == 2 for s in steps)
-        crowded = held > 3 or any(isinstance(s.op, tiles.Total) for s in steps)
+        products = sum(isinstance(s.op, tiles.Product) for s in steps)
+        crowded = max(held, products) > 3 or any(isinstance(s.op, tiles.Total) for s in steps)
         tilings = CROWDED if crowded and role is Role.OUTPUT else TILINGS[role]
         return TileKernel(role, steps, results, COMPUTED if self.build.computed_products(steps) else tilings)
 
@@ -265,7 +268,7 @@ class _Lowering:
         return running if not later else self.build.add(tiles.SumsBefore(running, later), (Lane.ROW,), "", True)
 
 
-def _same(mask: ir.Mask) -> bool:
+def _same(mask: Mask) -> bool:
     """Whether a row of the same token is written before it is read."""
     (read,), (write,) = mask.rows.parts, mask.columns.parts
     return _number(write.write) < _number(read.read)

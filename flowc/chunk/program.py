@@ -1,14 +1,38 @@
-"""Chunk programs as readable text.
+"""The chunk program: nodes in order, the state carried from chunk to chunk, and how it reads.
 
-In: a `Program`. Out: one line per node. Refuses nothing.
+In: nodes that a `Builder` collects. Out: `Program`, and one line per node as its text. Refuses nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 
 from flowc.algebra.term import Axis
-from flowc.chunk.ir import Apply, Mask, Op, Program, Space, Value
+from flowc.chunk.ir import Apply, Node, Op
+from flowc.chunk.values import Mask, Space, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Nodes in order. `carry` enters a chunk as its first value and leaves as its second.
+
+    `results` are named values: outputs, or gradients by the names of what they belong to. `adjoint` says that chunks
+    run from the last to the first. `defined` has the operation of every value.
+    """
+
+    nodes: tuple[Node, ...]
+    results: tuple[tuple[str, Value], ...]
+    carry: tuple[Value, Value]
+    adjoint: bool = False
+    defined: dict[Value, Op] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the nodes by value."""
+        object.__setattr__(self, "defined", {n.value: n.op for n in self.nodes})
+
+    def __str__(self) -> str:
+        """One line per node."""
+        return _text(self)
 
 
 def value_names(program: Program) -> dict[Value, str]:
@@ -22,8 +46,8 @@ def value_names(program: Program) -> dict[Value, str]:
     return names
 
 
-def program_text(program: Program) -> str:
-    """The program, a node a line, with axes and levels."""
+def _text(program: Program) -> str:
+    """A node a line, with axes and levels."""
     names = value_names(program)
     lines = ["adjoint program" if program.adjoint else "chunk program"]
     for node in program.nodes:
