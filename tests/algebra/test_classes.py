@@ -34,13 +34,13 @@ def classified(text):
 # body, class, text under the deciding span, a word of the reason
 IN_NORMAL_FORM = {
     "no gate": ("S[t] = S[t-1] + k @ v.T", "G", "S[t] = S[t-1] + k @ v.T", "no gate"),
-    "scalar gate": ("S[t] = exp(g) * S[t-1]", "G", "S[t] = exp(g) * S[t-1]", "scalar or key side"),
-    "key gate": ("S[t] = diag(exp(gk)) @ S[t-1]", "G", "S[t] = diag(exp(gk)) @ S[t-1]", "scalar or key side"),
-    "value gate": ("S[t] = S[t-1] @ diag(exp(gv))", "G", "S[t] = S[t-1] @ diag(exp(gv))", "value side"),
+    "scalar gate": ("S[t] = exp(g) * S[t-1]", "G", "exp(g)", "scalar or key side"),
+    "key gate": ("S[t] = diag(exp(gk)) @ S[t-1]", "G", "diag(exp(gk))", "scalar or key side"),
+    "value gate": ("S[t] = S[t-1] @ diag(exp(gv))", "G", "diag(exp(gv))", "value side"),
     "outer gate": (
         "S[t] = outer(exp(gk), exp(gv)) * S[t-1]",
         "G",
-        "S[t] = outer(exp(gk), exp(gv)) * S[t-1]",
+        "outer(exp(gk), exp(gv))",
         "value side",
     ),
     "a vector made by a matrix": ("S[t] = S[t-1] + (M @ k) @ v.T", "G", "S[t] = S[t-1] + (M @ k) @ v.T", "no gate"),
@@ -59,50 +59,57 @@ IN_NORMAL_FORM = {
     "a read and a value gate": (
         "S[t] = S[t-1] @ diag(exp(gv))\nS[t] = S[t] + k @ (v - S[t].T @ k).T",
         "D'",
-        "S[t] = S[t-1] @ diag(exp(gv))",
+        "diag(exp(gv))",
         "value side",
     ),
 }
 
 OUTSIDE = {
-    "elementwise gate": ("S[t] = exp(G) * S[t-1]", "E", "S[t] = exp(G) * S[t-1]", "no outer product"),
+    "elementwise gate": ("S[t] = exp(G) * S[t-1]", "E", "exp(G)", "no outer product"),
     "sum of outer gates": (
         "S[t] = (outer(gk, ones(V)) + outer(ones(K), gv)) * S[t-1]",
         "E",
-        "S[t] = (outer(gk, ones(V)) + outer(ones(K), gv)) * S[t-1]",
+        "outer(gk, ones(V)) + outer(ones(K), gv)",
         "no outer product",
     ),
     "value-side read": (
         "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
         "D",
-        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
+        "(k - S[t-1] @ v) @ v.T",
         "value side",
     ),
+    "reads on both sides": (
+        "S[t] = S[t-1] + k @ (v - S[t-1].T @ k).T + (k - S[t-1] @ v) @ v.T",
+        "R",
+        "(k - S[t-1] @ v) @ v.T",
+        "both sides",
+    ),
+    "a dense transition": ("S[t] = M @ S[t-1] + k @ v.T", "R", "M", "dense matrix"),
     "tanh of the state": ("S[t] = tanh(S[t-1] + k @ v.T)", "R", "S[t-1] + k @ v.T", "not affine"),
     "tanh of a read": ("S[t] = S[t-1] + k @ tanh(S[t-1].T @ k).T", "R", "S[t-1].T @ k", "not affine"),
     "state times itself": ("S[t] = S[t-1] * S[t-1]", "R", "S[t-1] * S[t-1]", "with itself"),
     "a read down to a scalar": (
         "S[t] = S[t-1] + (k.T @ S[t-1] @ v) * k @ v.T",
         "R",
-        "S[t] = S[t-1] + (k.T @ S[t-1] @ v) * k @ v.T",
+        "(k.T @ S[t-1] @ v) * k @ v.T",
         "scalar",
     ),
     "a weighed read": (
         "S[t] = S[t-1] + k @ (v - w * (S[t-1].T @ k)).T",
         "R",
-        "S[t] = S[t-1] + k @ (v - w * (S[t-1].T @ k)).T",
+        "k @ (v - w * (S[t-1].T @ k)).T",
         "value-side vector",
     ),
-    "a dense write": ("S[t] = S[t-1] + G", "R", "S[t] = S[t-1] + G", "full rank"),
+    "a dense write": ("S[t] = S[t-1] + G", "R", "G", "full rank"),
     "a zero gate": ("S[t] = k @ v.T", "R", "S[t] = k @ v.T", "gate that is 0"),
-    "a gate times zero": ("S[t] = 0 * S[t-1] + k @ v.T", "R", "S[t] = 0 * S[t-1] + k @ v.T", "gate that is 0"),
-    "a gate of unknown sign": ("S[t] = x * S[t-1]", "R", "S[t] = x * S[t-1]", "not provably positive"),
-    "a gate that may be 0": ("S[t] = relu(x) * S[t-1]", "R", "S[t] = relu(x) * S[t-1]", "not provably positive"),
-    "a negative gate": ("S[t] = -exp(g) * S[t-1]", "R", "S[t] = -exp(g) * S[t-1]", "not provably positive"),
+    "a gate times zero": ("S[t] = 0 * S[t-1] + k @ v.T", "R", "0", "gate that is 0"),
+    "a gate of unknown sign": ("S[t] = x * S[t-1]", "R", "x", "not provably positive"),
+    "a gate that may be 0": ("S[t] = relu(x) * S[t-1]", "R", "relu(x)", "not provably positive"),
+    "a negative gate": ("S[t] = -exp(g) * S[t-1]", "R", "-exp(g)", "not provably positive"),
     "a key gate of unknown sign": (
         "S[t] = diag(tanh(gk)) @ S[t-1]",
         "R",
-        "S[t] = diag(tanh(gk)) @ S[t-1]",
+        "diag(tanh(gk))",
         "not provably positive",
     ),
     "a repeat in a repeat": (
@@ -134,11 +141,12 @@ def test_outside(name):
 @pytest.mark.parametrize(
     ("text", "expected", "deciding"),
     [
-        (HEADER + "S[t] = M @ S[t-1] + k @ v.T" + OUTPUT, "R", "M @ S[t-1]"),
-        (SQUARE + "S[t] = S[t-1] + S[t-1].T + k @ k.T" + OUTPUT, "R", "S[t] = S[t-1] + S[t-1].T + k @ k.T"),
-        (SQUARE + "S[t] = S[t-1] + (S[t-1].T @ k) @ k.T" + OUTPUT, "R", "S[t] = S[t-1] + (S[t-1].T @ k) @ k.T"),
+        (SQUARE + "S[t] = S[t-1] + S[t-1].T + k @ k.T" + OUTPUT, "R", "S[t-1].T"),
+        (SQUARE + "S[t] = S[t-1] + (S[t-1].T @ k) @ k.T" + OUTPUT, "R", "(S[t-1].T @ k) @ k.T"),
         (VECTOR + "h[t] = sigmoid(f) * h[t-1] + x\no[t] = h[t]\n", "E", "h"),
         (VECTOR + "h[t] = tanh(f * h[t-1] + x)\no[t] = h[t]\n", "R", "tanh(f * h[t-1] + x)"),
+        (VECTOR + "h[t] = M @ h[t-1] + x\no[t] = h[t]\n", "R", "M @ h[t-1]"),
+        (VECTOR + "h[t] = h[t-1] * h[t-1] + x\no[t] = h[t]\n", "R", "h[t-1] * h[t-1]"),
         (SCALAR + "m[t] = exp(a) * m[t-1] + b\no[t] = m[t] * x\n", "A", "m"),
         (SCALAR + "m[t] = max(m[t-1] + a, b)\no[t] = m[t] * x\n", "A", "max(m[t-1] + a, b)"),
         (VECTOR + "h[t] = log(exp(h[t-1]) + exp(x))\no[t] = h[t]\n", "A", "log(exp(h[t-1]) + exp(x))"),
@@ -152,7 +160,7 @@ def test_outside(name):
 )
 def test_other_states(text, expected, deciding):
     found, shown, _ = classified(text)
-    assert (found.name, deciding in shown) == (expected, True), (found, shown)
+    assert (found.name, shown) == (expected, deciding)
 
 
 @pytest.mark.parametrize("use", ["S[t] @ v", "sum(S[t])", "tanh(S[t]).T @ q"])
@@ -166,22 +174,19 @@ def test_an_output_that_does_not_contract_the_state_s_rows(use):
 ZOO = {
     "abc": ("M", "P"),
     "based": ("M", "z"),
-    "decaying_fast_weights": ("G", "S[t] = outer(exp(ga), exp(gb)) * S[t-1] + k @ v.T"),
+    "decaying_fast_weights": ("G", "outer(exp(ga), exp(gb))"),
     "delta_product": ("D", "S[t] = S[t] + beta[r] * k[r] @ (v[r] - S[t].T @ k[r]).T"),
-    "gated_oja": ("D", "S[t] = S[t] + beta * (k - S[t] @ v) @ v.T"),
-    "gated_retnet": ("G", "S[t] = sigmoid(x)**(1 / 16) * S[t-1] + k @ v.T"),
-    "gated_rfa": ("G", "S[t] = alpha * S[t-1] + (1 - alpha) * k @ v.T"),
+    "gated_oja": ("D", "beta * (k - S[t] @ v) @ v.T"),
+    "gated_retnet": ("G", "sigmoid(x)**(1 / 16)"),
+    "gated_rfa": ("G", "alpha"),
     "gsa": ("M", "U"),
     "hgrn": ("E", "h"),
     "iplr": ("D", "S[t] = S[t-1] + b @ (S[t-1].T @ a).T + k @ v.T"),
     "kda_lowrank": ("D", "S[t] = (I + B @ A.T) @ S[t] + B @ W.T"),
-    "lightning": ("G", "S[t] = gamma * S[t-1] + k @ v.T"),
+    "lightning": ("G", "gamma"),
     "linear_attention_normalized": ("M", "z"),
-    "longhorn": (
-        "E",
-        "S[t] = (outer(ones(K), ones(V)) - outer(k * k, delta)) * S[t-1] + k @ (delta * x).T",
-    ),
-    "mamba": ("E", "h[t] = exp(A * outer(ones(K), softplus(dt))) * h[t-1] + B @ (softplus(dt) * x).T"),
+    "longhorn": ("E", "outer(ones(K), ones(V)) - outer(k * k, delta)"),
+    "mamba": ("E", "exp(A * outer(ones(K), softplus(dt)))"),
     "mamba3": ("M", "S"),
     "mlstm": ("M", "C"),
     "momentum_delta": ("R", "M[t] = mu * M[t-1] + beta * k @ (v - S[t-1].T @ k).T"),

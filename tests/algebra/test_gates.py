@@ -12,7 +12,8 @@ from flowc.semantics import load
 
 SPEC = """flow it(K, V, tau = 4)
 input q, k : K; input v : V; input x, y : scalar; input z : K
-input d : scalar in (0, 1]; input p : scalar > 0; input n : scalar <= 0; input c : scalar in [0, 1]; param low : K in (0, 1]
+input d : scalar in (0, 1]; input p : scalar > 0; input n : scalar <= 0; input c : scalar in [0, 1]
+param low : K in (0, 1]
 state S : K x V
 S[t] = {gate} S[t-1] + k @ v.T
 o[t] = S[t].T @ q
@@ -38,14 +39,14 @@ SCALAR = {
     "2**(-x)": "(-x) * 0.6931471805599453",
     "exp(x) / 2": "x - 0.6931471805599453",
     "-(-exp(x))": "x",
-    "d": "log(d)",
-    "d**2 * p": "2 * log(d) + log(p)",
-    "1 - 2**(-5 - head)": "log1p(-2**(-head - 5))",
-    "1 - 0.5 * sigmoid(x)": "log1p((-0.5) * sigmoid(x))",
-    "clamp(x, 0.1, 0.9)": "log(min(max(x, 0.1), 0.9))",
-    "max(x, 0.5)": "log(max(x, 0.5))",
-    "where(x < 0, 0.5, 0.75)": "log(where(lt(x, 0), 0.5, 0.75))",
-    "x * x + 0.1": "log(x * x + 0.1)",
+    "d": "gate_log(d)",
+    "d**2 * p": "2 * gate_log(d) + gate_log(p)",
+    "1 - 2**(-5 - head)": "gate_log1p(-2**(-head - 5))",
+    "1 - 0.5 * sigmoid(x)": "gate_log1p((-0.5) * sigmoid(x))",
+    "clamp(x, 0.1, 0.9)": "gate_log(min(max(x, 0.1), 0.9))",
+    "max(x, 0.5)": "gate_log(max(x, 0.5))",
+    "where(x < 0, 0.5, 0.75)": "gate_log(where(lt(x, 0), 0.5, 0.75))",
+    "x * x + 0.1": "gate_log(x * x + 0.1)",
 }
 
 KEY = {
@@ -53,11 +54,25 @@ KEY = {
     "exp(x * z)": "x * z",
     "exp(x) * sigmoid(z)": "x + logsigmoid(z)",
     "1 - sigmoid(z)": "logsigmoid(-z)",
-    "low + (1 - low) * sigmoid(z)": "log(low + (1 - low) * sigmoid(z))",
+    "low + (1 - low) * sigmoid(z)": "gate_log(low + (1 - low) * sigmoid(z))",
 }
 
 # Each may be 0 or negative somewhere in the declared ranges.
-REFUSED = ("x", "c", "n", "tanh(x)", "relu(x)", "silu(x)", "expm1(x)", "x * x", "abs(x)", "1 - d", "norm(z)", "-d", "d - 1")
+REFUSED = (
+    "x",
+    "c",
+    "n",
+    "tanh(x)",
+    "relu(x)",
+    "silu(x)",
+    "expm1(x)",
+    "x * x",
+    "abs(x)",
+    "1 - d",
+    "norm(z)",
+    "-d",
+    "d - 1",
+)
 
 
 def gate_of(gate):

@@ -49,7 +49,9 @@ GATED_DELTANET = {
         "S[t] = exp(g / 2) * S[t-1]\nS[t] = exp(g / 2) * S[t]\nS[t] = S[t] + beta * k @ (v - S[t].T @ k).T"
     ),
     "diagonal gate": "S[t] = diag(exp(g) * ones(K)) @ S[t-1]\nS[t] = S[t] + beta * k @ (v - S[t].T @ k).T",
-    "erase, then write": "S[t] = exp(g) * S[t-1]\nS[t] = S[t] - beta * k @ (S[t].T @ k).T\nS[t] = S[t] + beta * k @ v.T",
+    "erase, then write": (
+        "S[t] = exp(g) * S[t-1]\nS[t] = S[t] - beta * k @ (S[t].T @ k).T\nS[t] = S[t] + beta * k @ v.T"
+    ),
     "square root": "S[t] = sqrt(exp(2 * g)) * S[t-1]\nS[t] = S[t] + beta * k @ (v - S[t].T @ k).T",
     "division": "S[t] = S[t-1] / exp(-g)\nS[t] = S[t] + beta * k @ (v - S[t].T @ k).T",
 }

@@ -1,0 +1,333 @@
+"""Specs that stress what the examples leave out, all of class G or D with gates on the key side.
+
+Each value is the text of a spec. Names and ranges of inputs tell the drawing in `harness` what to put there: vectors
+`k*`, `a`, `p` are unit keys, what is `<= 0` log gates, `beta*` write strengths; everything else is normal.
+"""
+
+SPECS = {}
+
+
+def _spec(text: str) -> None:
+    SPECS[text.split("(")[0].split()[1]] = text
+
+
+# -- gates: how many, where, of what kind ------------------------------------------------------------------------------
+
+_spec("""flow several_gates(K, V)
+input q, k : K; input v : V; input g1, g2 : scalar <= 0; input g3 : K <= 0
+state S : K x V
+S[t] = exp(g1) * S[t-1]
+S[t] = S[t] + k @ (v - S[t].T @ k).T
+S[t] = diag(exp(g3)) @ S[t]
+S[t] = S[t] + q @ v.T
+S[t] = exp(g2) * S[t]
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow gate_after_write(K, V)
+input q, k : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * (S[t-1] + k @ v.T)
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow gate_after_read(K, V)
+input q, k : K; input v : V; input g : K <= 0; input beta : scalar in (0, 1)
+state S : K x V
+S[t] = S[t-1] + beta * k @ (v - S[t-1].T @ k).T
+S[t] = diag(exp(g)) @ S[t]
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow gates_in_repeat(K, V, R)
+input q : K; input k : R of K; input v : R of V; input beta : R of scalar
+input g : R of scalar <= 0; input g0 : scalar <= 0
+state S : K x V
+S[t] = exp(g0) * S[t-1]
+repeat r in R:
+    S[t] = exp(g[r]) * S[t]
+    S[t] = S[t] + beta[r] * k[r] @ (v[r] - S[t].T @ k[r]).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow key_gates_in_repeat(K, V, R)
+input q : K; input k : R of K; input v : R of V; input g : R of K <= 0
+state S : K x V
+S[t] = S[t-1]
+repeat r in R:
+    S[t] = S[t] + k[r] @ v[r].T
+    S[t] = diag(exp(g[r])) @ S[t]
+    S[t] = S[t] - k[r] @ (S[t].T @ k[r]).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow param_gate(K, V)
+input q, k : K; input v : V; input x : scalar; param rate : K; param w : scalar
+state S : K x V
+let gamma = sigmoid(w * x)**(1 / 4)
+S[t] = gamma * diag(sigmoid(rate)) @ S[t-1] + (1 - gamma) * k @ v.T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow bounded_gate(K, V)
+input q, k : K; input v : V; input x : K
+state S : K x V
+let low = clamp(x, 0.1, 0.9)
+S[t] = diag(low) @ S[t-1] + (1 - low) * k @ v.T
+S[t] = where(sum(x) < 0, 0.5, 0.75) * S[t]
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow negative_free_gate(K, V)
+input q, k : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) / 2 * S[t-1] + sqrt(1 + g * g) * k @ v.T
+o[t] = rsqrt(1 + g * g) * (S[t].T @ q)
+""")
+
+_spec("""flow growing(K, V)
+input q, k : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(-0.01 * g) * S[t-1] + k @ v.T
+o[t] = S[t].T @ q
+""")
+
+# -- masks: which write a read sees ------------------------------------------------------------------------------------
+
+_spec("""flow mixed_masks(K, V)
+input q, k1, k2, k3 : K; input v1, v2 : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1]
+S[t] = S[t] + k1 @ (v1 - S[t].T @ k1).T
+S[t] = S[t] + k2 @ (v2 - S[t-1].T @ k2).T - 0.5 * k3 @ (S[t].T @ k3).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow two_repeats(K, V, R, P)
+input q : K; input k : R of K; input v : R of V; input kb : P of K; input vb : P of V; input g : K <= 0
+state S : K x V
+S[t] = S[t-1]
+repeat r in R:
+    S[t] = S[t] + k[r] @ (v[r] - S[t].T @ k[r]).T
+S[t] = diag(exp(g)) @ S[t]
+repeat p in P:
+    S[t] = S[t] + 0.5 * kb[p] @ (vb[p] - S[t].T @ kb[p] - S[t-1].T @ q).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow outputs_everywhere(K, V)
+param before_weight : scalar; input q, k : K; input v : V; input g : K <= 0; input beta : scalar in (0, 1)
+state S : K x V
+before[t] = S[t-1].T @ q
+S[t] = diag(exp(g)) @ S[t-1]
+gated[t] = S[t].T @ q + before_weight * v
+S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+o[t] = S[t].T @ q - S[t-1].T @ k
+""")
+
+_spec("""flow held_reads(K, V)
+input q, k, p : K; input v : V; input g : scalar <= 0
+state S : K x V
+let seen = S[t-1].T @ p
+S[t] = exp(g) * S[t-1] + k @ (v - seen).T
+let after = S[t].T @ q
+S[t] = S[t] - 0.3 * p @ seen.T
+o[t] = after + 2 * seen
+""")
+
+_spec("""flow ranks_and_writes(K, V, R)
+input q, k, a, p : K; input A, B : K x R; input W : V x R; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1]
+S[t] = (I + B @ A.T) @ S[t] + B @ W.T + k @ v.T + a @ (S[t].T @ p).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow two_ranks(K, V, R, P)
+input q : K; input A, B : K x R; input C, D : K x P; input W : V x P; input g : K <= 0
+state S : K x V
+S[t] = diag(exp(g)) @ (S[t-1] - A @ B.T @ S[t-1])
+S[t] = S[t] + C @ (W - S[t].T @ D).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow rank_of_one_vector(K, V, R = 1)
+input q : K; input A : K x R; input W : V x R
+state S : K x V
+S[t] = S[t-1] + A @ (W - S[t-1].T @ A).T
+o[t] = S[t].T @ q
+""")
+
+# -- outputs: nonlinear, scalar, matrices, several reads ---------------------------------------------------------------
+
+_spec("""flow epilogue(K, V)
+input q, k : K; input v, x : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1] + k @ v.T
+o[t] = silu(S[t].T @ q) * sigmoid(x)
+y[t] = rmsnorm(S[t].T @ q, eps=0.001) + l2norm(S[t-1].T @ k, eps=0.01)
+""")
+
+_spec("""flow scalar_output(K, V)
+input q, k : K; input v, p : V; input beta : scalar in (0, 1)
+state S : K x V
+S[t] = S[t-1] + beta * k @ (v - S[t-1].T @ k).T
+o[t] = q.T @ S[t] @ p
+y[t] = norm(S[t].T @ q) + sum(S[t].T @ k) + max(q.T @ k, 0)
+""")
+
+_spec("""flow matrix_output(K, V, M)
+input Q : K x M; input k : K; input v : V; input g : K <= 0
+state S : K x V
+S[t] = diag(exp(g)) @ S[t-1] + k @ v.T
+o[t] = S[t].T @ Q
+y[t] = Q.T @ S[t] + Q.T @ k @ v.T
+""")
+
+_spec("""flow product_of_reads(K, V)
+input q, k, p : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1] + k @ v.T
+o[t] = (S[t].T @ q) * (S[t].T @ p) + softmax(S[t-1].T @ q)
+y[t] = (q.T @ S[t] @ S[t].T @ p) * v
+""")
+
+_spec("""flow normalised(K, V)
+input q, k : K; input v : V; input g : K <= 0
+state S : K x V
+S[t] = diag(exp(g)) @ S[t-1] + k @ v.T
+o[t] = (S[t].T @ softmax(q)) / max(abs(sum(S[t].T @ k)), 1)
+""")
+
+# -- preludes ----------------------------------------------------------------------------------------------------------
+
+_spec("""flow prelude(K, V)
+input q, k : K; input v : V; input b, x : scalar; param w : K
+state S : K x V
+let key = l2norm(silu(w * k))
+let query = rmsnorm(q) / sqrt(K)
+let beta = 2 * sigmoid(b)
+let decay = -exp(0.1 * b) * softplus(x)
+S[t] = exp(decay) * S[t-1]
+S[t] = S[t] + beta * key @ (tanh(v) - S[t].T @ key).T
+o[t] = S[t].T @ query
+""")
+
+_spec("""flow features(K, V)
+input q, k : K; input v : V
+state S : 1 + K + K*K x V
+let fq = concat(ones(1), concat(q, kron(q, q) / sqrt(2)))
+let fk = concat(ones(1), concat(k, kron(k, k) / sqrt(2)))
+S[t] = S[t-1] + fk @ v.T
+o[t] = (S[t].T @ fq) / (1 + q.T @ q)
+""")
+
+_spec("""flow doubled(K, V)
+input q, k : K; input v : V; input g : K <= 0; input beta : scalar in (0, 1)
+state S : 2 * K x V
+let key = concat(softmax(k), softmax(-k))
+let gate = concat(g, 2 * g)
+S[t] = diag(exp(gate)) @ S[t-1]
+S[t] = S[t] + beta * key @ (v - S[t].T @ key).T
+o[t] = S[t].T @ concat(q, zeros(K))
+""")
+
+_spec("""flow mixed_scalars(K, V)
+input q, k : K; input v : V; input x : scalar
+state S : K x V
+let overlap = q.T @ k / (1 + norm(k))
+let m = outer(k, q) @ q
+S[t] = 0.9 * S[t-1] + overlap * m @ (v / norm(v)).T
+o[t] = S[t].T @ (q + overlap * diag(k) @ (I + k @ k.T) @ q) + x
+""")
+
+# -- lists, sizes, numbers ---------------------------------------------------------------------------------------------
+
+_spec("""flow by_hand(K, V, R = 3)
+input q : K; input k : R of K; input v : R of V; input beta : R of scalar
+state S : K x V
+S[t] = S[t-1] + beta[0] * k[0] @ (v[0] - S[t-1].T @ k[0]).T
+S[t] = S[t] + beta[2] * k[2] @ (v[1] - S[t].T @ k[2]).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow constants(K, V, R = 2, tau = 16, low = 0.25, high = 1e-3)
+input q, k : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g / tau) * S[t-1] + low * k @ v.T + high / R * q @ v.T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow square(K)
+input q, k, p : K; input g : K <= 0; input beta : scalar in (0, 1)
+state S : K x K
+S[t] = diag(exp(g)) @ S[t-1]
+S[t] = S[t] + beta * k @ (p - S[t].T @ k).T + 0.1 * k @ k.T
+o[t] = S[t].T @ q + k
+""")
+
+_spec("""flow started(K, V)
+input q, k : K; input v : V; input g : scalar <= 0; input beta : scalar in (0, 1)
+state S : K x V = 0.5
+S[t] = exp(g) * S[t-1]
+S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow counted(K, V, R)
+input q : K; input k : R of K; input v : R of V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1]
+repeat r in R:
+    let weight = (1 + r) / (R + 1)
+    S[t] = S[t] + weight * k[r] @ (v[r] - S[t].T @ k[r]).T + exp(-r) * k[r] @ v[r].T
+o[t] = S[t].T @ q / K
+""")
+
+_spec("""flow by_head(K, V)
+input q, k : K; input v : V; param u : K
+state S : K x V
+let gamma = exp(-(head + 1) / (2 * heads))
+S[t] = gamma * S[t-1] + (1 + head) * k @ v.T
+o[t] = S[t].T @ (q + head * u) + where(head > 0, 1, -1) * v
+""")
+
+_spec("""flow shared_vector(K, V, R)
+input q, k : K; input v : R of V; input beta : R of scalar
+state S : K x V
+S[t] = S[t-1]
+repeat r in R:
+    S[t] = S[t] + beta[r] * k @ (v[r] - S[t].T @ k).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow read_then_write(K, V, R)
+input q : K; input A : R of K; input W : R of V; input k : R of K
+state S : K x V
+S[t] = S[t-1]
+repeat r in R:
+    S[t] = 0.9 * S[t] - k[r] @ (S[t].T @ k[r]).T + A[r] @ W[r].T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow param_matrix(K, V, M)
+input q, k : M; input v : V; param P : K x M; input g : scalar <= 0
+state S : K x V
+let key = P @ k
+S[t] = exp(g) * S[t-1] + key @ (v - S[t-1].T @ (key / (1 + key.T @ key))).T
+o[t] = S[t].T @ P @ q
+""")
+
+_spec("""flow unread_value(K, V)
+input q, k : K; input v : V; input x : V; input y : scalar
+state S : K x V
+S[t] = S[t-1] + k @ v.T
+o[t] = x * y
+""")
+
+_spec("""flow erase_only(K, V)
+input q, k : K; input v : V; input g : K <= 0
+state S : K x V = 1
+S[t] = diag(exp(g)) @ S[t-1] - k @ (S[t-1].T @ k).T
+o[t] = S[t].T @ q + v
+""")

@@ -1,0 +1,220 @@
+"""Compiled ops against the oracle on drawn shapes, lengths, chunks, gates, keys, strengths and layouts.
+
+Every output, final state and gradient (params, the start, and through the final state) is judged as `harness` says.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from differential.harness import (
+    EXAMPLES,
+    FINITE_GATES,
+    TEXTS,
+    Case,
+    check,
+    draw,
+    draw_states,
+    errors,
+    model_of,
+    op_of,
+    run_op,
+    run_reference,
+    shares_heads,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowc import reference
+
+# A quarter of the profile's examples for each of the specs: 5 locally, 25 in CI.
+DRAWN = settings(max_examples=max(5, settings().max_examples // 4))
+
+GATES = ("zero", "mild", "strong", "mixed", "never")
+KEYS = ("random", "repeated", "near", "alternating")
+LONGEST = {"features": 6}  # K: the state has 1 + K + K K rows
+DELTAS = ("deltanet", "gated_deltanet", "kda", "gated_deltanet2", "comba", "gated_delta_product")
+
+
+def gates_of(name):
+    if name in FINITE_GATES:
+        return GATES[:2] if name == "growing" else GATES[:4]
+    return GATES
+
+
+def can_share(name):
+    """Whether a query or a key of this spec may have fewer heads: not where keys are all that there is."""
+    inputs = model_of(name).inputs
+    return name != "square" and any(shares_heads(i) for i in inputs)
+
+
+@st.composite
+def cases(draw_, name):
+    heads = draw_(st.integers(1, 3))
+    group = draw_(st.sampled_from((1, 1, 2))) if can_share(name) else 1
+    ranks = draw_(st.integers(1, 4)), draw_(st.integers(1, 4))
+    return Case(
+        batch=draw_(st.sampled_from((1, 2, 0))),
+        length=draw_(st.sampled_from((0, 1, 2, 5, 13, 33, 64, 100)) | st.integers(0, 40)),
+        heads=heads * group,
+        sizes=(draw_(st.integers(1, LONGEST.get(name, 20))), draw_(st.integers(1, 20)), *ranks),
+        chunk=draw_(st.sampled_from((1, 3, 7, 16, 30, None) if ranks != (1, 1) else (1, 3, 7, 16, 40, 64, None))),
+        gate=draw_(st.sampled_from(gates_of(name))),
+        keys=draw_(st.sampled_from(KEYS)),
+        beta=draw_(st.sampled_from((None, 0, 1, 2))),
+        start=draw_(st.booleans()),
+        aggregation=draw_(st.sampled_from(("auto", "wy", "tensorinv"))),
+        layout=draw_(st.sampled_from(("contiguous", "strided", "expanded"))),
+        group=group,
+        seed=draw_(st.integers(0, 2**20)),
+    )
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@given(data=st.data())
+@DRAWN
+def test_as_the_oracle(name, data):
+    dtype = data.draw(st.sampled_from((torch.float64, torch.float32)))
+    check(name, data.draw(cases(name)), dtype)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("beta", [0, 1, 2])
+def test_hard_keys_and_gates(keys, gate, beta):
+    """Every combination, in the precision that suffers most, with chunks long enough for the sums to lose."""
+    for name in ("gated_deltanet", "kda"):
+        check(name, Case(1, 130, 1, (16, 8), 64, gate, keys, beta), torch.float32)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_long(name, dtype):
+    """Many chunks of the length the op chooses itself, and a last one that is not full."""
+    check(name, Case(1, 301, 1, (6, 5, 2), None, "mild"), dtype)
+
+
+@pytest.mark.parametrize("name", DELTAS)
+@pytest.mark.parametrize("rows", [1, 2, 17, 64, 256])
+def test_aggregations_agree(name, rows):
+    """wy and tensorinv at the same chunk, up to the most rows there may be: both within the bar, so alike."""
+    rank = 2 if name == "gated_delta_product" and rows > 1 else 1
+    case = Case(1, 300, 1, (8, 6, rank), max(rows // rank, 1), "mild")
+    for aggregation in ("wy", "tensorinv"):
+        check(name, replace(case, aggregation=aggregation))
+
+
+@pytest.mark.parametrize("name", DELTAS)
+def test_aggregations_differ_in_rounding(name):
+    """The option reaches the solve: another algorithm rounds otherwise."""
+    case = Case(1, 64, 1, (8, 6, 1), 64)
+    model = model_of(name)
+    x = draw(model, case)
+    found = [
+        run_op(op_of(name), model, x, {}, torch.float32, replace(case, aggregation=a))["o"] for a in ("wy", "tensorinv")
+    ]
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize("name", ["kda", "gla", "rwkv7", "outputs_everywhere", "key_gates_in_repeat", "gated_deltanet"])
+@pytest.mark.parametrize("chunk", [3, 7, 40])
+def test_a_gate_of_zero_at_a_chunk_s_end(name, chunk):
+    """The last token of a chunk and the first of the next forget everything; the chunk's length is no power of two."""
+    case, model = Case(1, 2 * chunk, 1, chunk=chunk), model_of(name)
+    x, start = draw(model, case), draw_states(model, case)
+    for i in model.inputs:
+        if i.range and i.range.high == 0:
+            x[i.name][:, chunk - 1 : chunk + 1] = -torch.inf
+    truth = run_reference(model, x, start, torch.float64)
+    off = errors(truth, run_op(op_of(name), model, x, start, torch.float32, case))
+    # 80 tokens of float32 sums: a hundred roundings.
+    assert max(off.values()) < 1e-5, off
+
+
+# -- half precision ----------------------------------------------------------------------------------------------------
+
+# Half the distance between neighbours, relative: what rounding a result costs. Everything before is float32.
+ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_half_precision(name, dtype):
+    """Inputs in half precision: outputs and gradients are those of the same numbers in float64, rounded once.
+
+    The output's cotangent arrives in half precision too, so it is drawn there.
+    """
+    case, model = Case(1, 40, 2, (6, 5, 2), 16, start=False), model_of(name)
+    x = {n: v.to(dtype) for n, v in draw(model, case).items()}
+    weight = torch.randn(1, 40, 2, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    leaves = {n: v.clone().requires_grad_() for n, v in x.items()}
+    o, state = op_of(name)(**leaves, output_final_state=True, chunk_size=16)
+    assert (o.dtype, state.dtype) == (dtype, torch.float32)
+    o.backward(weight)
+    exact = {n: v.double().requires_grad_() for n, v in x.items()}
+    outputs, finals = reference.run(model, exact)
+    outputs["o"].backward(weight.double())
+    truth = {"o": outputs["o"].detach(), "S": finals["S"].detach()} | {f"d{n}": v.grad for n, v in exact.items()}
+    found = {"o": o.detach(), "S": state.detach()} | {f"d{n}": v.grad for n, v in leaves.items()}
+    assert all(v.grad.dtype == dtype for v in leaves.values())
+    off = errors(truth, found)
+    # float16 stores nothing below 6e-8 and rounds coarsely below 6e-5: far under the largest of these gradients.
+    assert off.pop("S") < 1e-5  # 40 tokens of float32 sums, grown a hundredfold at most
+    assert max(off.values()) < ROUNDING[dtype] + 1e-5, off
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "mamba2", "rwkv7"])
+def test_mixed_types(name):
+    """Vectors in bf16, gates and strengths in float32: `o` in the value's type, gradients in their input's."""
+    case, model = Case(1, 20, 2, (6, 5)), model_of(name)
+    halves = {"q", "k", "v", "x", "B", "C"}
+    types = {i.name: torch.bfloat16 if i.name in halves else torch.float32 for i in model.inputs}
+    x = {n: v.to(types[n]).requires_grad_() for n, v in draw(model, case).items()}
+    o = op_of(name)(**x)
+    assert o.dtype is torch.bfloat16
+    o.float().sum().backward()
+    assert {n: v.grad.dtype for n, v in x.items()} == types
+    truth = run_reference(model, {n: v.detach().double() for n, v in x.items()}, {}, torch.float64)["o"]
+    assert errors({"o": truth}, {"o": o.detach()})["o"] < ROUNDING[torch.bfloat16] + 1e-5
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("value_type", [torch.bfloat16, torch.float32])
+def test_the_output_has_the_value_s_type(name, value_type):
+    """Everything but the value is float32; the value is `v`, else `x`, else the `W` that is written of rank R."""
+    model = model_of(name)
+    value = next(n for n in ("v", "x", "W") if n in {i.name for i in model.inputs})
+    x = {n: v.to(value_type if n == value else torch.float32) for n, v in draw(model, Case(length=3)).items()}
+    assert op_of(name)(**x).dtype is value_type
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_two_halves_are_the_whole(name):
+    """The final state of the first tokens starts the rest."""
+    case, model = Case(1, 20, 2, start=True), model_of(name)
+    x, start = draw(model, case), draw_states(model, case)
+    params = {i.name for i in model.inputs if i.is_param}
+    state = model.states[0].name
+    truth = run_reference(model, x, start, torch.float64)
+    halves = [{n: v if n in params else v[:, part] for n, v in x.items()} for part in (slice(9), slice(9, None))]
+    first = run_op(op_of(name), model, halves[0], start, torch.float64, case)
+    second = run_op(op_of(name), model, halves[1], {state: first[f"{state}[T]"]}, torch.float64, case)
+    values = [n for n in truth if not n.startswith("d") and not n.endswith("[T]")]
+    joined = {n: torch.cat((first[n], second[n]), 1) for n in values} | {f"{state}[T]": second[f"{state}[T]"]}
+    off = errors({n: truth[n] for n in joined}, joined)
+    # 20 tokens of sums of at most 56 terms: some hundred roundings, ten times that where a state grows.
+    assert max(off.values()) < 1e3 * torch.finfo(torch.float64).eps, off
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_token_hands_the_start_on(name):
+    case, model = Case(2, 0, 2), model_of(name)
+    start = draw_states(model, case)
+    state = model.states[0].name
+    found = run_op(op_of(name), model, draw(model, case), start, torch.float64, case)
+    assert torch.equal(found[f"{state}[T]"], start[state])
+    weight = torch.randn(start[state].shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    assert found[f"d{state}[0]"].shape == weight.shape
