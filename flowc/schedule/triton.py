@@ -65,7 +65,7 @@ def cut(plan: Plan) -> TilePlan | Missing:
         output = _Lowering(program, row, column)
         results = tuple((name, output.result(value)) for name, value in program.results)
         kernels = walk.kernel(Role.WALK, (("state", state),)), output.kernel(Role.OUTPUT, results)
-        tokens = COMPUTED_TOKENS if any(k.tilings is COMPUTED for k in kernels) else TOKENS
+        tokens = COMPUTED_TOKENS if any(k.tilings[0].rows < MOST_ROWS for k in kernels) else TOKENS
         return TilePlan(*kernels, tokens, MOST_KEYS)
     except Unsupported as reason:
         return Missing((str(reason),))
@@ -110,8 +110,9 @@ class _Lowering:
         held = sum(isinstance(s.op, tiles.Load) and len(s.tile.lanes) == 2 for s in steps)
         products = sum(isinstance(s.op, tiles.Product) for s in steps)
         crowded = max(held, products) > 3 or any(isinstance(s.op, tiles.Total) for s in steps)
-        tilings = CROWDED if crowded and role is Role.OUTPUT else TILINGS[role]
-        return TileKernel(role, steps, results, COMPUTED if self.build.computed_products(steps) else tilings)
+        if self.build.computed_products(steps):
+            return TileKernel(role, steps, results, COMPUTED[1:] if crowded else COMPUTED)
+        return TileKernel(role, steps, results, CROWDED if crowded and role is Role.OUTPUT else TILINGS[role])
 
     def result(self, value: Value) -> Tile:
         """An output: per token, over the state's columns."""

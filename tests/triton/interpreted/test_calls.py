@@ -1,0 +1,83 @@
+"""What a call on the kernels accepts and refuses, under Triton's interpreter."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import flowc
+
+ROOT = Path(__file__).parent.parent.parent.parent
+OP = flowc.compile(ROOT / "examples" / "simple_gla.flow")
+
+
+def inputs(length=20, batch=1, dtype=torch.float32, keys=16):
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(batch, length, 2, n, generator=rng, dtype=dtype) for n in (keys, keys, 24))
+    return q, k, v, -torch.rand(batch, length, 2, generator=rng)
+
+
+@pytest.mark.parametrize(("length", "batch"), [(0, 1), (20, 0), (0, 0)])
+def test_nothing_to_do_launches_nothing(length, batch):
+    state = torch.randn(batch, 2, 16, 24)
+    o, final = OP(*inputs(length, batch), initial_state=state, output_final_state=True, backend="triton")
+    assert o.shape == (batch, length, 2, 24)
+    assert torch.equal(final, state)
+    assert batch == 0 or final.data_ptr() != state.data_ptr()
+
+
+def test_views_are_read_right():
+    q, k, v, g = inputs()
+    wide = torch.randn(1, 40, 2, 32)
+    k = torch.randn(1, 1, 2, 16).expand(1, 20, 2, 16)
+    strided = wide[:, ::2, :, ::2]
+    for inputs_ in ((q, k, v, g), (strided, k, v.transpose(1, 2).contiguous().transpose(1, 2), g)):
+        torch.testing.assert_close(OP(*inputs_, backend="triton"), OP(*inputs_, backend="torch"), rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_operand_types_compute_in_float32():
+    q, k, v, g = inputs()
+    found = OP(q.half(), k, v, g, backend="triton")
+    torch.testing.assert_close(found, OP(q.half(), k, v, g, backend="torch"), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_refused():
+    with pytest.raises(
+        ValueError, match="simple_gla: backend='triton': Triton's interpreter computes wrong numbers in bfl"
+    ):
+        OP(*inputs(dtype=torch.bfloat16), backend="triton")
+
+
+def test_float64_is_refused():
+    with pytest.raises(ValueError, match="float64 has no kernels; use backend='torch'"):
+        OP(*inputs(dtype=torch.float64), backend="triton")
+
+
+def test_large_states_are_refused():
+    with pytest.raises(ValueError, match="the state has 257 rows, and the kernels hold at most 256"):
+        OP(*inputs(keys=257), backend="triton")
+
+
+def test_gradients_are_refused_but_for_no_grad():
+    q, k, v, g = inputs()
+    q.requires_grad_()
+    with pytest.raises(ValueError, match="backward pass has no kernels yet, and an argument requires a gradient"):
+        OP(q, k, v, g, backend="triton")
+    with torch.no_grad():
+        assert not OP(q, k, v, g, backend="triton").requires_grad
+
+
+def test_an_initial_state_that_needs_a_gradient_is_refused():
+    with pytest.raises(ValueError, match="requires a gradient"):
+        OP(*inputs(), initial_state=torch.zeros(1, 2, 16, 24, requires_grad=True), backend="triton")
+
+
+@pytest.mark.parametrize("chunk", [0, -1, 257, 2.5, True])
+def test_chunk_sizes_are_checked(chunk):
+    with pytest.raises(ValueError, match="chunk_size"):
+        OP(*inputs(), backend="triton", chunk_size=chunk)
+
+
+def test_auto_stays_with_torch_on_the_cpu():
+    q, k, v, g = inputs()
+    assert torch.equal(OP(q, k, v, g), OP(q, k, v, g, backend="torch"))
