@@ -6,6 +6,7 @@ per head [H, *axes], per token [B, T, H, *axes], per chunk [T / C, B H, *axes], 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import assert_never
 
@@ -19,10 +20,11 @@ from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
 from flowc.emit.usage import Usage
 from flowc.schedule.plan import Pass, Role
+from flowc.schedule.share import exponent_key
 from flowc.semantics.size import Size
 
 
-class Expressions:
+class Expressions(ABC):
     """Prints the operation of one value; what it was printed as is in `code`."""
 
     def __init__(
@@ -45,6 +47,7 @@ class Expressions:
         self.waiting: dict[Value, Code] = {}  # rows that one elementwise product alone uses
         self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
         self.in_walk = False
+        self.blocks: dict[object, str] = {}  # of gates over the state's rows, by their two sums
 
     def base(self, value: Value) -> Code:
         """A value where it stands: in the walk, what another kernel made is taken at the chunk."""
@@ -309,15 +312,30 @@ class Expressions:
                 raise TypeError(f"no PyTorch for {type(op).__name__}")
 
     def decayed(self, op: ir.DecayDot | ir.DecayApply) -> Code:
-        name = "_decay_dot" if isinstance(op, ir.DecayDot) else "_decay_apply"
-        self.helpers[name[1:]] = None
-        sums = self.program.defined[op.upper]
-        assert isinstance(sums, ir.At)
+        """A primitive with a gate over the state's rows, by blocks that all of one gate's primitives share."""
         reads, writes = self.layout.mask(op.mask)
-        first, second = (op.left, op.right) if isinstance(op, ir.DecayDot) else (op.weights, op.vectors)
-        operands = [self.base(v).text for v in (first, second, op.upper, op.lower, sums.sums)]
-        turned = "" if isinstance(op, ir.DecayDot) else f", {op.transposed}"
-        return Code(f"{name}({', '.join(operands)}, ({reads}, {writes}), tokens{turned})")
+        shared = f"{self.blocks_of(op)}, ({reads}, {writes})"
+        if isinstance(op, ir.DecayDot):
+            self.helpers["decay_dot"] = None
+            return Code(f"_decay_dot({self.base(op.left).text}, {self.base(op.right).text}, {shared})")
+        self.helpers["decay_apply"] = None
+        operands = f"{self.base(op.weights).text}, {self.base(op.vectors).text}"
+        return Code(f"_decay_apply({operands}, {shared}, {op.transposed})")
+
+    def blocks_of(self, op: ir.DecayDot | ir.DecayApply) -> str:
+        """The name of the blocks of a primitive's gate sums, defined at first use for all who need them."""
+        key = exponent_key(self.program, op.upper, op.lower)
+        if key not in self.blocks:
+            at = self.program.defined[op.upper]
+            assert isinstance(at, ir.At)
+            sums = ", ".join(self.base(v).text for v in (op.upper, op.lower, at.sums))
+            self.blocks[key] = self.names.fresh("blocks")
+            self.define(f"{self.blocks[key]} = _Blocks({sums}, tokens, dtype)", key)
+        return self.blocks[key]
+
+    @abstractmethod
+    def define(self, text: str, key: object) -> None:
+        """A statement that all primitives of one gate need."""
 
     def shape(self, value: Value) -> str:
         return ", ".join(self.size(a.size) for a in value.axes)

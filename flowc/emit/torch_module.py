@@ -35,7 +35,7 @@ USES = {
     "at_adjoint": ("rows_index",),
     "decay_dot": ("blocks", "mask"),
     "decay_apply": ("blocks", "mask"),
-    "blocks": ("mask",),
+    "blocks": ("mask_matrix",),
 }
 ORDER = (
     "exprel", "exprel_slope", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "put", "add_product", "points", "rows_index",
@@ -312,9 +312,9 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 
 def _imports(code: str) -> str:
-    used = [n for n in ("lru_cache", "wraps") if n in code]
+    used = [n for n in ("cached_property", "lru_cache", "wraps") if n in code]
     lines = ["import math"] if "math." in code else []
-    lines += [f"from collections.abc import {'Iterator, ' if 'Iterator[' in code else ''}Sequence"]
+    lines += [f"from collections.abc import Sequence"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]
     lines += ["", "import torch"]

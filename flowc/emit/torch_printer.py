@@ -16,6 +16,7 @@ from flowc.emit.names import Names
 from flowc.emit.torch_expressions import Expressions
 from flowc.emit.torch_functions import Code
 from flowc.schedule.plan import Kernel, Pass, Role
+from flowc.schedule.share import exponent_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,13 @@ class TorchPrinter(Expressions):
         if kernel.role is Role.WALK:
             self.close_walk(kernel)
 
-    def define(self, text: str, key: tuple[Value, Value]) -> None:
+    def define(self, text: str, key: object) -> None:
         """A statement for every primitive of one gate, needed where any of them is."""
         uses = [
             self.usage.needs[n.value]
             for n in self.program.nodes
-            if isinstance(n.op, (ir.DecayDot, ir.DecayApply)) and (n.op.upper, n.op.lower) == key
+            if isinstance(n.op, (ir.DecayDot, ir.DecayApply))
+            and exponent_key(self.program, n.op.upper, n.op.lower) == key
         ]
         wanted = [u for u in uses if u is not None]
         self.statements.append(Statement(text, frozenset().union(*wanted) if len(wanted) == len(uses) else None))

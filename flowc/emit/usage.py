@@ -43,7 +43,7 @@ class Usage:
         needs.setdefault(self.program.carry[1], set()).add("initial_state")
         walked = {n.value for n in self.passed.walk.nodes}
         for node in reversed(self.program.nodes):
-            if node.value in walked:
+            if node.value in walked or isinstance(node.op, ir.At):  # gate sums are views that primitives share
                 needs[node.value] = set(everything)
             for v in ir.operands(node.op):
                 needs.setdefault(v, set()).update(needs.get(node.value, set()))

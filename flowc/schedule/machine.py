@@ -27,4 +27,4 @@ class Machine:
         return work + cost.launches * self.launch / programs
 
 
-CPU = Machine(products=1.1e11, elementwise=4e9, bandwidth=1.2e10, launch=8e-6, substitution=1.4e10)
+CPU = Machine(products=1.1e11, elementwise=4e9, bandwidth=1.2e10, launch=8e-6, substitution=3.3e10)

@@ -42,6 +42,11 @@ def share_decays(program: Program) -> Program:
     return _rewritten(program, shared) if shared else program
 
 
+def exponent_key(program: Program, upper: Value, lower: Value) -> object:
+    """What two gated primitives share if their exponents are the same numbers: equal keys."""
+    return _key(program.defined[upper], program.defined[lower]) or (upper, lower)
+
+
 def _rewritten(program: Program, shared: dict[Value, Value]) -> Program:
     """Every use of a shared matrix as a product: first with the source's numbers, then with the own mask."""
     build = Builder()

@@ -5,8 +5,16 @@ class _Blocks:
     through the sum at the first token of the later half; what is left, blocks of a few tokens, is summed directly.
     """
 
-    def __init__(self, upper: Tensor, lower: Tensor, sums: Tensor, tokens: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        upper: Tensor,
+        lower: Tensor,
+        sums: Tensor,
+        tokens: int,
+        dtype: torch.dtype,
+    ) -> None:
         """Gate sums of rows [N, B H, C J, K] and columns [N, B H, C L, K], and all sums [N, B H, C G + 1, K]."""
+        self.masked: dict[Any, Tensor] = {}
         self.tokens, self.size, self.dtype = tokens, 1 << (tokens - 1).bit_length(), dtype
         gates = (sums.shape[2] - 1) // tokens
         self.rows, self.columns = upper.shape[2] // tokens, lower.shape[2] // tokens
@@ -27,23 +35,36 @@ class _Blocks:
         """[N, B H, rows, K] as [N, B H, blocks, 2, rows of a half, K]."""
         return values.unflatten(2, (self.size // (2 * half), 2, half * rows))
 
-    def levels(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def decay(self, upper: Tensor, lower: Tensor) -> Tensor:
+        """upper - lower in the type to compute in, without a wider copy."""
+        shape = torch.broadcast_shapes(upper.shape, lower.shape)
+        return torch.sub(upper, lower, out=upper.new_empty(shape, dtype=self.dtype))
+
+    @cached_property
+    def levels(self) -> list[tuple[int, Tensor, Tensor]]:
         """Per level the half's length and both factors: of later rows to the anchor, of the anchor to earlier columns."""
-        half = self.size // 2
+        found, half = [], self.size // 2
         while half >= self.direct:
             anchor = self.cut(self.starts, 1, half)[:, :, :, 1, :1]
-            later = (self.cut(self.upper, self.rows, half)[:, :, :, 1] - anchor).to(self.dtype).exp_()
-            earlier = (anchor - self.cut(self.lower, self.columns, half)[:, :, :, 0]).to(self.dtype).exp_()
-            yield half, later, earlier
+            later = self.decay(self.cut(self.upper, self.rows, half)[:, :, :, 1], anchor).exp_()
+            earlier = self.decay(anchor, self.cut(self.lower, self.columns, half)[:, :, :, 0]).exp_()
+            found.append((half, later, earlier))
             half //= 2
+        return found
 
-    def near(self, reads: tuple[int, ...], writes: tuple[int, ...]) -> Tensor:
+    def near(self, seen: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
         """exp(upper - lower) within blocks of `direct` tokens, masked: [N, B H, blocks, rows, columns, K]."""
+        if seen not in self.masked:
+            self.masked[seen] = self.decays(_mask_matrix(*seen, self.direct, self.upper.device, self.dtype))
+        return self.masked[seen]
+
+    def decays(self, mask: Tensor) -> Tensor:
+        """What `near` gives, for a mask of 0 and 1."""
         blocks = self.size // self.direct
         upper = self.upper.unflatten(2, (blocks, self.direct * self.rows))
         lower = self.lower.unflatten(2, (blocks, self.direct * self.columns))
-        seen = _mask(reads, writes, self.direct, upper.device)[:, :, None]
-        return (upper[:, :, :, :, None] - lower[:, :, :, None]).to(self.dtype).masked_fill_(~seen, -math.inf).exp_()
+        mask = mask[:, :, None]
+        return self.decay(upper[:, :, :, :, None], lower[:, :, :, None]).mul_(mask).exp_().mul_(mask)
 
     def diagonal(self, matrix: Tensor, length: int) -> Tensor:
         """The blocks of `length` tokens on the diagonal of [N, B H, rows, columns]: [N, B H, blocks, rows, columns]."""
