@@ -33,6 +33,9 @@ def partial(function: str, argument: int, count: int) -> Term:
     x = [sp.Symbol(str(i), real=True) for i in range(count)]
     if function == "rsqrt":  # from the value itself: one product instead of a power
         return Apply("mul", (Constant(Fraction(-1, 2)), _cube(Apply("rsqrt", (Load("0", None, (), False),)))))
+    if function == "pow" and argument == 0:  # b a**(b - 1), which at a = 0 is no quotient of zeros
+        base, exponent = Load("0", None, (), False), Load("1", None, (), False)
+        return Apply("mul", (exponent, Apply("pow", (base, Apply("sub", (exponent, Constant(Fraction(1))))))))
     if function == "abs":
         return Apply("sign", (Load("0", None, (), False),))
     if function == "sign":

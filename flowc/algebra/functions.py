@@ -7,7 +7,9 @@ as a function of SymPy arguments. SymPy's own classes are used where they are ex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import sympy as sp
 
@@ -92,6 +94,42 @@ SYMPY: dict[str, Callable[..., sp.Expr]] = {
     "/": lambda a, b: a / b,
     "**": lambda a, b: a**b,
 }
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
+
+
+_NUMERIC: dict[str, Callable[..., float]] = {
+    "expm1": math.expm1,
+    "log1p": math.log1p,
+    "exprel": lambda x: math.expm1(x) / x if x else 1.0,
+    "sigmoid": _logistic,
+    "logsigmoid": lambda x: -math.log1p(math.exp(-x)) if x > 0 else x - math.log1p(math.exp(x)),
+    "softplus": lambda x: x + math.log1p(math.exp(-x)) if x > 0 else math.log1p(math.exp(x)),
+    "relu": lambda x: max(x, 0.0),
+    "silu": lambda x: x * _logistic(x),
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "max": max,
+    "min": min,
+    "where": lambda c, a, b: a if c else b,
+    "lt": lambda a, b: float(a < b),
+    "le": lambda a, b: float(a <= b),
+    "root": math.sqrt,
+    "gate_log": math.log,
+    "gate_log1p": math.log1p,
+}
+
+
+def number(e: sp.Expr) -> Fraction:
+    """The value of an expression without symbols: exact where it is rational, else the nearest float."""
+    if e.is_Rational:
+        return Fraction(int(e.p), int(e.q))
+    if not e.has(_Function):
+        return Fraction(float(e))
+    arguments = [float(number(a)) for a in e.args]
+    own = _NUMERIC.get(e.func.__name__)
+    return Fraction(own(*arguments) if own is not None else float(e.func(*(sp.Float(a) for a in arguments))))
 
 
 def build(name: str, arguments: Sequence[sp.Expr]) -> sp.Expr:

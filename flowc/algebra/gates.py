@@ -19,6 +19,8 @@ from flowc.semantics.ranges import applied
 
 _sigmoid, _logsigmoid, _log, _log1p = (OWN[n] for n in ("sigmoid", "logsigmoid", "gate_log", "gate_log1p"))
 
+_ALIKE = {"Abs": "abs", "root": "sqrt"}  # functions by the names that ranges know them by
+
 Ranges = Callable[[sp.Symbol], Interval]
 
 
@@ -40,7 +42,7 @@ def interval(e: sp.Expr, ranges: Ranges) -> Interval:
         return total
     if isinstance(e, sp.Pow):
         return applied("**", tuple(parts))
-    return applied("abs" if e.func is sp.Abs else e.func.__name__, tuple(parts))
+    return applied(_ALIKE.get(e.func.__name__, e.func.__name__), tuple(parts))
 
 
 def is_positive(e: sp.Expr, ranges: Ranges) -> bool:

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import sympy as sp
 
+from flowc.algebra.functions import number
 from flowc.algebra.term import Apply, Axis, Constant, Term, Total, axes_of, bound_depth, rename, text
 
 _NAMED: dict[type, str] = {
@@ -106,7 +107,7 @@ def freeze(expr: sp.Expr, leaf: Callable[[sp.Symbol], Term], weight: Callable[[s
         if isinstance(e, sp.Symbol):
             return leaf(e)
         if e.is_number:
-            return _number(e)
+            return Constant(number(e))
         if isinstance(e, sp.Add):
             return _sum(e.as_ordered_terms())
         if isinstance(e, sp.Mul):
@@ -157,10 +158,3 @@ def freeze(expr: sp.Expr, leaf: Callable[[sp.Symbol], Term], weight: Callable[[s
 
 def _inverse(factor: sp.Expr) -> bool:
     return isinstance(factor, sp.Pow) and factor.exp == -1 and not factor.base.is_number
-
-
-def _number(e: sp.Expr) -> Constant:
-    if e.is_Rational:
-        return Constant(Fraction(int(e.p), int(e.q)))
-    value = float(e)
-    return Constant(Fraction(value))

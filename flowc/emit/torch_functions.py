@@ -31,7 +31,7 @@ _CALLS = {
     "log": "torch.log({0})",
     "gate_log": "torch.log({0})",
     "gate_log1p": "torch.log1p({0})",
-    "inverse_or_zero": "torch.where({0} > 0, 1 / {0}, 0)",
+    "inverse_or_zero": "_inverse_or_zero({0})",
     "expm1": "torch.expm1({0})",
     "log1p": "torch.log1p({0})",
     "sigmoid": "torch.sigmoid({0})",
@@ -64,7 +64,7 @@ _CALLS = {
 _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
 _MATH = {"exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p", "erf"}
 
-HELPERS = {"exprel": ("exprel",), "exprel_slope": ("exprel_slope",)}
+HELPERS = {"inverse_or_zero": ("inverse_or_zero",), "exprel": ("exprel",), "exprel_slope": ("exprel_slope",)}
 
 
 def number(value: Fraction | int) -> Code:
@@ -92,8 +92,6 @@ def call(function: str, arguments: Sequence[Code]) -> Code:
         texts = [f"torch.as_tensor({a.text}, dtype=dtype)" if a.number else a.text for a in arguments]
     if function == "where" and arguments[1].number and arguments[2].number:
         texts[1] = f"torch.as_tensor({arguments[1].text}, dtype=dtype)"
-    if function == "inverse_or_zero":
-        texts[0] = arguments[0].at(ATOM)
     if function in ("lt", "le", "step", "above_floor", "where"):
         texts[0] = arguments[0].at(SUM)
         texts[1:2] = [a.at(SUM) for a in arguments[1:2]] if function != "where" else texts[1:2]
@@ -104,5 +102,5 @@ def _of_numbers(function: str, arguments: Sequence[Code]) -> Code:
     """A function of Python numbers only, such as heads or a size: through a tensor where math lacks it."""
     if function in _MATH:
         return Code(f"math.{function}({arguments[0].text})", ATOM, True)
-    tensors = [f"torch.tensor({a.text}, dtype=dtype)" for a in arguments]
-    return Code(_CALLS[function].format(*tensors))
+    tensors = [f"torch.tensor({a.text}, dtype=torch.float64)" for a in arguments]
+    return Code(f"{_CALLS[function].format(*tensors)}.item()", ATOM, True)
