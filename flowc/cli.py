@@ -7,6 +7,7 @@ comparison), 2 wrong usage, 70 a crash of flowc itself. `check` and `--help` imp
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 import traceback
@@ -111,7 +112,7 @@ def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
 
 
 @cli.command("compile")
-@click.argument("file", type=_existing)
+@click.argument("file", type=_existing, required=False)
 @click.option(
     "-o", "directory", type=click.Path(file_okay=False, path_type=Path), help="write the module there as NAME.py"
 )
@@ -120,20 +121,23 @@ def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
     "--check",
     "module",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="write nothing; exit 1 if this module is not what FILE and the options recorded in it give",
+    help="write nothing; exit 1 if this module is not what FILE (by default the spec that the module quotes) and the "
+    "options recorded in it give",
 )
 @_format
 @with_options
 def compile_(
-    file: str, directory: Path | None, emit: str | None, module: Path | None, style: Format, **chosen: Any
+    file: str | None, directory: Path | None, emit: str | None, module: Path | None, style: Format, **chosen: Any
 ) -> None:
     """Compile FILE to a self-contained Python module, written to standard output or below `-o`."""
     if sum(choice is not None for choice in (directory, emit, module)) > 1:
         raise click.UsageError("-o, --emit and --check exclude each other")
-    source = read(file)
     if module is not None:
-        check_module(source, module, style)
+        check_module(None if file is None else read(file), module, style)
         return
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE'.")
+    source = read(file)
     options = Options(**chosen)
     compiled = run_stages(source, options, emit or MODULE, style)
     if emit is not None:
@@ -172,12 +176,16 @@ def run_stages(source: Source, options: Options, stop_after: str, style: Format)
     return compiled
 
 
-def check_module(source: Source, module: Path, style: Format) -> None:
-    """Exit with 1 unless the bytes of `module` are what `source` gives under the options that it records."""
+def check_module(source: Source | None, module: Path, style: Format) -> None:
+    """Exit with 1 unless the bytes of `module` are what its spec gives under the options that it records.
+
+    The spec is `source`, or where that is None the one that the module quotes.
+    """
     text = module.read_bytes()
     recorded = recorded_options(text)
-    if recorded is None:
-        click.echo(f"{module}: edited: it has no readable __options__", err=True)
+    source = source or recorded_spec(text, module)
+    if recorded is None or source is None:
+        click.echo(f"{module}: edited: it has no readable {'__options__' if recorded is None else 'spec'}", err=True)
         sys.exit(FINDINGS)
     fresh = run_stages(source, recorded, MODULE, style).artifact.source.encode()
     if fresh != text:
@@ -187,10 +195,20 @@ def check_module(source: Source, module: Path, style: Format) -> None:
         sys.exit(FINDINGS)
 
 
+def recorded_spec(text: bytes, module: Path) -> Source | None:
+    """The spec that a module quotes in its docstring, None where there is none."""
+    try:
+        quoted = ast.get_docstring(ast.parse(text), clean=False) or ""
+    except (SyntaxError, ValueError):
+        return None
+    _, start, rest = quoted.partition("The recurrence:\n\n")
+    spec, end, _ = rest.partition("\n\nIn normal form, per token:")
+    lines = [line.removeprefix("    ") for line in spec.split("\n")]
+    return Source(str(module), "\n".join(lines) + "\n") if start and end else None
+
+
 def recorded_options(module: bytes) -> Options | None:
     """The Options that an emitted module records, read without running it; None if it holds none that are legal."""
-    import ast
-
     try:
         statements = ast.parse(module).body
     except (SyntaxError, ValueError):
