@@ -139,7 +139,7 @@ class Interface:
             "    if initial_state is None:",
             f"        sizes = (batch, heads, {self.state_sizes})",
             f"        return torch.full(sizes, {_start(state.start)}, device={self.value}.device, dtype=dtype), dtype",
-            f"    _tensor('initial_state', initial_state, {shape!r}, (batch, heads, {self.state_sizes}), {self.value})",
+            f"    _tensor('initial_state' if timed else 'state', initial_state, {shape!r}, (batch, heads, {self.state_sizes}), {self.value})",
             "    return initial_state, dtype",
         ]
         return "\n".join(lines)
@@ -208,7 +208,11 @@ class Interface:
             *self.range_checks(),
         ]
         how = "_choose(_AGGREGATIONS, tokens * rows) if aggregation in (None, 'auto') else aggregation"
-        chunked = [*used, f"tokens = _tokens(chunk_size, {rows}, {self.value}.shape[1])"]
+        chunked = [
+            *used,
+            "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
+            f"tokens = _tokens(chunk_size, {rows}, {self.value}.shape[1])",
+        ]
         chunked += [f"rows = {rows}", f"how = {how}"] if solves else ["how = 'none'"]
         chunked += [
             f"tensors = ({passed}, start)",

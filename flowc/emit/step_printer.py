@@ -49,7 +49,7 @@ class StepPrinter:
         self.states = {s.name: names.fresh(s.name) for s in model.states}
         self.old = {s.name: names.fresh(f"{self.states[s.name]}_old") for s in model.states if self.read_old(s.name)}
         self.outputs: dict[str, str] = {}
-        self.lets: dict[str, str] = {}
+        self.lets: dict[str, Code] = {}
         self.loops: dict[str, str] = {}
         self.helpers: dict[str, None] = {}
         self.lines: list[str] = []
@@ -80,8 +80,9 @@ class StepPrinter:
         self.lines.append(f"{indent}# {self.canonical.pop(0).strip()}")
         match statement:
             case Let(name, value, _):
-                self.lets[name] = self.names.fresh(name)
-                self.lines.append(f"{indent}{self.lets[name]} = {self.expression(value).text}")
+                code = self.expression(value)
+                self.lets[name] = Code(self.names.fresh(name), ATOM, code.number)
+                self.lines.append(f"{indent}{self.lets[name].text} = {code.text}")
             case Update(state, value, _):
                 self.lines.append(f"{indent}{self.states[state]} = {self.expression(value).text}")
             case Output(name, value, _):
@@ -120,7 +121,7 @@ class StepPrinter:
             case StateRef(name, previous, _, _):
                 return Code(self.old[name] if previous and name in self.old else self.states[name])
             case LetRef(name, _, _):
-                return Code(self.lets[name])
+                return self.lets[name]
             case Negate(argument, _, _):
                 return call("neg", [self.expression(argument)])
             case Transpose(argument, _, _):
