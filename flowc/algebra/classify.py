@@ -7,29 +7,22 @@ In: a `Model`. Out: its `Classification` (E, A, M or R) with the deciding span, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import assert_never
 
 from flowc.algebra.recurrence import Classification
 from flowc.semantics.model import (
     Binary,
     Call,
     Expr,
-    HeadNumber,
-    InputRef,
     Kind,
     Let,
     LetRef,
-    LoopNumber,
     Model,
-    Negate,
-    Number,
-    Repeat,
-    SizeNumber,
+    State,
     Statement,
     StateRef,
-    Transpose,
     Update,
 )
+from flowc.semantics.walk import children, flat
 
 _LOG_SEMIRING = frozenset(("max", "min", "log", "logsigmoid", "softplus"))
 
@@ -37,12 +30,12 @@ _LOG_SEMIRING = frozenset(("max", "min", "log", "logsigmoid", "softplus"))
 def classify_states(model: Model) -> Classification | None:
     """The class of a model with several states or a vector or scalar state; None for one matrix state."""
     updates = {s.name: list(_updates(model.statements, s.name)) for s in model.states}
+    lets = {s.name: s.value for s in flat(model.statements) if isinstance(s, Let)}
     if len(model.states) == 1:
         state = model.states[0]
         if state.shape.kind is Kind.MATRIX:
             return None
-        return _single(model, updates[state.name])
-    lets = {s.name: s.value for s in _flat(model.statements) if isinstance(s, Let)}
+        return _single(state, updates[state.name], lets)
     needs = {name: {s for u in us for s in _states(u.value, lets)} - {name} for name, us in updates.items()}
     cycle = _cycle(needs)
     if cycle is not None:
@@ -54,8 +47,7 @@ def classify_states(model: Model) -> Classification | None:
     )
 
 
-def _single(model: Model, updates: list[Update]) -> Classification:
-    lets = {s.name: s.value for s in _flat(model.statements) if isinstance(s, Let)}
+def _single(state: State, updates: list[Update], lets: dict[str, Expr]) -> Classification:
     for update in updates:
         calls = [c for c in _calls(update.value, lets) if any(True for a in c.arguments for _ in _states(a, lets))]
         semiring = [c for c in calls if c.function in _LOG_SEMIRING]
@@ -67,7 +59,6 @@ def _single(model: Model, updates: list[Update]) -> Classification:
         fault = _not_elementwise(update.value, lets)
         if fault is not None:
             return Classification("R", "it is not affine in the state entry by entry", fault.span)
-    state = model.states[0]
     if state.shape.kind is Kind.SCALAR:
         return Classification("A", "a scalar state under +", state.span)
     return Classification("E", "a vector state with an elementwise gate", state.span)
@@ -79,11 +70,11 @@ def _not_elementwise(e: Expr, lets: dict[str, Expr]) -> Expr | None:
     match e:
         case LetRef(name, _, _):
             return _not_elementwise(lets[name], lets)
-        case Binary(op="*", left=_, right=_) if all(held):
+        case Binary(op="*") if all(held):
             return e
-        case Binary(op="/" | "**", left=_, right=_) if held[1] or (e.op == "**" and held[0]):
+        case Binary(op="/" | "**") if held[1] or (e.op == "**" and held[0]):
             return e
-        case Binary(op="@", left=left, right=_) if any(held):
+        case Binary(op="@", left=left) if any(held):
             diagonal = isinstance(left, Call) and left.function in ("diag", "identity") and not held[0]
             return None if diagonal else e
         case Call() if any(held) and e.function not in ("diag", "outer", "concat"):
@@ -92,32 +83,8 @@ def _not_elementwise(e: Expr, lets: dict[str, Expr]) -> Expr | None:
             return next((f for c in children(e) if (f := _not_elementwise(c, lets)) is not None), None)
 
 
-def _flat(statements: tuple[Statement, ...]) -> Iterator[Statement]:
-    for s in statements:
-        yield s
-        if isinstance(s, Repeat):
-            yield from _flat(s.body)
-
-
 def _updates(statements: tuple[Statement, ...], state: str) -> Iterator[Update]:
-    for s in _flat(statements):
-        if isinstance(s, Update) and s.state == state:
-            yield s
-
-
-def children(e: Expr) -> tuple[Expr, ...]:
-    """The direct sub-expressions."""
-    match e:
-        case Number() | SizeNumber() | HeadNumber() | LoopNumber() | InputRef() | StateRef() | LetRef():
-            return ()
-        case Negate(argument=a) | Transpose(argument=a):
-            return (a,)
-        case Binary(left=a, right=b):
-            return (a, b)
-        case Call(arguments=arguments):
-            return arguments
-        case _:
-            assert_never(e)
+    return (s for s in flat(statements) if isinstance(s, Update) and s.state == state)
 
 
 def _walk(e: Expr, lets: dict[str, Expr]) -> Iterator[Expr]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from flowc.algebra.forms import Point
+from flowc.algebra.forms import Point, StateRead
 from flowc.algebra.term import Axis
 from flowc.semantics.model import Shape
 from flowc.semantics.size import Size
@@ -56,10 +56,20 @@ class Segment:
     edits: list[Edit] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class OutputEdit:
+    """An output, its reads of the state being leaves of `value`."""
+
+    name: str
+    value: sp.Expr
+    shape: Shape
+    span: Span
+
+
 @dataclass(slots=True)
 class Step:
-    """A step while it is being put into normal form; `reads` and `outputs` as `Recurrence` has them."""
+    """A step while it is being put into normal form; `reads` are what the outputs read, in order."""
 
     segments: list[Segment]
-    reads: list[tuple[Point, sp.Expr, Axis | None]]
-    outputs: list[tuple[str, sp.Expr, Shape, Span]]
+    reads: list[StateRead]
+    outputs: list[OutputEdit]

@@ -137,6 +137,7 @@ class Evaluator:
         return Form(shape, (Product(expr),) if expr != 0 else ())
 
     def loaded(self, e: InputRef) -> Form:
+        """An input or param of this token; one element of a list, or in a repeat the list itself over its rank."""
         if e.previous:
             raise Refusal(Outside("it reads the previous token's input, a shift", "shift"), e.span)
         index = e.index if isinstance(e.index, int) else None
@@ -145,6 +146,7 @@ class Evaluator:
         return self.just(e.shape, self.leaves.symbol(Load(e.name, index, axes, e.name in self.params)))
 
     def let(self, name: str) -> Form:
+        """What a let stands for; a deferred one is evaluated where it was bound, and only for an output."""
         match self.lets[name]:
             case Form() as form:
                 return form
@@ -159,6 +161,7 @@ class Evaluator:
                     self.now, self.lets = saved
 
     def binary(self, e: Binary) -> Form:
+        """An operator applied to two forms."""
         a, b = self.form(e.left), self.form(e.right)
         calculus = self.calculus
 
@@ -188,6 +191,7 @@ class Evaluator:
         return self.just(e.shape, self.guarded(e.span, lambda: self.applied(e, arguments)))
 
     def constructed(self, e: Call) -> Form:
+        """A matrix made of numbers and vectors."""
         match e.function:
             case "identity":
                 return Form(e.shape, (Product(sp.S.One, delta=True),))
@@ -242,6 +246,7 @@ class Evaluator:
         return self.form(SizeNumber(axis.size, SCALAR, Span(0, 0))).plain
 
     def joined(self, e: Call, arguments: list[sp.Expr]) -> sp.Expr:
+        """Vectors joined to one, as a leaf: each part runs over an axis of its own."""
         terms = [self.leaves.freeze(a) for a in arguments]
         depth = max(bound_depth(t) for t in terms)
         inner = tuple(Axis(f"s{depth}_{n}", a.shape.rows) for n, a in enumerate(e.arguments))

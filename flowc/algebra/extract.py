@@ -11,12 +11,13 @@ from typing import assert_never
 
 import sympy as sp
 
-from flowc.algebra.edits import GateEdit, RowEdit, Segment, Step, WriteEdit
+from flowc.algebra.edits import GateEdit, OutputEdit, RowEdit, Segment, Step, WriteEdit
 from flowc.algebra.evaluate import Evaluator, Refusal
 from flowc.algebra.forms import Calculus, Outside, Point, Product
 from flowc.algebra.leaves import Leaves, divide, factors
 from flowc.algebra.term import Axis
 from flowc.semantics.model import Binary, Expr, Let, Model, Output, Repeat, State, Statement, StateRef, Update
+from flowc.semantics.size import Size
 from flowc.source import Span
 
 
@@ -43,7 +44,7 @@ class _Extraction:
         self.calculus = Calculus(leaves)
         self.evaluator = Evaluator(model, leaves, self.calculus)
         self.segments = [Segment(None)]
-        self.outputs: list[tuple[str, sp.Expr, object, Span]] = []
+        self.outputs: list[OutputEdit] = []
         self.row = Axis("i", self.state.shape.rows)
         self.column = Axis("j", self.state.shape.cols)
 
@@ -55,7 +56,7 @@ class _Extraction:
     def run(self) -> Step:
         for statement in self.model.statements:
             self.statement(statement)
-        return Step(self.segments, self.calculus.reads, self.outputs)  # type: ignore[arg-type]
+        return Step(self.segments, self.calculus.reads, self.outputs)
 
     def statement(self, statement: Statement) -> None:
         self.evaluator.now = self.now
@@ -64,31 +65,31 @@ class _Extraction:
                 self.evaluator.bind(name, value)
             case Update():
                 self.update(statement)
-            case Output(name, value, span):
-                self.output(name, statement)
-            case Repeat(index, count, body, span):
-                self.repeat(index, count, body, span)
+            case Output():
+                self.output(statement)
+            case Repeat(_, count, body, span):
+                self.repeat(count, body, span)
             case _:
                 assert_never(statement)
 
-    def repeat(self, index: str, count: object, body: tuple[Statement, ...], span: Span) -> None:
+    def repeat(self, count: Size, body: tuple[Statement, ...], span: Span) -> None:
         if self.evaluator.rank is not None:
             raise Refusal(Outside("a repeat stands inside a repeat"), span)
         saved = dict(self.evaluator.lets)
-        self.segments.append(Segment(count))  # type: ignore[arg-type]
-        self.evaluator.rank = Axis("rank", count)  # type: ignore[arg-type]
+        self.segments.append(Segment(count))
+        self.evaluator.rank = Axis("rank", count)
         for statement in body:
             self.statement(statement)
         self.evaluator.rank, self.evaluator.lets = None, saved
         self.segments.append(Segment(None))
 
-    def output(self, name: str, statement: Output) -> None:
-        self.calculus.reading = Axis("j", self.state.shape.cols)
+    def output(self, statement: Output) -> None:
+        self.calculus.reading = self.column
         try:
             value = self.evaluator.plain(statement.value)
         finally:
             self.calculus.reading = None
-        self.outputs.append((name, value, statement.value.shape, statement.span))
+        self.outputs.append(OutputEdit(statement.name, value, statement.value.shape, statement.span))
 
     # -- updates ------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,15 @@ class StateUse:
 
 
 @dataclass(frozen=True, slots=True)
+class StateRead:
+    """`S^T query` at a point, as an output reads it; over `rank` where the query has one."""
+
+    point: Point
+    query: sp.Expr
+    rank: Axis | None
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """`sum over summed of coefficient * S[row, column]`; `delta` is the identity's i == j, its diagonal named `i`."""
 
@@ -95,7 +104,7 @@ class Calculus:
         """Operate over `leaves`."""
         self.leaves = leaves
         self._fresh = 0
-        self.reads: list[tuple[Point, sp.Expr, Axis | None]] = []  # what outputs read: point, query, rank axis
+        self.reads: list[StateRead] = []  # by outputs
         self.reading: Axis | None = None  # the state's column axis while an output is evaluated
 
     def fresh(self) -> str:
@@ -204,10 +213,8 @@ class Calculus:
             raise Outside("it uses an identity or diagonal matrix entry by entry")
         expr = p.coefficient
         for axis in reversed(p.summed):
-            if axis in self.leaves.axes(expr):
-                expr = self.leaves.total(expr, axis)
-            else:
-                expr = expr * self._size(axis)
+            runs = axis in self.leaves.axes(expr)
+            expr = self.leaves.total(expr, axis) if runs else expr * self._size(axis)
         return expr
 
     def _size(self, axis: Axis) -> sp.Expr:
@@ -221,7 +228,8 @@ class Calculus:
 
     def _read(self, p: Product) -> Product:
         state, column = p.state, self.reading
-        assert state is not None and column is not None
+        assert state is not None
+        assert column is not None
         rows = next((a for a in p.summed if a.name == state.row), None)
         if rows is None:
             raise Outside("it outputs the state without contracting its rows with a vector")
@@ -233,7 +241,8 @@ class Calculus:
         if len(ranks) > 1:
             raise Outside("it reads the state with a tensor of more than one rank axis")
         names = {a.name: "rank" for a in ranks} | {rows.name: "i"}
-        read = (state.point, self.leaves.rename(inside, names), Axis("rank", ranks[0].size) if ranks else None)
+        rank = Axis("rank", ranks[0].size) if ranks else None
+        read = StateRead(state.point, self.leaves.rename(inside, names), rank)
         if read not in self.reads:
             self.reads.append(read)
         value = ReadValue(self.reads.index(read), (*ranks, Axis(state.column, column.size)))

@@ -1,13 +1,14 @@
 """The elementwise functions as SymPy knows them, with their derivatives.
 
-In: the names of `semantics.functions`. Out: `build(name, arguments)` as a SymPy expression and `derivative(name, i)`
-as a function of SymPy arguments. SymPy's own classes are used where they are exact; what it lacks, or would rewrite
-(max, where), is a class here. Refuses a name that is not elementwise (KeyError).
+In: the names of `semantics.functions`. Out: `build(name, arguments)`, a SymPy expression that `diff` differentiates by
+the table PARTIALS. SymPy's own classes are used where they are exact; what it lacks, or would rewrite (max, where), is
+a class here. Refuses a name that is not elementwise (KeyError).
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -52,26 +53,26 @@ def _wins(a: sp.Expr, b: sp.Expr) -> sp.Expr:
 
 
 PARTIALS: dict[str, tuple[Callable[..., sp.Expr], ...]] = {
-    "expm1": (lambda x: sp.exp(x),),
+    "expm1": (sp.exp,),
     "log1p": (lambda x: 1 / (1 + x),),
-    "exprel": (lambda x: OWN["exprel_slope"](x),),
+    "exprel": (OWN["exprel_slope"],),
     "sigmoid": (lambda x: _sigmoid(x) * (1 - _sigmoid(x)),),
     "logsigmoid": (lambda x: _sigmoid(-x),),
-    "softplus": (lambda x: _sigmoid(x),),
-    "relu": (lambda x: _step(x),),
+    "softplus": (_sigmoid,),
+    "relu": (_step,),
     "silu": (lambda x: _sigmoid(x) * (1 + x * (1 - _sigmoid(x))),),
     "gelu": (lambda x: _HALF * (1 + sp.erf(x / sp.sqrt(2))) + x * sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi),),
     "step": (lambda x: sp.S.Zero,),
-    "max": (lambda a, b: _wins(a, b), lambda a, b: _wins(b, a)),
-    "min": (lambda a, b: _wins(b, a), lambda a, b: _wins(a, b)),
+    "max": (_wins, lambda a, b: _wins(b, a)),
+    "min": (lambda a, b: _wins(b, a), _wins),
     "where": (lambda c, a, b: sp.S.Zero, lambda c, a, b: _where(c, 1, 0), lambda c, a, b: _where(c, 0, 1)),
     "lt": (lambda a, b: sp.S.Zero, lambda a, b: sp.S.Zero),
     "le": (lambda a, b: sp.S.Zero, lambda a, b: sp.S.Zero),
     # logarithms of gates: one that rounds to 0 has log -inf, which is floored, and slope 0, not 1 / 0
-    "gate_log": (lambda x: OWN["inverse_or_zero"](x),),
+    "gate_log": (OWN["inverse_or_zero"],),
     "gate_log1p": (lambda x: OWN["inverse_or_zero"](1 + x),),
     "root": (lambda x: OWN["inverse_or_zero"](2 * OWN["root"](x)),),  # of a norm: slope 0 at 0
-    "floor_log": (lambda x: OWN["above_floor"](x),),
+    "floor_log": (OWN["above_floor"],),
 }
 
 SYMPY: dict[str, Callable[..., sp.Expr]] = {
@@ -84,15 +85,15 @@ SYMPY: dict[str, Callable[..., sp.Expr]] = {
     "sqrt": sp.sqrt,
     "rsqrt": lambda x: x**-_HALF,
     "clamp": lambda x, low, high: OWN["min"](OWN["max"](x, low), high),
-    "<": lambda a, b: _lt(a, b),
-    "<=": lambda a, b: _le(a, b),
+    "<": _lt,
+    "<=": _le,
     ">": lambda a, b: _lt(b, a),
     ">=": lambda a, b: _le(b, a),
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "**": lambda a, b: a**b,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "**": operator.pow,
 }
 
 

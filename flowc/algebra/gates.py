@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
 
 import sympy as sp
 
@@ -26,23 +27,23 @@ Ranges = Callable[[sp.Symbol], Interval]
 
 def interval(e: sp.Expr, ranges: Ranges) -> Interval:
     """A range that holds every value of `e`, by interval arithmetic over the leaves' ranges."""
-    if isinstance(e, sp.Symbol):
-        return ranges(e)
-    if e.is_Rational:
-        value = Fraction(int(e.p), int(e.q))
-        return Interval(value, value)
-    if e.is_number:
-        return Interval()
     parts = [interval(a, ranges) for a in e.args]
-    if isinstance(e, (sp.Add, sp.Mul)):
-        op = "+" if isinstance(e, sp.Add) else "*"
-        total = parts[0]
-        for part in parts[1:]:
-            total = applied(op, (total, part))
-        return total
-    if isinstance(e, sp.Pow):
-        return applied("**", tuple(parts))
-    return applied(_ALIKE.get(e.func.__name__, e.func.__name__), tuple(parts))
+    match e:
+        case sp.Symbol():
+            return ranges(e)
+        case sp.Rational(p=p, q=q):
+            value = Fraction(int(p), int(q))
+            return Interval(value, value)
+        case _ if e.is_number:
+            return Interval()
+        case sp.Add():
+            return reduce(lambda a, b: applied("+", (a, b)), parts)
+        case sp.Mul():
+            return reduce(lambda a, b: applied("*", (a, b)), parts)
+        case sp.Pow():
+            return applied("**", tuple(parts))
+        case _:
+            return applied(_ALIKE.get(e.func.__name__, e.func.__name__), tuple(parts))
 
 
 def is_positive(e: sp.Expr, ranges: Ranges) -> bool:
@@ -53,21 +54,21 @@ def is_positive(e: sp.Expr, ranges: Ranges) -> bool:
 
 def logarithm(e: sp.Expr, ranges: Ranges) -> sp.Expr:
     """log(e) for a gate e; `Outside` where e is not provably positive."""
-    if isinstance(e, sp.exp):
-        return e.args[0]
-    if isinstance(e, _sigmoid):
-        return _logsigmoid(*e.args)
-    if isinstance(e, sp.Mul):
-        return sp.Add(*(logarithm(f, ranges) for f in e.args))
-    if isinstance(e, sp.Pow) and is_positive(e.base, ranges):
-        return e.exp * logarithm(e.base, ranges)
-    if isinstance(e, sp.Add):
-        rest = e - 1
-        minus = -rest
-        if isinstance(minus, _sigmoid):  # 1 - sigmoid(x)
-            return _logsigmoid(-minus.args[0])
-        if is_positive(e, ranges):
-            return _log1p(rest) if len(rest.args) < len(e.args) or not rest.is_Add else _log(e)
-    if is_positive(e, ranges):
-        return sp.log(e) if e.is_number else _log(e)
-    raise Outside("its gate is not provably positive: declare its range, or write it as exp(.) or sigmoid(.)")
+    match e:
+        case sp.exp(args=(x,)):
+            return x
+        case _sigmoid(args=(x,)):
+            return _logsigmoid(x)
+        case sp.Mul(args=parts):
+            return sp.Add(*(logarithm(f, ranges) for f in parts))
+        case sp.Pow(base=base, exp=exponent) if is_positive(base, ranges):
+            return exponent * logarithm(base, ranges)
+        case sp.Add() if isinstance(1 - e, _sigmoid):
+            return _logsigmoid(-(1 - e).args[0])
+        case _ if not is_positive(e, ranges):
+            raise Outside("its gate is not provably positive: declare its range, or write it as exp(.) or sigmoid(.)")
+        case sp.Add(args=parts):
+            rest = e - 1
+            return _log1p(rest) if len(rest.args) < len(parts) or not rest.is_Add else _log(e)
+        case _:
+            return sp.log(e) if e.is_number else _log(e)

@@ -63,15 +63,13 @@ class Leaves:
 
     def total(self, expr: sp.Expr, axis: Axis) -> sp.Expr:
         """The sum of `expr` over `axis`, factors that do not run over it taken out."""
-        outside, inside = [], []
-        for factor in factors(expr):
-            (inside if axis in self.axes(factor) else outside).append(factor)
-        body = sp.Mul(*inside)
-        coefficient, rest = body.as_coeff_Mul()
-        term = self.freeze(rest)
-        bound = Axis(f"s{bound_depth(term)}", axis.size)
+        inside = [f for f in factors(expr) if axis in self.axes(f)]
+        outside = [f for f in factors(expr) if axis not in self.axes(f)]
         if not inside:
             raise ValueError("a sum over an axis that nothing runs over")
+        coefficient, rest = sp.Mul(*inside).as_coeff_Mul()
+        term = self.freeze(rest)
+        bound = Axis(f"s{bound_depth(term)}", axis.size)
         return sp.Mul(coefficient, *outside) * self.symbol(Total(rename(term, {axis.name: bound.name}), bound))
 
     def freeze(self, expr: sp.Expr) -> Term:
@@ -104,17 +102,19 @@ def freeze(expr: sp.Expr, leaf: Callable[[sp.Symbol], Term], weight: Callable[[s
     """`expr` as a Term; `leaf` says what symbols stand for, products multiply factors of least `weight` first."""
 
     def go(e: sp.Expr) -> Term:
-        if isinstance(e, sp.Symbol):
-            return leaf(e)
-        if e.is_number:
-            return Constant(number(e))
-        if isinstance(e, sp.Add):
-            return _sum(e.as_ordered_terms())
-        if isinstance(e, sp.Mul):
-            return _product(e)
-        if isinstance(e, sp.Pow):
-            return _power(e)
-        return Apply(_NAMED.get(e.func, e.func.__name__), tuple(go(a) for a in e.args))
+        match e:
+            case sp.Symbol():
+                return leaf(e)
+            case _ if e.is_number:
+                return Constant(number(e))
+            case sp.Add():
+                return _sum(e.as_ordered_terms())
+            case sp.Mul():
+                return _product(e)
+            case sp.Pow(base=base, exp=exponent):
+                return _power(base, exponent)
+            case _:
+                return Apply(_NAMED.get(e.func, e.func.__name__), tuple(go(a) for a in e.args))
 
     def _sum(terms: Iterable[sp.Expr]) -> Term:
         plus = [t for t in terms if not t.could_extract_minus_sign()]
@@ -141,8 +141,7 @@ def freeze(expr: sp.Expr, leaf: Callable[[sp.Symbol], Term], weight: Callable[[s
             total = Apply("mul", (total, go(part)))
         return total
 
-    def _power(e: sp.Pow) -> Term:
-        base, exponent = e.base, e.exp
+    def _power(base: sp.Expr, exponent: sp.Expr) -> Term:
         if exponent == 2:
             return Apply("mul", (go(base), go(base)))
         if exponent == _HALF:

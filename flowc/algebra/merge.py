@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import sympy as sp
 
-from flowc.algebra.edits import Edit, GateEdit, RowEdit, Segment, Step, WriteEdit
+from flowc.algebra.edits import Edit, GateEdit, RowEdit, Step, WriteEdit
 from flowc.algebra.forms import Point
 from flowc.algebra.leaves import Leaves, factors
 from flowc.algebra.term import Axis
@@ -40,9 +40,9 @@ class _Merger:
         segment = self.step.segments[index]
         for at, edit in enumerate(segment.edits):
             if isinstance(edit, WriteEdit):
-                segment.edits[at] = WriteEdit(self.combined([self.primitive(r, segment) for r in edit.rows]))
+                segment.edits[at] = WriteEdit(self.combined([self.primitive(r) for r in edit.rows]))
 
-    def primitive(self, r: RowEdit, segment: Segment) -> RowEdit:
+    def primitive(self, r: RowEdit) -> RowEdit:
         """The row with its left factor's scalars moved to the right."""
         scalars = [f for f in factors(r.left) if self.row not in self.leaves.axes(f)]
         left = sp.Mul(*(f for f in factors(r.left) if self.row in self.leaves.axes(f)))
@@ -114,7 +114,7 @@ class _Merger:
 
     def seen(self, point: Point, besides: Edit) -> bool:
         """Whether anything but `besides` reads the state at `point`."""
-        if any(p == point for p, _, _ in self.step.reads):
+        if any(read.point == point for read in self.step.reads):
             return True
         return any(
             r.point == point
@@ -127,12 +127,14 @@ class _Merger:
     def renumber(self, middle: Point) -> None:
         """Points after a removed one, moved up by one."""
 
-        def moved(p: Point | None) -> Point | None:
-            later = p is not None and p.segment == middle.segment and p.offset >= middle.offset
-            return Point(p.segment, p.offset - 1) if p is not None and later else p
+        def moved(p: Point) -> Point:
+            later = p.segment == middle.segment and p.offset >= middle.offset
+            return Point(p.segment, p.offset - 1) if later else p
 
         for segment in self.step.segments:
             for at, edit in enumerate(segment.edits):
                 if isinstance(edit, WriteEdit):
-                    segment.edits[at] = WriteEdit(tuple(replace(r, point=moved(r.point)) for r in edit.rows))
-        self.step.reads = [(moved(p) or p, q, rank) for p, q, rank in self.step.reads]
+                    segment.edits[at] = WriteEdit(
+                        tuple(replace(r, point=r.point and moved(r.point)) for r in edit.rows)
+                    )
+        self.step.reads = [replace(read, point=moved(read.point)) for read in self.step.reads]

@@ -46,9 +46,9 @@ class _Freezer:
 
     def recurrence(self, step: Step) -> Recurrence:
         segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
-        reads = tuple(Read(self.frozen(q, {"i": "x"}), p, rank) for p, q, rank in step.reads)
+        reads = tuple(Read(self.frozen(r.query, {"i": "x"}), r.point, r.rank) for r in step.reads)
         results = tuple(
-            Result(n, self.frozen(v, {"i": "x", "j": "x2"}), shape, span) for n, v, shape, span in step.outputs
+            Result(o.name, self.frozen(o.value, {"i": "x", "j": "x2"}), o.shape, o.span) for o in step.outputs
         )
         classification = self.classify(segments)
         return Recurrence(
