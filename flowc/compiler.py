@@ -123,7 +123,8 @@ class Compilation:
                     code="F601",
                     severity="error",
                     message=f"a recurrence of class {name} has no compiled form yet: {reason}",
-                    help="flowc.reference.run executes it step by step; classes G and D with gates on the key side compile",
+                    help="flowc.reference.run executes it step by step; "
+                    "classes G and D with gates on the key side compile",
                     span=span,
                 ),
             ),

@@ -63,13 +63,8 @@ def ordered(axes: Iterable[Axis]) -> tuple[Axis, ...]:
 
 
 def _order(axis: Axis) -> tuple[int, bool, str]:
-    kind = (
-        1
-        if axis.name == RANK
-        else 2
-        if axis.name in VECTORS or (axis.name[:1] == "s" and axis.name[1:2].isdigit())
-        else 0
-    )
+    bound = axis.name[:1] == "s" and axis.name[1:2].isdigit()  # the axis of a sum, as `algebra.leaves` names it
+    kind = 1 if axis.name == RANK else 2 if bound or axis.name in VECTORS else 0
     return kind, axis.name.endswith("'"), axis.name
 
 
@@ -159,24 +154,19 @@ class Builder:
                 case terms.Apply(function, arguments):
                     return self.apply(function, *(go(a) for a in arguments))
                 case terms.Total(argument, axis):
-                    inner = go(argument)
-                    return self.add(Sum(inner, (axis,)))
+                    return self.add(Sum(go(argument), (axis,)))
                 case terms.Peak(argument, axis):
                     return self.add(Largest(go(argument), axis))
-                case terms.Concat(parts, inner_axes, axis):
-                    return self.add(
-                        Join(
-                            tuple(self.over(go(p), a) for p, a in zip(parts, inner_axes, strict=True)), inner_axes, axis
-                        )
-                    )
-                case terms.Kron(left, right, inner_pair, axis):
-                    product = self.apply("mul", self.over(go(left), inner_pair[0]), self.over(go(right), inner_pair[1]))
-                    return self.add(Flatten(product, inner_pair, axis))
+                case terms.Concat(parts, inner, axis):
+                    joined = tuple(self.over(go(p), a) for p, a in zip(parts, inner, strict=True))
+                    return self.add(Join(joined, inner, axis))
+                case terms.Kron(left, right, (outer, fast), axis):
+                    product = self.apply("mul", self.over(go(left), outer), self.over(go(right), fast))
+                    return self.add(Flatten(product, (outer, fast), axis))
                 case _:
                     assert_never(t)
 
-        value = go(term)
-        return self.named(value, name)
+        return self.named(go(term), name)
 
     def over(self, value: Value, *axes: Axis) -> Value:
         """The value, spread along axes that it lacks."""
@@ -269,12 +259,10 @@ def mask_axes(rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
 
 def _chunk_axes(op: Op) -> tuple[Axis, ...]:
     match op:
-        case ToRows(parts, space, axis):
+        case ToRows(_, space, axis):
             return (space.axis,) if axis is None else (space.axis, axis)
-        case FromRows(argument, space, part, axis):
-            origin = space.parts[part]
-            many = origin.count is not None or origin.rank is not None
-            ranks = (Axis(RANK, origin.size),) if many else ()
+        case FromRows(_, space, part, axis):
+            ranks = (Axis(RANK, space.parts[part].size),) if space.parts[part].several else ()
             return (*ranks, *((Axis("x", axis.size),) if axis is not None else ()))
         case GateSums(gates, space):
             return (Axis("point", space.axis.size + ONE), *gates.axes[1:])

@@ -1,7 +1,7 @@
 """What a chunk program costs, by interpreting its nodes.
 
-In: a `Program`, sizes, the length of a chunk. Out: flops and bytes per node, for one chunk of one head. Products
-count 2 flops per multiply-add, elementwise work 1 per entry; bytes are operands and result, 4 each, nothing for
+In: nodes of a `Program`, sizes, the length of a chunk. Out: flops and bytes, for one chunk of one head. Products count
+2 flops per multiply-add, elementwise work 1 per entry; bytes are operands and result, 4 each, nothing for
 views. Refuses nothing.
 """
 
@@ -31,10 +31,10 @@ from flowc.chunk.ir import (
     Spread,
     operands,
 )
-from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Value
 
 BYTES = 4
+FREE = (Argument, At, Element, Extent, Head, Literal, MaskMatrix, Relabel, Rename, Spread)  # views, and made once
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +88,9 @@ def inverse_products(aggregation: str, rows: int) -> list[tuple[int, int]]:
 def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
     """The cost of one node in one chunk of one head."""
     op, entries = node.op, sizes.entries(node.value)
-    match op:
-        case (
-            Argument()
-            | Literal()
-            | Extent()
-            | Head()
-            | Rename()
-            | Relabel()
-            | Spread()
-            | At()
-            | Element()
-            | MaskMatrix()
-        ):
-            return Cost()
-        case _:
-            moved = BYTES * (entries + sum(sizes.entries(v) for v in operands(op)))
+    if isinstance(op, FREE):
+        return Cost()
+    moved = BYTES * (entries + sum(sizes.entries(v) for v in operands(op)))
     match op:
         case Contract(_, _, axis):
             return Cost(2.0 * entries * sizes.of(axis), 0, moved, 1)
@@ -135,8 +122,3 @@ def cost(nodes: Iterable[Node], sizes: Sizes, aggregation: str = "wy") -> Cost:
     for node in nodes:
         total = total + node_cost(node, sizes, aggregation)
     return total
-
-
-def program_cost(program: Program, sizes: Sizes, aggregation: str = "wy") -> Cost:
-    """The cost of a whole program, one chunk of one head."""
-    return cost(program.nodes, sizes, aggregation)

@@ -10,6 +10,7 @@ yet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -57,7 +58,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
-    """A vector per row, and a scalar per row that multiplies it (None: 1): scalars are multiplied where that is cheapest."""
+    """A vector per row, and the scalar per row that multiplies it (None: 1), where that is cheapest."""
 
     scale: Value | None
     vector: Value
@@ -80,11 +81,12 @@ class _Derivation:
         self.gate_sums()
         solved = self.rows("row", reading=True)
         explicit = self.rows("write", reading=False)
-        update = None if solved is None else self.solve(solved, explicit, state)
-        sources = [s for s in ((solved, update), (explicit, explicit and explicit.right)) if s[0] and s[1]]
+        sources = [] if solved is None else [(solved, self.solve(solved, explicit, state))]
+        if explicit is not None and explicit.right is not None:
+            sources.append((explicit, explicit.right))
         for number, read in enumerate(self.recurrence.reads):
-            self.reads[number] = self.read(number, read, sources, state)  # type: ignore[arg-type]
-        after = self.state_after(sources, state)  # type: ignore[arg-type]
+            self.reads[number] = self.read(number, read, sources, state)
+        after = self.state_after(sources, state)
         results = {r.name: build.lower(r.value, self.load, name=r.name) for r in self.recurrence.results}
         return build.program(results, (state, after))
 
@@ -104,22 +106,18 @@ class _Derivation:
         level = Level.HEAD if declared.is_param else Level.TOKEN
         role = "param" if declared.is_param else "input"
         sizes = declared.shape.sizes
-        listed = index is None and declared.shape.items is not None
         names = [RANK, "x", "x2"] if declared.shape.items is not None else ["x", "x2"]
         stored = tuple(Axis(n, s) for n, s in zip(names, sizes, strict=False))
         value = self.builder.argument(declared.name, role, stored, level)
         if index is not None:
             value = self.builder.add(Element(value, index), f"{declared.name}{index}")
-        old_names = [a.name for a in value.axes]
-        assert len(old_names) == len(axes) and (not listed or axes[0].name == RANK)
         return self.renamed(value, axes)
 
     def renamed(self, value: Value, axes: tuple[Axis, ...]) -> Value:
         """The value with its axes called as asked."""
         names = tuple(a.name for a in axes)
-        return (
-            value if tuple(a.name for a in value.axes) == names else self.builder.add(Relabel(value, names), value.name)
-        )
+        same = names == tuple(a.name for a in value.axes)
+        return value if same else self.builder.add(Relabel(value, names), value.name)
 
     # -- places in the step -------------------------------------------------------------------------------------------
 
@@ -182,43 +180,39 @@ class _Derivation:
         space = Space(name, tuple(parts))
         suffix = "" if reading else "_e"
         left = self.to_rows([r.left for r in found], space, self.key, "l" + suffix)
-        right = self.to_rows([r.free for r in found], space, self.value, "v" + suffix)
+        free = [r.free for r in found]
+        right = None if all(v is None for v in free) else self.to_rows(free, space, self.value, "v" + suffix)
         read = self.scaled([r.read for r in found], space, "y") if reading else None
-        assert left is not None
         return _Rows(space, left, right, read)
 
-    def to_rows(self, values: list[Term | None], space: Space, axis: Axis | None, name: str) -> Value | None:
-        if all(v is None for v in values):
-            return None
-        if (
-            len(values) == 1 and values[0] is not None and axis is not None
-        ):  # scalars apart: a vector is brought into rows once
-            scale, vector = _apart(values[0])
-            if scale is not None:
-                rows = (self.to_rows([scale], space, None, ""), self.to_rows([vector], space, axis, name))
-                assert rows[0] is not None and rows[1] is not None
-                return self.builder.named(self.builder.apply("mul", rows[0], rows[1]), name)
+    def to_rows(self, values: Sequence[Term | None], space: Space, axis: Axis | None, name: str) -> Value:
+        """A term per part (None: zeros) as rows; a single vector is brought into rows apart from its scalars."""
+        build = self.builder
         match values:
             case [terms.Apply("neg", (inner,))] if axis is None:
-                rows = self.to_rows([inner], space, None, "")
-                return None if rows is None else self.builder.named(self.builder.apply("neg", rows), name)
+                return build.named(build.apply("neg", self.to_rows([inner], space, None, "")), name)
+            case [value] if value is not None and axis is not None:
+                scale, vector = _apart(value)
+                if scale is not None:
+                    scales = self.to_rows([scale], space, None, "")
+                    return build.named(build.apply("mul", scales, self.to_rows([vector], space, axis, name)), name)
         pairs = zip(values, space.parts, strict=True)
-        lowered = tuple(None if v is None else self.part(self.builder.lower(v, self.load), p, axis) for v, p in pairs)
-        return self.builder.add(ToRows(lowered, space, axis), name)
+        lowered = tuple(None if v is None else self.part(build.lower(v, self.load), p, axis) for v, p in pairs)
+        return build.add(ToRows(lowered, space, axis), name)
 
-    def scaled(self, values: list[Term | None], space: Space, name: str) -> _Scaled:
+    def scaled(self, values: Sequence[Term | None], space: Space, name: str) -> _Scaled:
         """Rows of vectors with the scalars that multiply them apart."""
-        scale, vector = (None, values[0])
-        if len(values) == 1 and vector is not None:
-            scale, vector = _apart(vector)
-        rows = self.to_rows([vector, *values[1:]], space, self.key, name)
-        assert rows is not None
-        return _Scaled(None if scale is None else self.to_rows([scale], space, None, "scale"), rows)
+        match values:
+            case [value] if value is not None:
+                scale, vector = _apart(value)
+                rows = self.to_rows([vector], space, self.key, name)
+                return _Scaled(None if scale is None else self.to_rows([scale], space, None, "scale"), rows)
+            case _:
+                return _Scaled(None, self.to_rows(values, space, self.key, name))
 
     def part(self, value: Value, part: Part, axis: Axis | None) -> Value:
         """The value with every axis that its rows have."""
-        many = part.count is not None or part.rank is not None
-        ranks = (Axis(RANK, part.size),) if many else ()
+        ranks = (Axis(RANK, part.size),) if part.several else ()
         return self.builder.over(value, *ranks, *(() if axis is None else (Axis("x", axis.size),)))
 
     # -- the chunk ----------------------------------------------------------------------------------------------------
@@ -243,7 +237,7 @@ class _Derivation:
         build = self.builder
         weight = None if upper is None else build.add(Decay(upper, lower))
         if weight is None or value.scale is None:
-            weight = weight or value.scale
+            weight = value.scale if weight is None else weight
             return value.vector if weight is None else build.apply("mul", weight, value.vector, name=name)
         if len(weight.axes) > len(value.scale.axes):
             return build.apply("mul", weight, build.apply("mul", value.scale, value.vector), name=name)
@@ -291,7 +285,7 @@ class _Derivation:
             return build.contract(self.decayed(query, gq, None, "q_decayed"), state, self.key)
         weight = None if gq is None else build.add(Decay(gq, None))
         if weight is None or query.scale is None:
-            weight = weight or query.scale
+            weight = query.scale if weight is None else weight
         else:
             weight = build.apply("mul", weight, query.scale)
         product = build.contract(query.vector, state, self.key)
@@ -306,11 +300,6 @@ class _Derivation:
             left = self.decayed(_Scaled(None, rows.left), last, gl, "l_decayed")
             total = build.apply("add", total, build.contract(left, written, rows.space.axis))
         return build.named(total, "S_next")
-
-
-def per_token(rows: Size) -> Size:
-    """Rows per token of a row axis of C J rows."""
-    return Size(tuple((tuple(n for n in monomial if n != "#C"), c) for monomial, c in rows.terms))
 
 
 def _apart(term: Term) -> tuple[Term | None, Term]:

@@ -86,8 +86,7 @@ class _Adjoint:
         primal = list(build.nodes)
         for name, forward_value in self.forward.results:
             value = self.moved[forward_value]
-            bar = build.argument(name, "cotangent", value.axes, Level.TOKEN)
-            self.give(value, bar)
+            self.give(value, build.argument(name, "cotangent", value.axes, Level.TOKEN))
         carried = build.argument(CARRY_COTANGENT, "carry", after.axes, Level.CHUNK)
         self.give(after, carried)
         for node in reversed(primal):
@@ -228,7 +227,7 @@ class _Adjoint:
         if elements is None:
             return
         build, items = self.build, value.axes[0]
-        one = Axis("s99", Size.of(1))
+        one = Axis("s99", Size.of(1))  # sums of a spec do not nest so deep
         zero = build.add(Spread(build.number(0), value.axes[1:]), axes=value.axes[1:], level=value.level)
         count = items.size.constant
         last = max(elements) + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import assert_never
 
 from flowc.algebra.term import Axis
 from flowc.chunk.values import Mask, Space, Value, Where
@@ -21,7 +22,7 @@ class Argument:
     """A tensor from outside: an input or param, a cotangent, or the carried state."""
 
     name: str
-    role: str  # input | param | carry | cotangent
+    role: str  # input | param | carry | cotangent | saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ class FromRows:
     axis: Axis | None
 
 
-# -- operations: gates, the six primitives ------------------------------------------------------------------------------
+# -- operations: gates, the six primitives ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,5 +340,9 @@ def operands(op: Op) -> tuple[Value, ...]:
             return (sums,)
         case Inverse(matrix):
             return (matrix,)
-        case _:
+        case Spread() | Rename() | Relabel() | Sum() | SumTokens() | Largest() | Cut() | Flatten() | Unflatten():
             return (op.argument,)
+        case FromRows() | AtAdjoint():
+            return (op.argument,)
+        case _:
+            assert_never(op)

@@ -60,10 +60,12 @@ def _text(program: Program) -> str:
 
 
 def _op(op: Op, names: dict[Value, str]) -> str:
-    if isinstance(op, Apply):
-        return f"{op.function}({', '.join(names[a] for a in op.arguments)})"
-    shown = ", ".join(_field(getattr(op, f.name), names) for f in fields(op))
-    return f"{type(op).__name__.lower()}({shown})"
+    match op:
+        case Apply(function, arguments):
+            return f"{function}({', '.join(names[a] for a in arguments)})"
+        case _:
+            shown = ", ".join(_field(getattr(op, f.name), names) for f in fields(op))
+            return f"{type(op).__name__.lower()}({shown})"
 
 
 def _field(value: object, names: dict[Value, str]) -> str:

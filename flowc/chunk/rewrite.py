@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 from flowc.chunk.ir import Node, Op
 from flowc.chunk.values import Value
@@ -14,14 +15,14 @@ from flowc.chunk.values import Value
 
 def replaced(op: Op, values: Mapping[Value, Value]) -> Op:
     """The operation with its operands replaced; values that the mapping lacks stay."""
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for field in fields(op):
         old = getattr(op, field.name)
         if isinstance(old, Value):
             changes[field.name] = values.get(old, old)
         elif isinstance(old, tuple) and any(isinstance(v, Value) for v in old):
             changes[field.name] = tuple(values.get(v, v) if isinstance(v, Value) else v for v in old)
-    return replace(op, **changes) if changes else op  # type: ignore[arg-type]
+    return replace(op, **changes) if changes else op
 
 
 def renumbered(nodes: tuple[Node, ...]) -> tuple[list[Node], dict[Value, Value]]:

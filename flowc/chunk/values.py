@@ -16,6 +16,12 @@ from flowc.semantics.size import ONE, Size
 CHUNK_LENGTH = Size.of("#C")  # tokens in a chunk; no identifier of a spec holds a '#'
 
 
+def per_token(rows: Size) -> Size:
+    """Rows per token, J, of a row axis of C J rows."""
+    chunk = CHUNK_LENGTH.symbol
+    return Size(tuple((tuple(n for n in monomial if n != chunk), c) for monomial, c in rows.terms))
+
+
 class Level(IntEnum):
     """What a value is given per, beside its axes."""
 
@@ -53,6 +59,11 @@ class Part:
     rank: Size | None
     write: Position | None
     read: Position | None
+
+    @property
+    def several(self) -> bool:
+        """Whether a token may have several rows, so that values given per row have an axis for them."""
+        return self.count is not None or self.rank is not None
 
     @property
     def size(self) -> Size:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc import __version__
-from flowc.chunk.derive import per_token
 from flowc.chunk.ir import Inverse
+from flowc.chunk.values import per_token
 from flowc.emit.artifact import Artifact
 from flowc.emit.banner import banner
 from flowc.emit.format import formatted

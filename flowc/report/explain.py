@@ -92,7 +92,7 @@ def facts(plan: Plan) -> Facts:
         for d in recurrence.model.dimensions
     }
     # Rows per token do not depend on the length of the chunk; it is their product with it that the tables go by.
-    rows = rows_per_token(recurrence, plan.forward.program, Sizes(sizes, NOMINAL_SIDE))
+    rows = rows_per_token(plan.forward.program, Sizes(sizes, NOMINAL_SIDE))
     chunk_size = int(_chosen(plan.chunk_sizes, rows))
     aggregation = str(_chosen(plan.aggregations, rows * chunk_size)) if plan.aggregations else None
     passes = (("forward", plan.forward), ("backward", plan.backward))

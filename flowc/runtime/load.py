@@ -48,7 +48,8 @@ def load(artifact: Artifact) -> ModuleType:
         return sys.modules[name]
     path = _stored(f"{name}.py", artifact.source)
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

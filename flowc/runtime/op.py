@@ -12,6 +12,7 @@ from typing import Any
 
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.options import Options
+from flowc.report.explain import explain_text
 from flowc.runtime.load import load
 from flowc.source import Source
 
@@ -45,8 +46,6 @@ class Op:
 
     def explain(self) -> str:
         """What was derived and chosen, and why."""
-        from flowc.report.explain import explain_text
-
         return explain_text(self._compilation)
 
     def __repr__(self) -> str:

@@ -1,7 +1,8 @@
 """What a machine can do, as far as choices depend on it.
 
 In: nothing. Out: `Machine`, and the time that a `Cost` takes on it. The CPU's figures are of one core as measured in
-benchmarks/results (design/facts.md): products of chunk programs in float32, memory, and what a call of an operator costs.
+benchmarks/results (design/facts.md): products of chunk programs in float32, memory, and what a call of an operator
+costs. Refuses nothing.
 """
 
 from __future__ import annotations

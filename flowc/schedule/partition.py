@@ -6,7 +6,7 @@ needs runs in it, the rest after it. Refuses nothing.
 
 from __future__ import annotations
 
-from flowc.chunk.ir import Apply, Argument, Contract, Literal, Node, Rename, operands
+from flowc.chunk.ir import Apply, Argument, Contract, Literal, Rename, operands
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
 from flowc.schedule.plan import Kernel, Pass, Role
@@ -64,13 +64,8 @@ def _sink_products(program: Program, roles: dict[Value, Role], kept: frozenset[V
             roles[node.value] = Role.WALK
 
 
-def _kernel(program: Program, role: Role, roles: dict[Value, Role], wanted: frozenset[Value] | set[Value]) -> Kernel:
+def _kernel(program: Program, role: Role, roles: dict[Value, Role], wanted: frozenset[Value]) -> Kernel:
     nodes = tuple(n for n in program.nodes if roles[n.value] is role)
     own = {n.value for n in nodes if not isinstance(n.op, (Argument, Literal))}
-    used = {v for n in program.nodes if roles[n.value] is not role for v in operands(n.op)} | set(wanted)
+    used = {v for n in program.nodes if roles[n.value] is not role for v in operands(n.op)} | wanted
     return Kernel(role, nodes, tuple(n.value for n in nodes if n.value in own & used))
-
-
-def role_nodes(passed: Pass) -> tuple[tuple[Role, Node], ...]:
-    """Every node with its kernel's role, in running order."""
-    return tuple((k.role, n) for k in passed.kernels for n in k.nodes)

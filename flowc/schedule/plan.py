@@ -59,8 +59,9 @@ class Threshold:
 class Plan:
     """A forward and a backward pass; `saved` names what the first keeps for the second, as (forward, backward) values.
 
-    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved). `segment` is how many
-    chunks (times heads) pass through all kernels before the next ones do, so that what is between kernels stays in a cache.
+    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved). `segment` is
+    how many chunks (times heads) pass through all kernels before the next ones do, so that what is between kernels
+    stays in a cache.
     """
 
     recurrence: Recurrence

@@ -42,7 +42,7 @@ def schedule(recurrence: Recurrence, program: Program, options: Options, machine
     passes = partition(forward, kept), partition(backward)
     chunk_sizes = _chunk_sizes(recurrence, passes, options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
-    aggregations = _aggregations(forward, recurrence, options, machine) if solves else ()
+    aggregations = _aggregations(options, machine) if solves else ()
     return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations, SEGMENT)
 
 
@@ -132,7 +132,7 @@ def _loaded(program: Program, saved: set[Value]) -> Program:
 
 
 def saved_name(value: Value) -> str:
-    """What a saved value is called as an argument: distinct also where two outputs read the state, each with a P of its own."""
+    """What a saved value is called as an argument; by its index too, since several outputs have a P each."""
     return f"{value.name or 't'}#{value.index}"
 
 
@@ -140,7 +140,7 @@ def _present(saved: tuple[tuple[Value, Value], ...], backward: Program) -> tuple
     return tuple((f, b) for f, b in saved if b in backward.defined)
 
 
-# -- choices by cost ------------------------------------------------------------------------------------------------------
+# -- choices by cost --------------------------------------------------------------------------------------------------
 
 
 def _time(passes: tuple[Pass, Pass], sizes: Sizes, machine: Machine) -> float:
@@ -153,7 +153,7 @@ def _time(passes: tuple[Pass, Pass], sizes: Sizes, machine: Machine) -> float:
     return total / sizes.tokens
 
 
-def rows_per_token(recurrence: Recurrence, program: Program, sizes: Sizes) -> int:
+def rows_per_token(program: Program, sizes: Sizes) -> int:
     """The rows per token of the solved system; at least 1."""
     for node in program.nodes:
         if isinstance(node.op, Inverse):
@@ -166,16 +166,16 @@ def _chunk_sizes(
 ) -> tuple[Threshold, ...]:
     """The cheapest legal chunk by rows per token, equal neighbours joined."""
     if options.chunk_size is not None:
-        rows = rows_per_token(recurrence, passes[0].program, _sizes(recurrence, 1, options.chunk_size))
-        if rows * options.chunk_size > MOST_ROWS:
+        rows = rows_per_token(passes[0].program, _sizes(recurrence, 1, options.chunk_size))
+        whole = rows * options.chunk_size
+        if whole > MOST_ROWS:
             raise ValueError(
-                f"chunk_size = {options.chunk_size} with {rows} rows per token (R) makes {rows * options.chunk_size} rows"
-                f" a chunk; at most {MOST_ROWS}: the largest legal chunk_size is {MOST_ROWS // rows}"
+                f"chunk_size = {options.chunk_size} with {rows} rows per token (R) makes {whole} rows a chunk; at most {MOST_ROWS}: the largest legal chunk_size is {MOST_ROWS // rows}"
             )
         return (Threshold(None, options.chunk_size),)
     table: list[Threshold] = []
     for rank in (1, 2, 3, 4, 8, 16):
-        rows = rows_per_token(recurrence, passes[0].program, _sizes(recurrence, rank, 16))
+        rows = rows_per_token(passes[0].program, _sizes(recurrence, rank, 16))
         legal = [c for c in CHUNK_SIZES if c * rows <= MOST_ROWS] or [MOST_ROWS // rows]
         best = min(legal, key=lambda c: _time(passes, _sizes(recurrence, rank, c), machine))
         if table and table[-1].choice == best:
@@ -199,9 +199,7 @@ def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     return total
 
 
-def _aggregations(
-    forward: Program, recurrence: Recurrence, options: Options, machine: Machine
-) -> tuple[Threshold, ...]:
+def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
     """The cheaper inverse by rows per chunk, equal neighbours joined."""
     if options.aggregation != "auto":
         return (Threshold(None, options.aggregation),)

@@ -107,7 +107,7 @@ def _key(rows: Op, columns: Op) -> _Key | None:
 
 def _point(space: Space, where: Where, gates: Space) -> int | None:
     """Which of a step's gate sums the one row of a step takes; None where a step has several, or sizes decide."""
-    if len(space.parts) != 1 or space.parts[0].count is not None or space.parts[0].rank is not None:
+    if len(space.parts) != 1 or space.parts[0].several:
         return None
     place = _fixed(space.parts[0], where)
     before = [_fixed(g, Where.WRITE) for g in gates.parts]
