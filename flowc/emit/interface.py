@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from flowc.algebra.recurrence import Recurrence
+from flowc.emit.dispatch import dispatched
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.semantics.model import Input, Interval, Kind, Shape
@@ -220,23 +221,11 @@ class Interface:
             "*outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
         ]
         lines += [
-            *(f"    {line}" for line in self.dispatched(passed, chunked, missing)),
+            *(f"    {line}" for line in dispatched(passed, chunked, missing)),
             "    result = Outputs(*outputs)" if several else "    (result,) = outputs",
             "    return (result, final) if output_final_state else result",
         ]
         return _TOKENS + "\n\n\n" + "\n".join(lines)
-
-    def dispatched(self, passed: str, chunked: list[str], missing: str | None) -> list[str]:
-        """The call of the kernels where they can run, else of the torch version."""
-        asked = "backend or __options__['backend']"
-        if missing is not None:
-            return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", *chunked]
-        return [
-            f"if _on_triton({asked}, ({passed}, start), dtype):",
-            f"    *outputs, final = _launch(chunk_size, ({passed},), start)",
-            "else:",
-            *(f"    {line}" for line in chunked),
-        ]
 
     def dimension(self, name: str) -> str:
         found = self.bound_by(name)
