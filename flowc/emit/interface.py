@@ -98,7 +98,7 @@ class Interface:
     # -- public functions ---------------------------------------------------------------------------------------------
 
     def public(self, solves: bool, rows: str, missing: str | None) -> str:
-        """The checks, the op, its step, its reference; `missing`: why there are no Triton kernels, None if there are."""
+        """The checks, the op, its step, its reference; `missing`: why it has no Triton kernels, or None."""
         parts = [self.outputs_type(), self.checked(), self.op(solves, rows, missing), self.step(), self.reference()]
         return "\n\n\n".join(p for p in parts if p)
 
