@@ -70,6 +70,7 @@ class Names:
     def fresh(self, wanted: str) -> str:
         """`wanted`, or the nearest free name to it."""
         base = wanted if wanted.isidentifier() else "x"
+        base = f"x{base}" if base == "_" or base.startswith("__") else base  # these stay taken, whatever is put behind
         name, number = base, 1
         while self.clashes(name):
             number += 1
