@@ -30,10 +30,11 @@ class Interface:
     def __init__(self, recurrence: Recurrence) -> None:
         """Name the sizes and inputs of a recurrence."""
         self.recurrence, self.model = recurrence, recurrence.model
-        names = Names(frozenset((self.model.name,)))
+        names = Names()
+        self.function = names.fresh(self.model.name)
         self.inputs = {i.name: names.fresh(i.name) for i in self.model.inputs}
         self.sizes = {d.name: names.fresh(d.name) if d.value is None else str(d.value) for d in self.model.dimensions}
-        self.taken = frozenset((*self.inputs.values(), *self.sizes.values(), self.model.name, "raw", "start", "end"))
+        self.taken = frozenset((*self.inputs.values(), *self.sizes.values(), self.function))
         self.raw = {i.name: f"raw[{n}]" for n, i in enumerate(self.model.inputs)}
         self.value = self.inputs[recurrence.value_input]
         self.renamed = {name: own for name, own in self.inputs.items() if name != own}
@@ -200,7 +201,7 @@ class Interface:
         dims = [f"{self.sizes[d.name]} = {self.dimension(d.name)}" for d in self.model.dimensions if d.value is None]
         used = [line for line in dims if _mentions(rows, line.split(" ")[0])]
         lines = [
-            f"{self.decorator()}def {self.model.name}({self.signature(('initial_state: Tensor | None = None', 'output_final_state: bool = False', *OPTIONS))}) -> Any:",
+            f"{self.decorator()}def {self.function}({self.signature(('initial_state: Tensor | None = None', 'output_final_state: bool = False', *OPTIONS))}) -> Any:",
             *self.docstring(),
             f"    start, dtype = _checked({passed}, initial_state, True)",
             "    _option('aggregation', aggregation, ('auto', 'wy', 'tensorinv'))",

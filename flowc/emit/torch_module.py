@@ -74,7 +74,7 @@ def emit(plan: Plan) -> Artifact:
         loader=FileSystemLoader(templates()), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     text = environment.get_template("torch_module.py.j2").render(module=view)
-    return Artifact(plan.recurrence.model.name, formatted(text), view.hash)
+    return Artifact(plan.recurrence.model.name, formatted(text), view.hash, writer.interface.function)
 
 
 class _Writer:

@@ -25,7 +25,7 @@ class Op:
         artifact = compilation.artifact
         self._compilation = compilation
         self._module = load(artifact)
-        self._call = getattr(self._module, artifact.name)
+        self._call = getattr(self._module, artifact.function)
         self.__name__ = artifact.name
         self.__doc__ = self._call.__doc__
         self.__signature__ = inspect.signature(self._call)
