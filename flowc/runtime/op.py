@@ -32,15 +32,15 @@ class Op:
         self.source: str = artifact.source
         self.spec: str = compilation.model.canonical
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the op on whole sequences."""
         return self._call(*args, **kwargs)
 
-    def step(self, *args: Any, **kwargs: Any) -> Any:
+    def step(self, /, *args: Any, **kwargs: Any) -> Any:
         """One token: (outputs, new state)."""
         return self._module.step(*args, **kwargs)
 
-    def reference(self, *args: Any, **kwargs: Any) -> Any:
+    def reference(self, /, *args: Any, **kwargs: Any) -> Any:
         """The op step by step, as the spec has it."""
         return self._module.reference(*args, **kwargs)
 
