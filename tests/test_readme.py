@@ -1,0 +1,265 @@
+"""What the documents say is so: their Python runs, their specs compile, their tables are what the code gives.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `pytest --update tests/test_readme.py` rewrites it.
+"""
+
+import json
+import re
+import statistics
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from flowc.algebra.recurrence import Gate, Recurrence, Write
+from flowc.algebra.term import axes_of
+from flowc.chunk.cost import Sizes, cost
+from flowc.compiler import Compilation, Stage, compile_text
+from flowc.diagnostics import CODES, FlowError
+from flowc.options import Options
+from flowc.report.explain import explain_record
+from flowc.schedule.machine import CPU
+from flowc.schedule.plan import Pass, Role
+from flowc.semantics import load
+from flowc.semantics.functions import CALLABLE
+from flowc.semantics.model import Repeat, Statement, Update
+from flowc.semantics.size import ONE, Size
+from flowc.source import Source
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.flow"))
+MEASURED = ROOT / "benchmarks/results/cpu.json"
+
+FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"(?<=^<!-- table: )(\w+) -->\n(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def blocks(language: str) -> list[object]:
+    """Every fenced block of a language: document, word after the language, text."""
+    found = []
+    for path in DOCUMENTS:
+        for number, match in enumerate(FENCE.finditer(path.read_text())):
+            if match[1] == language:
+                shown = f"{path.relative_to(ROOT)}-{number}"
+                found.append(pytest.param(match[2], match[3], id=shown))
+    return found
+
+
+@cache
+def compiled(path: Path) -> Compilation:
+    return compile_text(Source(path.name, path.read_text()), Options(), Stage.PLAN)
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """Rows as Markdown, the first one the header."""
+    head, *body = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join((head, "|" + "---|" * len(rows[0]), *body)) + "\n"
+
+
+# -- examples ---------------------------------------------------------------------------------------------------------
+
+
+def examples() -> str:
+    head = ("spec", "the state", "class", "gate", "rows per token", "paper")
+    return table(head, *(example(path) for path in EXAMPLES))
+
+
+def example(path: Path) -> tuple[str, ...]:
+    recurrence = compiled(path).recurrence
+    model = recurrence.model
+    lines = "<br>".join(f"`{line}`" for line in updates(path.read_text(), model.statements))
+    link = f"[{path.stem}](examples/{path.name})"
+    return link, lines, recurrence.classification.name, gate(recurrence), rows(recurrence), paper(model.doc)
+
+
+def updates(text: str, statements: tuple[Statement, ...]) -> list[str]:
+    """The statements that write the state, as the spec has them, a repeat on one line."""
+    found = []
+    for statement in statements:
+        written = text[statement.span.start : statement.span.end]
+        match statement:
+            case Update():
+                found.append(written)
+            case Repeat(body=body):
+                found.append(f"{written}: {'; '.join(updates(text, body))}")
+    return found
+
+
+def gate(recurrence: Recurrence) -> str:
+    gates = [e for s in recurrence.segments for e in s.edits if isinstance(e, Gate)]
+    if not gates:
+        return "none"
+    if any(g.log_column is not None for g in gates):
+        return "value side"
+    over_keys = any(a.name == "x" for g in gates if g.log_row is not None for a in axes_of(g.log_row))
+    return "key side" if over_keys else "scalar"
+
+
+def rows(recurrence: Recurrence) -> str:
+    """Rows per token, and how many of them read the state where that is neither none nor all."""
+    total, reading = Size.of(0), Size.of(0)
+    for segment in recurrence.segments:
+        for edit in segment.edits:
+            for row in edit.rows if isinstance(edit, Write) else ():
+                size = (segment.count or ONE) * (ONE if row.rank is None or segment.count else row.rank.size)
+                total, reading = total + size, reading + (Size.of(0) if row.read is None else size)
+    partly = reading != total and reading != Size.of(0)
+    return f"{total}, {reading} of them reading" if partly else str(total)
+
+
+def paper(doc: str) -> str:
+    """What stands in parentheses in a spec's first line."""
+    found = re.search(r"\(([^()]*(?:\d{4}|arXiv)[^()]*)\)", doc)
+    return "" if found is None else re.sub(r"arXiv (\S+\d)", r"[arXiv \1](https://arxiv.org/abs/\1)", found[1])
+
+
+# -- the language -----------------------------------------------------------------------------------------------------
+
+
+def functions() -> str:
+    listed = [("functions", "arguments", "what they take")]
+    for (rule, arity, eps), group in groupby(CALLABLE.values(), lambda f: (f.rule, f.arity, f.has_eps)):
+        names = " ".join(f"`{f.name}`" for f in group)
+        listed.append((names, f"{arity}, eps" if eps else str(arity), rule.value))
+    return table(*listed)
+
+
+def diagnostics() -> str:
+    return table(("code", "meaning"), *((f"`{code}`", meaning) for code, meaning in CODES.items()))
+
+
+# -- performance ------------------------------------------------------------------------------------------------------
+
+
+def costs() -> str:
+    """What `flowc explain` counts, per token and head."""
+    head = ("spec", "class", "chunk", "rows", "forward flops", "bytes", "backward flops", "bytes", "kept")
+    listed = []
+    for path in EXAMPLES:
+        record = explain_record(compiled(path))
+        sums = {
+            (way, what): sum(k[what] for k in record["kernels"] if k["kernel"].startswith(way))
+            for way in ("forward", "backward")
+            for what in ("product_flops", "bytes")
+        }
+        counted = [f"{value:,}" for value in sums.values()]
+        size, per_token = record["chunk_size"], record["rows_per_token"]
+        kept = ", ".join(record["saved"])
+        listed.append((path.stem, record["class"]["name"], str(size), str(size * per_token), *counted, kept))
+    return table(head, *listed)
+
+
+SHAPE = {"length": 4096, "heads": 8, "size": 128}
+"""What benchmarks/cpu.py runs."""
+
+
+def predicted() -> dict[str, float]:
+    """Seconds of the benchmark by the cost model: the walk launches per chunk, the rest per segment."""
+    plan = compiled(ROOT / "examples/gated_deltanet.flow").plan
+    (chunk,) = (int(t.choice) for t in plan.chunk_sizes)
+    sizes = Sizes({"K": SHAPE["size"], "V": SHAPE["size"]}, chunk)
+    count = SHAPE["length"] // chunk * SHAPE["heads"]
+
+    def seconds(passed: Pass) -> float:
+        return count * sum(
+            CPU.seconds(cost(k.nodes, sizes, "wy"), SHAPE["heads"] if k.role is Role.WALK else plan.segment)
+            for k in passed.kernels
+        )
+
+    forward = seconds(plan.forward)
+    return {"forward": forward, "both": forward + seconds(plan.backward)}
+
+
+LABELS = {"forward": "forward", "both": "forward and backward"}
+
+
+def cpu() -> str:
+    """What benchmarks/cpu.py measured, from its JSON."""
+    if not MEASURED.is_file():
+        return "Not measured yet.\n"
+    found = json.loads(MEASURED.read_text())
+    listed = [("", "flowc", "transformers", "ratio")]
+    for kind, label in LABELS.items():
+        ours, peer = (statistics.median(found["seconds"][kind][side]) for side in ("ours", "peer"))
+        listed.append((label, f"{1e3 * ours:.0f} ms", f"{1e3 * peer:.0f} ms", f"{peer / ours:.1f}x"))
+    for kind, label in LABELS.items():
+        ours, peer = (found["peak_mib"][kind][side] for side in ("ours", "peer"))
+        listed.append((f"peak memory, {label}", f"{ours:.0f} MiB", f"{peer:.0f} MiB", f"{peer / ours:.1f}x"))
+    ours, peer = found["about"]["ours"], found["versions"]
+    where = (
+        f"{found['machine']['cpu']}, {ours['threads']} thread, torch {ours['torch']}; transformers "
+        f"{peer['transformers']} with torch {peer['torch']}. One 2048 GEMM runs at {found['gemm_gflops']:.0f} GFLOP/s. "
+        f"Largest relative difference of the two results: {max(found['errors'].values()):.0e}."
+    )
+    return f"{table(*listed)}\n{where}\n"
+
+
+def times() -> str:
+    """Predicted beside measured."""
+    model = predicted()
+    found = json.loads(MEASURED.read_text()) if MEASURED.is_file() else None
+    listed = [("", "predicted", "measured")]
+    for kind, label in LABELS.items():
+        measured = "-" if found is None else f"{1e3 * statistics.median(found['seconds'][kind]['ours']):.0f} ms"
+        listed.append((label, f"{1e3 * model[kind]:.0f} ms", measured))
+    return table(*listed)
+
+
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (examples, functions, diagnostics, costs, cpu, times)}
+
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_are_what_the_code_gives(path: Path, update: bool) -> None:
+    text = path.read_text()
+    fresh = TABLE.sub(lambda m: f"{m[1]} -->\n{TABLES[m[1]]()}", text)
+    if update:
+        path.write_text(fresh)
+    assert path.read_text() == fresh
+
+
+def test_every_table_has_a_place() -> None:
+    assert {m[1] for path in DOCUMENTS for m in TABLE.finditer(path.read_text())} == set(TABLES)
+
+
+@pytest.mark.parametrize(("word", "text"), blocks("python"))
+def test_python_runs(word: str | None, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(compile(text, "<document>", "exec"), {"__name__": "__document__"})
+
+
+@pytest.mark.parametrize(("word", "text"), blocks("flow"))
+def test_specs_compile(word: str | None, text: str) -> None:
+    """A spec checks and compiles; one marked `refused` checks, and compiling it names its class."""
+    load(text, "document")
+    source = Source("document", text)
+    if word == "refused":
+        with pytest.raises(FlowError, match="F601"):
+            compile_text(source, Options())
+    else:
+        assert word is None
+        assert compile_text(source, Options()).artifact.source
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in LINK.findall(path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_are_short(path: Path) -> None:
+    """But for tables: their rows cannot be broken."""
+    for line in path.read_text().splitlines():
+        assert len(line) <= 120 or line.startswith("|"), line
+
+
+def test_examples_are_short_and_compile() -> None:
+    assert all(len(path.read_text().splitlines()) <= 20 for path in EXAMPLES)
