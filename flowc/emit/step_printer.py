@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from flowc.emit.names import Names
+from flowc.emit.origins import step_lines
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
 from flowc.semantics.model import (
@@ -53,7 +54,7 @@ class StepPrinter:
         self.loops: dict[str, str] = {}
         self.helpers: dict[str, None] = {}
         self.lines: list[str] = []
-        self.canonical = _step_lines(model)
+        self.canonical = step_lines(model)
 
     def read_old(self, state: str) -> bool:
         """Whether S[t-1] is read after S[t] was assigned: only then is the old state kept under a name."""
@@ -240,11 +241,6 @@ class StepPrinter:
         """Note a support function."""
         self.helpers[helper] = None
         return True
-
-
-def _step_lines(model: Model) -> list[str]:
-    """The lines of the canonical spec that are statements, in order."""
-    return model.canonical.rstrip("\n").split("\n\n")[-1].split("\n")
 
 
 def _flat(statements: tuple[Statement, ...]) -> list[Statement]:

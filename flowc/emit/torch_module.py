@@ -20,6 +20,7 @@ from flowc.emit.banner import banner
 from flowc.emit.format import formatted
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
+from flowc.emit.origins import commented
 from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
@@ -183,7 +184,7 @@ class _Writer:
         results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
         saved = ", ".join(f"{printer.code[f].text}" for f, _ in plan.saved)
         final = f"{printer.carry}[-1].reshape(batch, heads, {interface.state_sizes})"
-        body = [s.text for s in printer.statements]
+        body = [s.text for s in commented(printer.statements, plan.recurrence)]
         ending = "\n".join((*results, final))
         lines = [
             f"def _forward({_typed((*interface.inputs.values(), state))}, tokens: int, aggregation: str,"
@@ -235,7 +236,7 @@ class _Writer:
         printer = TorchPrinter(plan.backward, interface.sizes, arguments, names)
         printer.run()
         self.take(printer)
-        body = _guarded(printer.statements, interface.order)
+        body = _guarded(commented(printer.statements, plan.recurrence), interface.order)
         final = names.fresh("state_bar")
         cotangents, gradients = self.cotangents(bars, final), self.gradients(printer)
         text = (*body, *cotangents, *gradients)

@@ -21,10 +21,11 @@ from flowc.schedule.share import exponent_key
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A line of code and the gradients that need it (None: always)."""
+    """A line of code, the gradients that need it (None: always), and the name in the chunk program of what it makes."""
 
     text: str
     needed_by: frozenset[str] | None
+    name: str = ""
 
 
 class TorchPrinter(Expressions):
@@ -77,7 +78,7 @@ class TorchPrinter(Expressions):
         """One statement, guarded by what needs `value`."""
         indent = "    " if self.role is Role.WALK and self.in_walk else ""
         needed = None if value is None or indent else self.usage.needs.get(value)
-        self.statements.append(Statement(indent + text, needed))
+        self.statements.append(Statement(indent + text, needed, "" if value is None else self.named[value]))
 
     def open_walk(self, kernel: Kernel) -> None:
         before = self.program.carry[0]

@@ -37,8 +37,7 @@ class _Blocks:
 
     def decay(self, upper: Tensor, lower: Tensor) -> Tensor:
         """upper - lower in the type to compute in, without a wider copy."""
-        shape = torch.broadcast_shapes(upper.shape, lower.shape)
-        return torch.sub(upper, lower, out=upper.new_empty(shape, dtype=self.dtype))
+        return torch.sub(upper, lower, out=upper.new_empty(0, dtype=self.dtype))
 
     @cached_property
     def levels(self) -> list[tuple[int, Tensor, Tensor]]:
