@@ -103,17 +103,18 @@ def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
         case DecayDot(left, _, _, _, mask):
             columns = sizes.of(mask.columns.axis)
             products = 2.0 * sizes.entries(left) * columns
-            return Cost(products, _halving(sizes, left), 3 * moved, 20)
+            return Cost(products, 0, moved + _halving(sizes, left), 20)
         case DecayApply(_, vectors, _, _, _, _):
             products = 2.0 * entries * sizes.of(vectors.axes[0])
-            return Cost(products, _halving(sizes, vectors), 3 * moved, 20)
+            return Cost(products, 0, moved + _halving(sizes, vectors), 20)
         case _:
             return Cost(0, float(entries), moved, 1)
 
 
 def _halving(sizes: Sizes, vectors: Value) -> float:
-    """Exponentials of a vector gate: one per entry and level of halving, and the direct blocks."""
-    return sizes.entries(vectors) * (max(sizes.tokens.bit_length(), 1) + 4.0)
+    """Bytes of a vector gate's factors: 8 passes over the vectors for each level of halving, 24 for blocks of 4 tokens."""
+    levels = max((sizes.tokens - 1).bit_length() - 2, 0)
+    return float(BYTES * sizes.entries(vectors) * (8 * levels + 24))
 
 
 def cost(nodes: Iterable[Node], sizes: Sizes, aggregation: str = "wy") -> Cost:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from flowc.chunk.cost import Cost, Sizes, cost
 from flowc.chunk.program import value_names
 from flowc.compiler import Compilation
+from flowc.schedule.machine import CPU
 from flowc.schedule.plan import Pass, Plan, Threshold
-from flowc.schedule.schedule import rows_per_token
+from flowc.schedule.schedule import AGGREGATIONS, chunk_candidates, inverse_seconds, rows_per_token
 
 NOMINAL_SIDE = 128
 """Rows and columns of the state at which costs are told."""
@@ -67,6 +68,10 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
         "chunk_size": found.chunk_size,
         "rows_per_token": found.rows,
         "aggregation": found.aggregation,
+        "candidates": [
+            {"chunk_size": tokens, "seconds_per_token": seconds}
+            for tokens, seconds in chunk_candidates(plan, found.sizes)
+        ],
         "options": plan.options.record(),
         "saved": [value.name for value, _ in plan.saved],
         "kernels": [
@@ -144,8 +149,22 @@ def _choice_lines(found: Facts) -> list[str]:
     else:
         why = "asked for" if options.aggregation != "auto" else "the cheaper inverse by the cost model"
         lines.append(f"  aggregation {found.aggregation}: {why}")
+    lines += _candidate_lines(found)
     saved = ", ".join(value.name for value, _ in found.plan.saved) or "nothing"
     lines.append(f"  kept for the backward pass beside the inputs: {saved}; what else it needs is cheaper to repeat")
+    return lines
+
+
+def _candidate_lines(found: Facts) -> list[str]:
+    """The table that the chunk size and the aggregation were decided from."""
+    lines = ["  predicted on one CPU core, microseconds per token and head:", "    chunk  rows  forward + backward"]
+    for tokens, seconds in chunk_candidates(found.plan, found.sizes):
+        mark = "  <-" if tokens == found.chunk_size else ""
+        lines.append(f"    {tokens:5}  {tokens * found.rows:4}  {1e6 * seconds:18.2f}{mark}")
+    if found.aggregation is not None:
+        rows = found.rows * found.chunk_size
+        times = ", ".join(f"{a} {1e6 * inverse_seconds(a, rows, CPU):.1f}" for a in AGGREGATIONS)
+        lines.append(f"  one inverse of {rows} rows, microseconds: {times}")
     return lines
 
 

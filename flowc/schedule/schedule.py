@@ -7,6 +7,7 @@ rows, with ValueError.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from flowc.algebra.recurrence import Recurrence
@@ -27,7 +28,7 @@ MOST_ROWS = 256
 CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
-CHUNKS = 64
+AGGREGATIONS = ("wy", "tensorinv")
 SEGMENT = 32
 
 
@@ -143,14 +144,30 @@ def _present(saved: tuple[tuple[Value, Value], ...], backward: Program) -> tuple
 # -- choices by cost --------------------------------------------------------------------------------------------------
 
 
-def _time(passes: tuple[Pass, Pass], sizes: Sizes, machine: Machine) -> float:
-    """Seconds per token and head, forward and backward."""
+def seconds_per_token(passes: tuple[Pass, Pass], sizes: Sizes, machine: Machine = CPU) -> float:
+    """The predicted time of a token of a head, forward and backward."""
     total = 0.0
     for passed in passes:
-        walk = cost(passed.walk.nodes, sizes, "wy")
-        flat = cost((*passed.intra.nodes, *passed.output.nodes), sizes, "wy")
-        total += machine.seconds(walk, PROGRAMS) + machine.seconds(flat, PROGRAMS * CHUNKS)
+        walk = cost(passed.walk.nodes, sizes)
+        flat = [n for n in (*passed.intra.nodes, *passed.output.nodes) if not isinstance(n.op, Inverse)]
+        total += machine.seconds(walk, PROGRAMS) + machine.seconds(cost(flat, sizes), SEGMENT)
+        for node in passed.intra.nodes:
+            if isinstance(node.op, Inverse):
+                rows = sizes.of(node.value.axes[0])
+                total += min(inverse_seconds(a, rows, machine) for a in AGGREGATIONS)
     return total / sizes.tokens
+
+
+def chunk_candidates(plan: Plan, dimensions: Mapping[str, int]) -> tuple[tuple[int, float], ...]:
+    """The chunk sizes that a choice is made from at given sizes, each with its predicted seconds per token and head."""
+    rows = rows_per_token(plan.forward.program, Sizes(dimensions, 1))
+    passes = plan.forward, plan.backward
+    return tuple((c, seconds_per_token(passes, Sizes(dimensions, c))) for c in _legal(rows))
+
+
+def _legal(rows: int) -> list[int]:
+    """The chunk sizes to choose from with `rows` rows per token."""
+    return [c for c in CHUNK_SIZES if c * rows <= MOST_ROWS] or [max(MOST_ROWS // rows, 1)]
 
 
 def rows_per_token(program: Program, sizes: Sizes) -> int:
@@ -176,8 +193,7 @@ def _chunk_sizes(
     table: list[Threshold] = []
     for rank in (1, 2, 3, 4, 8, 16):
         rows = rows_per_token(passes[0].program, _sizes(recurrence, rank, 16))
-        legal = [c for c in CHUNK_SIZES if c * rows <= MOST_ROWS] or [MOST_ROWS // rows]
-        best = min(legal, key=lambda c: _time(passes, _sizes(recurrence, rank, c), machine))
+        best = min(_legal(rows), key=lambda c: seconds_per_token(passes, _sizes(recurrence, rank, c), machine))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))
@@ -205,7 +221,7 @@ def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
         return (Threshold(None, options.aggregation),)
     table: list[Threshold] = []
     for rows in (16, 32, 64, 128, 256):
-        best = min(("wy", "tensorinv"), key=lambda a: inverse_seconds(a, rows, machine))
+        best = min(AGGREGATIONS, key=lambda a: inverse_seconds(a, rows, machine))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))
