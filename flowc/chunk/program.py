@@ -38,11 +38,17 @@ class Program:
 def value_names(program: Program) -> dict[Value, str]:
     """A distinct name per value: its own where it has one, numbered where several share it."""
     taken: dict[str, int] = {}
+    used: set[str] = set()
     names: dict[Value, str] = {}
     for node in program.nodes:
         base = node.value.name or "t"
         taken[base] = taken.get(base, 0) + 1
-        names[node.value] = base if taken[base] == 1 and node.value.name else f"{base}{taken[base]}"
+        name = base if taken[base] == 1 and node.value.name else f"{base}{taken[base]}"
+        while name in used:  # a spec's own g2 beside the second g
+            taken[base] += 1
+            name = f"{base}{taken[base]}"
+        used.add(name)
+        names[node.value] = name
     return names
 
 
