@@ -15,13 +15,12 @@ import pytest
 
 from flowc.algebra.recurrence import Gate, Recurrence, Write
 from flowc.algebra.term import axes_of
-from flowc.chunk.cost import Sizes, cost
+from flowc.chunk.cost import Sizes
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.diagnostics import CODES, FlowError
 from flowc.options import Options
 from flowc.report.explain import explain_record
-from flowc.schedule.machine import CPU
-from flowc.schedule.plan import Pass, Role
+from flowc.schedule.schedule import seconds_per_token
 from flowc.semantics import load
 from flowc.semantics.functions import CALLABLE
 from flowc.semantics.model import Repeat, Statement, Update
@@ -158,20 +157,15 @@ SHAPE = {"length": 4096, "heads": 8, "size": 128}
 
 
 def predicted() -> dict[str, float]:
-    """Seconds of the benchmark by the cost model: the walk launches per chunk, the rest per segment."""
+    """Seconds of the benchmark by the cost model."""
     plan = compiled(ROOT / "examples/gated_deltanet.flow").plan
     (chunk,) = (int(t.choice) for t in plan.chunk_sizes)
     sizes = Sizes({"K": SHAPE["size"], "V": SHAPE["size"]}, chunk)
-    count = SHAPE["length"] // chunk * SHAPE["heads"]
-
-    def seconds(passed: Pass) -> float:
-        return count * sum(
-            CPU.seconds(cost(k.nodes, sizes, "wy"), SHAPE["heads"] if k.role is Role.WALK else plan.segment)
-            for k in passed.kernels
-        )
-
-    forward = seconds(plan.forward)
-    return {"forward": forward, "both": forward + seconds(plan.backward)}
+    forward, both = (
+        SHAPE["length"] * SHAPE["heads"] * seconds_per_token(passes, sizes)
+        for passes in ((plan.forward,), (plan.forward, plan.backward))
+    )
+    return {"forward": forward, "both": both}
 
 
 LABELS = {"forward": "forward", "both": "forward and backward"}
