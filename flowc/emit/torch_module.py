@@ -21,28 +21,14 @@ from flowc.emit.format import formatted
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
 from flowc.emit.origins import commented
+from flowc.emit.pieces import piece, support
+from flowc.emit.public import empty_outputs, public
 from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
 from flowc.schedule.plan import Plan, Threshold
 from flowc.schedule.schedule import saved_name
-
-# what each support function calls, beside torch
-USES = {
-    "mask_matrix": ("mask",),
-    "decay_matrix": ("mask_matrix",),
-    "at": ("rows_index",),
-    "at_adjoint": ("rows_index",),
-    "decay_dot": ("blocks", "mask"),
-    "decay_apply": ("blocks", "mask"),
-    "blocks": ("mask_matrix",),
-}
-ORDER = (
-    "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows", "put", "add_product", "points", "rows_index",
-    "gate_sums", "gate_sums_adjoint", "at", "at_adjoint", "mask", "mask_matrix", "decay_matrix", "blocks", "decay_dot",
-    "decay_apply", "inverse",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +74,26 @@ class _Writer:
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
         kernels = triton_kernels(self.plan, self.interface)
-        public = self.interface.public(self.has_solve, self.rows_per_token(), kernels.missing)
-        checks = _support("checks")
+        callables = public(self.interface, self.has_solve, self.rows_per_token(), kernels.missing)
+        checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
-        forward = f"{forward}\n\n\n{self.interface.empty_outputs()}"
-        code = "\n".join((advance, forward, backward, public, checks))
-        support = self.support()
+        forward = f"{forward}\n\n\n{empty_outputs(self.interface)}"
+        code = "\n".join((advance, forward, backward, callables, checks))
+        supported = support(("group_heads", "put", *self.helpers))
         return ModuleView(
             title=self.interface.title,
             banner=banner(self.plan, digest),
-            imports=_imports(code + support),
+            imports=_imports(code + supported),
             version=__version__,
             hash=digest,
             options=repr(self.plan.options.record()),
             tables=self.tables(),
-            support=support,
+            support=supported,
             advance=advance,
             forward=forward,
             backward=backward,
             checks=checks,
-            public=public,
+            public=callables,
             segment=str(self.plan.segment),
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
             kernels=kernels.text,
@@ -137,16 +123,6 @@ class _Writer:
         if self.has_solve:
             lines.append(f"_AGGREGATIONS = {_table(self.plan.aggregations)}  # (rows per chunk up to, how)")
         return "\n".join(lines)
-
-    def support(self) -> str:
-        needed: dict[str, None] = {"group_heads": None, "put": None}
-        todo = list(self.helpers)
-        while todo:
-            name = todo.pop()
-            if name not in needed:
-                needed[name] = None
-                todo.extend(USES.get(name, ()))
-        return "\n\n\n".join(_support(name) for name in ORDER if name in needed)
 
     # -- functions ----------------------------------------------------------------------------------------------------
 
@@ -215,6 +191,7 @@ class _Writer:
         text = "\n".join((*body, *printer.layout.lines, start))
         return [
             *interface.prologue(text, lead=3),
+            *interface.casts(text),
             "chunks, programs = -(-length // tokens), batch * heads",
             start,
             *printer.layout.lines,
@@ -236,7 +213,7 @@ class _Writer:
         printer = TorchPrinter(plan.backward, interface.sizes, arguments, names)
         printer.run()
         self.take(printer)
-        body = _guarded(commented(printer.statements, plan.recurrence), interface.order)
+        body = _guarded(commented(printer.statements, plan.recurrence), interface.tensor_names)
         final = names.fresh("state_bar")
         cotangents, gradients = self.cotangents(bars, final), self.gradients(printer)
         text = (*body, *cotangents, *gradients)
@@ -283,7 +260,7 @@ class _Writer:
         return [*lines, f"return {printer.carry}[0].reshape(batch, heads, {self.interface.state_sizes})"]
 
 
-def _guarded(statements: list[Statement], order: list[str]) -> list[str]:
+def _guarded(statements: list[Statement], order: Iterable[str]) -> list[str]:
     """Statements, neighbours needed by the same gradients under one `if`."""
     lines: list[str] = []
     current: frozenset[str] | None = None
@@ -304,10 +281,6 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return ["    " + line for line in lines]
 
 
-def _support(name: str) -> str:
-    return (templates() / "torch" / f"{name}.py").read_text(encoding="utf-8").strip("\n")
-
-
 def _table(thresholds: tuple[Threshold, ...]) -> str:
     return "(" + "".join(f"({t.limit!r}, {t.choice!r}), " for t in thresholds).strip() + ")"
 
@@ -315,7 +288,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 def _imports(code: str) -> str:
     used = [n for n in ("cached_property", "lru_cache", "wraps") if n in code]
     lines = ["import math"] if "math." in code else []
-    lines += [f"from collections.abc import Sequence"]
+    lines += ["from collections.abc import Sequence"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]
     lines += ["", "import torch"]

@@ -187,7 +187,8 @@ def _chunk_sizes(
         whole = rows * options.chunk_size
         if whole > MOST_ROWS:
             raise ValueError(
-                f"chunk_size = {options.chunk_size} with {rows} rows per token (R) makes {whole} rows a chunk; at most {MOST_ROWS}: the largest legal chunk_size is {MOST_ROWS // rows}"
+                f"chunk_size = {options.chunk_size} with {rows} rows per token (R) makes {whole} rows a chunk;"
+                f" at most {MOST_ROWS}: the largest legal chunk_size is {MOST_ROWS // rows}"
             )
         return (Threshold(None, options.chunk_size),)
     table: list[Threshold] = []

@@ -1,0 +1,121 @@
+"""The checks of an op's arguments, as code of the emitted module.
+
+In: an `Interface`. Out: the function `_checked`, and the statements that hold inputs to their declared ranges. They
+call the support functions of templates/torch/checks.py. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from flowc.emit.interface import Interface
+from flowc.semantics.model import Input, Interval, Kind
+
+
+def checked(interface: Interface) -> str:
+    """The function that checks every argument."""
+    value, *others = _value_first(interface)
+    v = interface.value
+    bound = _fixed(interface)
+    lines = [
+        f"def _checked({interface.typed}, initial_state: Tensor | None, timed: bool) -> tuple[Tensor, torch.dtype]:",
+        '    """Check every argument; the state to start from, and the type to compute in."""',
+        "    lead = 3 if timed else 2",
+        *_check(interface, value, "(None,) * lead", "None", bound),
+        f"    batch, heads, time = {v}.shape[0], {v}.shape[lead - 1], {v}.shape[1 : lead - 1]",
+    ]
+    for i in others:
+        shared = not i.is_param and i.shape.kind is not Kind.SCALAR
+        heads = f"_shared_heads({i.name!r}, {interface.inputs[i.name]}, lead - 1, heads)" if shared else "heads"
+        own = "(heads,)" if i.is_param else f"(batch, *time, {heads})"
+        lines += _check(interface, i, own, v, bound)
+    lines += _late_checks(interface)
+    shape = f"[B, H, {', '.join(str(s) for s in interface.model.states[0].shape.sizes)}]"
+    wide = " or ".join(f"{n}.dtype == torch.float64" for n in interface.inputs.values())
+    lines += [
+        f"    dtype = torch.float64 if {wide} else torch.float32",
+        "    if initial_state is None:",
+        f"        sizes = (batch, heads, {interface.state_sizes})",
+        f"        return torch.full(sizes, {interface.start}, device={v}.device, dtype=dtype), dtype",
+        f"    _tensor('initial_state' if timed else 'state', initial_state, {shape!r},"
+        f" (batch, heads, {interface.state_sizes}), {v})",
+        "    return initial_state, dtype",
+    ]
+    return "\n".join(lines)
+
+
+def _check(interface: Interface, i: Input, lead: str, like: str, bound: set[str]) -> list[str]:
+    """The check of one input, and the sizes that it binds, which become `bound`."""
+    name = interface.inputs[i.name]
+    sizes, binds = [], []
+    offset = "1" if i.is_param else "lead"
+    fresh: set[str] = set()
+    for axis, size in enumerate(i.shape.sizes):
+        if size.names <= bound:
+            sizes.append(interface.size(size))
+            continue
+        sizes.append("None")
+        if size.symbol is not None and size.symbol not in fresh:
+            at = offset if axis == 0 else f"{offset} + {axis}"
+            binds.append(f"    {interface.sizes[size.symbol]} = {name}.shape[{at}]")
+            fresh.add(size.symbol)
+    bound |= fresh
+    whole = f"{lead} + ({', '.join(sizes)},)" if sizes else lead
+    timed, untimed = interface.shape_text(i, True), interface.shape_text(i, False)
+    text = repr(timed) if timed == untimed else f"{timed!r} if timed else {untimed!r}"
+    return [f"    _tensor({i.name!r}, {name}, {text}, {whole}, {like})", *binds]
+
+
+def _late_checks(interface: Interface) -> list[str]:
+    """Checks of sizes that are no single dimension, and of a dimension twice in one input, once all are bound."""
+    lines = []
+    seen = _fixed(interface)
+    for i in _value_first(interface):
+        before = set(seen)
+        late = [
+            s
+            for n, s in enumerate(i.shape.sizes)
+            if not s.names <= before and (s.symbol is None or s in i.shape.sizes[:n])
+        ]
+        seen |= {s.symbol for s in i.shape.sizes if s.symbol is not None}
+        if late:
+            name, shape = interface.inputs[i.name], interface.shape_text(i, True)
+            sizes = ", ".join(interface.size(s) for s in i.shape.sizes)
+            lead = f"tuple({name}.shape[: {'1' if i.is_param else 'lead'}])"
+            lines.append(f"    _tensor({i.name!r}, {name}, {shape!r}, {lead} + ({sizes},), None)")
+    return lines
+
+
+def _value_first(interface: Interface) -> list[Input]:
+    """The inputs in the order of their checks: that of the values first, since the others' sizes follow it."""
+    return sorted(interface.model.inputs, key=lambda i: i.name != interface.recurrence.value_input)
+
+
+def _fixed(interface: Interface) -> set[str]:
+    """The dimensions whose sizes the spec gives."""
+    return {d.name for d in interface.model.dimensions if d.value is not None}
+
+
+def range_checks(interface: Interface) -> list[str]:
+    """The statements that hold inputs to the ranges that the spec declares, where the caller asks for it."""
+    lines = []
+    for i in interface.model.inputs:
+        if i.range is not None:
+            name = interface.inputs[i.name]
+            test = _range_test(name, i.range)
+            lines.append(f"        _in_range({i.name!r}, {name}, {test}, {range_text(i.range)!r})")
+    return ["    if check:", *lines] if lines else []
+
+
+def _range_test(name: str, bounds: Interval) -> str:
+    tests = []
+    if bounds.low is not None:
+        tests.append(f"({name} {'>' if bounds.low_open else '>='} {float(bounds.low)!r})")
+    if bounds.high is not None:
+        tests.append(f"({name} {'<' if bounds.high_open else '<='} {float(bounds.high)!r})")
+    return " & ".join(tests) or "True"
+
+
+def range_text(bounds: Interval) -> str:
+    """A range as the spec writes it."""
+    low = "(-inf" if bounds.low is None else f"{'(' if bounds.low_open else '['}{float(bounds.low):g}"
+    high = "inf)" if bounds.high is None else f"{float(bounds.high):g}{')' if bounds.high_open else ']'}"
+    return f"in {low}, {high}"

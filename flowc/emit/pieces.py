@@ -1,0 +1,43 @@
+"""Support functions of emitted modules, kept as Python files under templates/torch.
+
+In: names of functions. Out: their text, and that of what they call, in one fixed order. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flowc.resources import templates
+
+# What each support function calls, beside torch.
+USES = {
+    "mask_matrix": ("mask",),
+    "decay_matrix": ("mask_matrix",),
+    "at": ("rows_index",),
+    "at_adjoint": ("rows_index",),
+    "decay_dot": ("blocks", "mask"),
+    "decay_apply": ("blocks", "mask"),
+    "blocks": ("mask_matrix",),
+}
+ORDER = (
+    "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread", "rounds", "to_rows", "from_rows",
+    "put", "add_product", "points", "rows_index", "gate_sums", "gate_sums_adjoint", "at", "at_adjoint", "mask",
+    "mask_matrix", "decay_matrix", "blocks", "decay_dot", "decay_apply", "inverse",
+)  # fmt: skip
+
+
+def piece(name: str) -> str:
+    """The text of templates/torch/NAME.py."""
+    return (templates() / "torch" / f"{name}.py").read_text(encoding="utf-8").strip("\n")
+
+
+def support(wanted: Iterable[str]) -> str:
+    """The support functions that are wanted, and those that they call."""
+    needed: set[str] = set()
+    todo = list(wanted)
+    while todo:
+        name = todo.pop()
+        if name not in needed:
+            needed.add(name)
+            todo.extend(USES.get(name, ()))
+    return "\n\n\n".join(piece(name) for name in ORDER if name in needed)

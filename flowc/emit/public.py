@@ -1,0 +1,173 @@
+"""What a user of an emitted module calls: the op, its step and its reference, with what they need of their own.
+
+In: an `Interface`, the rows per token, whether anything is solved, and why there are no Triton kernels. Out: code.
+Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from flowc.emit.checks import checked, range_checks, range_text
+from flowc.emit.dispatch import dispatched
+from flowc.emit.interface import Interface
+from flowc.emit.names import Names
+from flowc.emit.pieces import piece
+
+SEQUENCE = ("initial_state: Tensor | None = None", "output_final_state: bool = False")
+OPTIONS = (
+    "chunk_size: int | None = None",
+    "aggregation: str | None = None",
+    "schedule: str | None = None",
+    "backend: str | None = None",
+    "check: bool = False",
+)
+
+
+def public(interface: Interface, solves: bool, rows: str, missing: str | None) -> str:
+    """The checks, the op, its step and its reference; `missing` says why it has no Triton kernels, or None."""
+    parts = [
+        *([_outputs_type(interface)] if interface.several else []),
+        *([_spelled(interface), piece("by_spec_name")] if interface.renamed else []),
+        checked(interface),
+        piece("tokens"),
+        _op(interface, solves, rows, missing),
+        _step(interface),
+        _reference(interface),
+    ]
+    return "\n\n\n".join(parts)
+
+
+def empty_outputs(interface: Interface) -> str:
+    """The function that makes the tensors for outputs."""
+    shapes = [interface.shape(r.shape, "batch, length, heads") for r in interface.recurrence.results]
+    made = ", ".join(f"{interface.value}.new_empty({shape})" for shape in shapes)
+    lines = [
+        f"def _outputs({interface.typed}) -> list[Tensor]:",
+        '    """Memory for the outputs of whole sequences, in the type of the value input."""',
+        *(f"    {line}" for line in interface.prologue(made, lead=3)),
+        f"    return [{made}]",
+    ]
+    return "\n".join(lines)
+
+
+def _outputs_type(interface: Interface) -> str:
+    """The named tuple of several outputs."""
+    names = Names()
+    lines = ["class Outputs(NamedTuple):", '    """The outputs of one call, in the order of the spec."""', ""]
+    return "\n".join((*lines, *(f"    {names.fresh(r.name)}: Tensor" for r in interface.recurrence.results)))
+
+
+def _spelled(interface: Interface) -> str:
+    return f"_SPELLED = {interface.renamed!r}  # names of the spec that Python code here cannot use"
+
+
+def _head(interface: Interface, name: str, *keywords: str) -> str:
+    """The first line of a public function, whose arguments may go by the spec's names."""
+    decorator = "@_by_spec_name\n" if interface.renamed else ""
+    return f"{decorator}def {name}({interface.typed}, *, {', '.join(keywords)}) -> Any:"
+
+
+def _op(interface: Interface, solves: bool, rows: str, missing: str | None) -> str:
+    """The op on whole sequences."""
+    passed = ", ".join(interface.inputs.values())
+    lines = [
+        _head(interface, interface.function, *SEQUENCE, *OPTIONS),
+        *_docstring(interface),
+        f"    start, dtype = _checked({passed}, initial_state, True)",
+        "    _option('aggregation', aggregation, ('auto', 'wy', 'tensorinv'))",
+        "    _option('schedule', schedule, ('auto', 'split'))",
+        "    _option('backend', backend, ('auto', 'torch', 'triton'))",
+        *range_checks(interface),
+        *(f"    {line}" for line in dispatched(passed, _chunked(interface, passed, solves, rows), missing)),
+        "    result = Outputs(*outputs)" if interface.several else "    (result,) = outputs",
+        "    return (result, final) if output_final_state else result",
+    ]
+    return "\n".join(lines)
+
+
+def _chunked(interface: Interface, passed: str, solves: bool, rows: str) -> list[str]:
+    """The call of the torch version, after the choices that it leaves open."""
+    how = "_choose(_AGGREGATIONS, tokens * rows) if aggregation in (None, 'auto') else aggregation"
+    return [
+        *interface.bindings(rows, lead=3),
+        "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
+        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1])",
+        *([f"rows = {rows}", f"how = {how}"] if solves else ["how = 'none'"]),
+        f"tensors = ({passed}, start)",
+        "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
+        "*outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
+    ]
+
+
+def _docstring(interface: Interface) -> list[str]:
+    """The op's documentation: arguments with their shapes and ranges, outputs, errors."""
+    sizes = ", ".join(str(s) for s in interface.model.states[0].shape.sizes)
+    lines = [f'    """{interface.title}', "", "    Args:"]
+    for i in interface.model.inputs:
+        kind = "param" if i.is_param else "input"
+        declared = f", {range_text(i.range)}" if i.range is not None else ""
+        lines.append(f"        {interface.inputs[i.name]}: {kind} {interface.shape_text(i, True)}{declared}.")
+    lines += [
+        f"        initial_state: the state before the first token, [B, H, {sizes}]; None: {interface.start}.",
+        "        output_final_state: whether to return (outputs, final state).",
+        "        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.",
+        "        check: enforce the ranges that the spec declares.",
+        "",
+        "    Returns:",
+    ]
+    for r in interface.recurrence.results:
+        shape = ", ".join(("B", "T", "H", *(str(s) for s in r.shape.sizes)))
+        lines.append(f"        {r.name} [{shape}] in the dtype of {interface.value}.")
+    lines += [
+        "",
+        "    Raises:",
+        "        TypeError: an argument that is no floating tensor.",
+        "        ValueError: a shape, device, option or (check) value that does not fit.",
+        '    """',
+    ]
+    return lines
+
+
+def _step(interface: Interface) -> str:
+    """The one-token form."""
+    v = interface.value
+    own = [
+        f"{n}.to(dtype)" if i.is_param else f"_per_value_head({n}[:, None], heads)[:, 0].to(dtype)"
+        for i, n in zip(interface.model.inputs, interface.inputs.values(), strict=True)
+    ]
+    result = f"Outputs(*(o.to({v}.dtype) for o in outputs))" if interface.several else f"outputs[0].to({v}.dtype)"
+    lines = [
+        _head(interface, "step", "state: Tensor | None = None"),
+        '    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""',
+        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, False)",
+        f"    heads = {v}.shape[1]",
+        f"    outputs, (final,) = _advance({', '.join(own)}, start.to(dtype), dtype)",
+        f"    return {result}, final",
+    ]
+    return "\n".join(lines)
+
+
+def _reference(interface: Interface) -> str:
+    """The step-by-step form of the whole op."""
+    v = interface.value
+    named = list(zip(interface.model.inputs, interface.inputs.values(), strict=True))
+    now = [n if i.is_param else f"{n}[:, t]" for i, n in named]
+    shapes = [interface.shape(r.shape, "batch, 0, heads") for r in interface.recurrence.results]
+    empty = ", ".join(f"start.new_zeros({shape})" for shape in shapes)
+    lines = [
+        _head(interface, "reference", *SEQUENCE),
+        '    """The op step by step, as the spec has it; slow, differentiable by autograd."""',
+        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, initial_state, True)",
+        f"    batch, length, heads = {v}.shape[:3]",
+        f"    out_dtype = {v}.dtype",
+        *(f"    {line}" for line in interface.bindings(empty, lead=3)),
+        *(f"    {n} = {interface.computed(i)}" for i, n in named),
+        "    state, steps = start.to(dtype), []",
+        "    for t in range(length):",
+        f"        outputs, (state,) = _advance({', '.join(now)}, state, dtype)",
+        "        steps.append(outputs)",
+        f"    columns = [torch.stack(c, 1) for c in zip(*steps)] if steps else [{empty}]",
+        "    results = [c.to(out_dtype) for c in columns]",
+        "    result = Outputs(*results)" if interface.several else "    (result,) = results",
+        "    return (result, state) if output_final_state else result",
+    ]
+    return "\n".join(lines)
