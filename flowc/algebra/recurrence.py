@@ -18,7 +18,7 @@ from flowc.source import Span
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """S <- (exp(log_row) exp(log_column)^T) . S; None: no gate on that side. Scalar gates are a `log_row` without `x`."""
+    """S <- (exp(log_row) exp(log_column)^T) . S; None: no gate there. A scalar gate is a `log_row` without `x`."""
 
     log_row: Term | None
     log_column: Term | None

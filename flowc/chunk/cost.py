@@ -112,7 +112,7 @@ def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
 
 
 def _halving(sizes: Sizes, vectors: Value) -> float:
-    """Bytes of a vector gate's factors: 8 passes over the vectors for each level of halving, 24 for blocks of 4 tokens."""
+    """Bytes of a vector gate's factors: 8 passes over the vectors per level of halving, 24 for blocks of 4 tokens."""
     levels = max((sizes.tokens - 1).bit_length() - 2, 0)
     return float(BYTES * sizes.entries(vectors) * (8 * levels + 24))
 

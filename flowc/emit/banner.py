@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 
 from flowc import __version__
-from flowc.algebra.recurrence import Recurrence
+from flowc.algebra.recurrence import Gate, Recurrence, Write
 from flowc.schedule.plan import Plan
 
 
@@ -18,7 +18,8 @@ def banner(plan: Plan, digest: str) -> str:
     chosen = ", ".join(f"{name} = {value}" for name, value in plan.options.record().items())
     spec = textwrap.indent(recurrence.model.canonical.rstrip("\n"), "    ")
     parts = [
-        f"Made by flowc {__version__} from the spec {recurrence.model.name} (sha256 {digest[:16]}); options: {chosen}.\n"
+        f"Made by flowc {__version__} from the spec {recurrence.model.name} (sha256 {digest[:16]});"
+        f" options: {chosen}.\n"
         "This file is yours: flowc claims nothing in what it emits. It needs torch and nothing else.",
         "The recurrence:\n\n" + spec,
         "In normal form, per token:\n\n" + textwrap.indent(str(recurrence), "    "),
@@ -30,8 +31,6 @@ def banner(plan: Plan, digest: str) -> str:
 
 def _has(recurrence: Recurrence) -> tuple[bool, bool, bool]:
     """Whether there are rows that read, rows that do not, and gates."""
-    from flowc.algebra.recurrence import Gate, Write
-
     edits = [e for s in recurrence.segments for e in s.edits]
     rows = [r for e in edits if isinstance(e, Write) for r in e.rows]
     return (
@@ -54,9 +53,8 @@ def chunk_form(recurrence: Recurrence) -> str:
     written = ["P U"] if solved else []
     written += ["P_e V_e"] if explicit else []
     query = "(Q * exp(gq)) S_0" if gated else "Q S_0"
-    lines.append(
-        f"P[t, m] = q_t . l_m{decay.replace('gr_m', 'gq_t').replace(chr(39), '')}   where row m is written before the output"
-    )
+    seen_decay = " exp(gq_t - gl_m)" if gated else ""
+    lines.append(f"P[t, m] = q_t . l_m{seen_decay}   where row m is written before the output")
     lines.append("O = " + " + ".join((query, *written)))
     left = "(L * exp(g_C - gl))^T" if gated else "L^T"
     after = [f"{left} U"] if solved else []
@@ -70,7 +68,8 @@ def legend(recurrence: Recurrence) -> str:
     k, v = recurrence.row.size, recurrence.column.size
     lines = [
         "B batch, T tokens, H value heads, C tokens of a chunk; a row is one write of one token.",
-        f"S [B, H, {k}, {v}] the state; q queries, l left factors, y reads over {k}; v right sides, u solved ones over {v}.",
+        f"S [B, H, {k}, {v}] the state; q queries, l left factors, y reads over {k};"
+        f" v right sides, u solved ones over {v}.",
         "g cumulative log gates within a chunk: gr where a row reads, gl where it writes, gq where an output reads.",
         "Per-token tensors are [B, T, H, *], chunked ones [T / C, B H, rows, *].",
     ]

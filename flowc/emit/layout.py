@@ -30,7 +30,7 @@ class Layout:
         """A size as an expression."""
         return size_code(size, self.sizes).at(binding)
 
-    def tuple(self, space: Space, where: Where) -> str:
+    def named(self, space: Space, where: Where) -> str:
         """The name of the positions at which a space's rows read or write."""
         key = (space.name, where.name)
         if key not in self._known:
@@ -44,7 +44,7 @@ class Layout:
         """The name of the gate sums that a space's rows take."""
         key = (space.name, f"{where.name} point")
         if key not in self._known:
-            positions, own = self.tuple(space, where), self.tuple(gates, Where.WRITE)
+            positions, own = self.named(space, where), self.named(gates, Where.WRITE)
             name = self.names.fresh(positions.replace("reads", "read_points").replace("writes", "write_points"))
             self.helpers["points"] = None
             self.lines.append(f"{name} = _points({positions}, {own})")
@@ -53,7 +53,7 @@ class Layout:
 
     def mask(self, mask: Mask) -> tuple[str, str]:
         """The names of a mask's reads and writes."""
-        return self.tuple(mask.rows, Where.READ), self.tuple(mask.columns, Where.WRITE)
+        return self.named(mask.rows, Where.READ), self.named(mask.columns, Where.WRITE)
 
     def positions(self, space: Space, where: Where) -> str:
         """The positions of all rows of a step, in order."""
@@ -110,8 +110,8 @@ class Layout:
         """The rows of one part, back per token: [B, T, H, *], or [B, T, H, J, *] for a part of several rows."""
         text = f"_from_rows({code.text}, batch, length, heads, tokens)"
         own = space.parts[part]
-        start, group, at = Size.of(0), (own,), 0
-        seen = 0
+        start, seen, at = Size.of(0), 0, 0
+        group: tuple[Part, ...] = (own,)
         for candidate in rounds(space):
             if seen <= part < seen + len(candidate):
                 group, at = candidate, part - seen
@@ -126,8 +126,7 @@ class Layout:
             return Code(f"{text}.unflatten(3, ({self.size(own.count)}, {len(group)}))[:, :, :, :, {at}]")
         for p in group[:at]:
             start = start + p.size
-        many = own.count is not None or own.rank is not None
-        if not many:
+        if not own.several:
             return Code(f"{text}[:, :, :, {self.size(start)}]")
         if len(space.parts) == 1:
             return Code(text)

@@ -1,7 +1,7 @@
 """Where the values of a chunk program come from: the lines of the canonical spec.
 
-In: a `Recurrence` and printed statements. Out: the statements with a line of the spec before the first that it gave rise to.
-Refuses nothing.
+In: a `Recurrence` and printed statements. Out: the statements with a line of the spec before the first that it gave
+rise to. Refuses nothing.
 """
 
 from __future__ import annotations

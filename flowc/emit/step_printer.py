@@ -136,6 +136,7 @@ class StepPrinter:
                 assert_never(e)
 
     def binary(self, e: Binary) -> Code:
+        """An operator; products of matrices apart."""
         if e.op == "@":
             return self.matmul(e)
         left, right = (self.fitted(x, e.shape) for x in (e.left, e.right))
@@ -153,6 +154,7 @@ class StepPrinter:
         return Code(f"{code.at(ATOM)}[..., {marks}]")
 
     def matmul(self, e: Binary) -> Code:
+        """A product of rows, columns and matrices."""
         diagonal = self.by_diagonal(e)
         if diagonal is not None:
             return diagonal
@@ -188,6 +190,7 @@ class StepPrinter:
         return None
 
     def call(self, e: Call) -> Code:
+        """A function or constructor."""
         sizes = ", ".join(size_code(s, self.sizes).text for s in e.shape.sizes)
         match e.function:
             case "identity":

@@ -109,7 +109,7 @@ class Expressions(ABC):
             case ir.Join() | ir.Cut() | ir.Flatten() | ir.Unflatten():
                 return self.shaped(value, op)
             case ir.ToRows() | ir.FromRows() | ir.MaskMatrix():
-                return self.rows(value, op)
+                return self.rows(op)
             case _:
                 return self.gated(value, op)
 
@@ -142,6 +142,7 @@ class Expressions(ABC):
         return None
 
     def applied(self, value: Value, op: ir.Apply) -> Code:
+        """An elementwise function; added and multiplied in place where an operand is free."""
         fused = self.scaled_rows(value, op)
         if fused is not None:
             return fused
@@ -174,6 +175,7 @@ class Expressions(ABC):
         return call(op.function, codes)
 
     def contracted(self, value: Value, op: ir.Contract) -> Code:
+        """A product over one axis; products of two matrices are noted, to be added in one call."""
         left, right = self.base(op.left), self.base(op.right)
         first = self.matrix(left, op.left, op.left.axes[-1] == op.axis, row=True)
         second = self.matrix(right, op.right, op.right.axes[0] == op.axis, row=False)
@@ -200,6 +202,7 @@ class Expressions(ABC):
         return f"({lead}, {own})" if own else f"({lead},)"
 
     def spread(self, value: Value, argument: Value) -> Code:
+        """A value repeated along axes that it lacks, without a copy."""
         code = self.base(argument)
         if code.number:
             self.helpers["spread"] = None
@@ -207,6 +210,7 @@ class Expressions(ABC):
         return Code(f"{self.operand(argument, value.axes).at(ATOM)}.expand{self.full(value)}")
 
     def shaped(self, value: Value, op: ir.Join | ir.Cut | ir.Flatten | ir.Unflatten) -> Code:
+        """Axes joined, cut, flattened and taken apart."""
         match op:
             case ir.Join(parts, inner, axis):
                 at = value.axes.index(axis) - len(value.axes)
@@ -236,6 +240,7 @@ class Expressions(ABC):
                 assert_never(op)
 
     def full_of(self, level: Level, axes: tuple[Axis, ...]) -> str:
+        """The whole shape of a value with these axes."""
         return self.full(Value(-1, "", axes, level))
 
     def permuted(self, code: Code, axes: tuple[Axis, ...], wanted: tuple[Axis, ...]) -> Code:
@@ -246,7 +251,8 @@ class Expressions(ABC):
         assert len(moved) == 2, (axes, wanted)
         return Code(f"{code.at(ATOM)}.transpose({moved[0]}, {moved[1]})")
 
-    def rows(self, value: Value, op: ir.ToRows | ir.FromRows | ir.MaskMatrix) -> Code:
+    def rows(self, op: ir.ToRows | ir.FromRows | ir.MaskMatrix) -> Code:
+        """Values between tokens and rows of chunks."""
         match op:
             case ir.ToRows(parts, space, axis):
                 self.helpers["to_rows"] = None
@@ -270,8 +276,7 @@ class Expressions(ABC):
             full = self.full_of(Level.TOKEN, value.axes)
             self.helpers["spread"] = None
             code = Code(f"_spread({code.text}, {self.like()}, {full})")
-        many = part.count is not None or part.rank is not None
-        return code if many else Code(f"{code.at(ATOM)}.unsqueeze(3)")
+        return code if part.several else Code(f"{code.at(ATOM)}.unsqueeze(3)")
 
     def gated(self, value: Value, op: Op) -> Code:
         """The primitives."""
@@ -338,10 +343,13 @@ class Expressions(ABC):
         """A statement that all primitives of one gate need."""
 
     def shape(self, value: Value) -> str:
+        """The sizes of a value's own axes."""
         return ", ".join(self.size(a.size) for a in value.axes)
 
     def size(self, size: Size) -> str:
+        """A size as an expression."""
         return size_code(size, self.sizes).text
 
     def like(self) -> str:
+        """A tensor whose device and type new ones take."""
         return self.arguments["carry"]

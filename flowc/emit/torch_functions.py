@@ -69,7 +69,7 @@ HELPERS = {"inverse_or_zero": ("inverse_or_zero",), "exprel": ("exprel",), "expr
 
 def number(value: Fraction | int) -> Code:
     """An exact number as the nearest float, whole ones without a point."""
-    text = str(int(value)) if Fraction(value).denominator == 1 and abs(value) < 10**15 else repr(float(value))
+    text = str(int(value)) if value.denominator == 1 and -(10**15) < value < 10**15 else repr(float(value))
     return Code(text, UNARY if value < 0 else ATOM, True)
 
 

@@ -222,7 +222,8 @@ class _Writer:
             f"def _backward({_typed((*interface.inputs.values(), state))}, saved: tuple[Tensor, ...],"
             " cotangents: tuple[Tensor | None, ...], tokens: int, aggregation: str, dtype: torch.dtype,"
             " need: frozenset[str], grads: list[Tensor | None]) -> Tensor:",
-            '    """Write the gradients named in `need` to `grads`, adding up those of params; the gradient of the state."""',
+            '    """Write the gradients named in `need` to `grads`, adding up those of params; '
+            'the gradient of the state."""',
             *_indented(self.opening(printer, text, zero)),
             *_indented(cotangents),
             *([f"    {', '.join(saved.values())}, = saved"] if saved else []),

@@ -61,7 +61,7 @@ class TorchPrinter(Expressions):
         for node in kernel.nodes:
             self.node(node)
         if kernel.role is Role.WALK:
-            self.close_walk(kernel)
+            self.close_walk()
 
     def define(self, text: str, key: object) -> None:
         """A statement for every primitive of one gate, needed where any of them is."""
@@ -81,6 +81,7 @@ class TorchPrinter(Expressions):
         self.statements.append(Statement(indent + text, needed, "" if value is None else self.named[value]))
 
     def open_walk(self, kernel: Kernel) -> None:
+        """Memory for the states and what else every chunk stores, and the head of the loop."""
         before = self.program.carry[0]
         shape = self.shape(before)
         self.emit(f"{self.carry} = {self.like()}.new_empty({self.lead_plus(1)}, {shape})")
@@ -98,7 +99,8 @@ class TorchPrinter(Expressions):
         start = f"{self.carry}[c + 1]" if self.program.adjoint else f"{self.carry}[c]"
         self.code[before] = Code(start)
 
-    def close_walk(self, kernel: Kernel) -> None:
+    def close_walk(self) -> None:
+        """The end of the loop; what it stored is then read as a whole."""
         before, after = self.program.carry
         if before == after:  # nothing changes the state
             self.emit(
@@ -111,9 +113,11 @@ class TorchPrinter(Expressions):
         self.code[before] = Code(f"{self.carry}[1:]" if self.program.adjoint else f"{self.carry}[:-1]")
 
     def lead_plus(self, more: int) -> str:
+        """The leading sizes of `more` states than there are chunks."""
         return f"chunks + {more}, programs"
 
     def node(self, node: Node) -> None:
+        """Print a node, or note its code for where it is used."""
         value, op = node.value, node.op
         if isinstance(op, ir.Argument):
             if op.role != "carry":
@@ -139,14 +143,14 @@ class TorchPrinter(Expressions):
         self.code[value] = Code(name)
 
     def direct(self, value: Value, op: Op) -> bool:
-        """Note a result of one row a token: its rows are written where the caller wants them, without a copy between."""
+        """Note a result of one row a token: its rows go where the caller wants them, without a copy between."""
         if (
             not isinstance(op, ir.FromRows)
             or value in self.usage.users
             or value not in {v for _, v in self.program.results}
         ):
             return False
-        if len(op.space.parts) != 1 or op.space.parts[0].count is not None or op.space.parts[0].rank is not None:
+        if len(op.space.parts) != 1 or op.space.parts[0].several:
             return False
         self.rows_of[value] = self.base(op.argument).text
         self.code[value] = Code(self.rows_of[value])
@@ -159,9 +163,11 @@ class TorchPrinter(Expressions):
         self.code[value] = Code(target)
 
     def next_state(self, value: Value, op: Op) -> None:
+        """The state after a chunk: written in place."""
         self.written(f"{self.carry}[c]" if self.program.adjoint else f"{self.carry}[c + 1]", value, op)
 
     def written(self, target: str, value: Value, op: Op) -> None:
+        """A value computed into memory that is there, by one call where it is a product or a sum with one."""
         code = self.expression(value, op)
         if value in self.sums:
             first, left, right = self.sums[value]
