@@ -4,7 +4,16 @@ import pytest
 import torch
 from differential.harness import EXAMPLES, Case, draw, draw_states, model_of, op_of
 
-SPECS = (*EXAMPLES, "two_repeats", "outputs_everywhere", "ranks_and_writes", "epilogue", "prelude", "started", "by_hand")
+SPECS = (
+    *EXAMPLES,
+    "two_repeats",
+    "outputs_everywhere",
+    "ranks_and_writes",
+    "epilogue",
+    "prelude",
+    "started",
+    "by_hand",
+)
 
 
 @pytest.mark.parametrize("name", SPECS)
