@@ -17,11 +17,11 @@ def replaced(op: Op, values: Mapping[Value, Value]) -> Op:
     """The operation with its operands replaced; values that the mapping lacks stay."""
     changes: dict[str, Any] = {}
     for field in fields(op):
-        old = getattr(op, field.name)
-        if isinstance(old, Value):
-            changes[field.name] = values.get(old, old)
-        elif isinstance(old, tuple) and any(isinstance(v, Value) for v in old):
-            changes[field.name] = tuple(values.get(v, v) if isinstance(v, Value) else v for v in old)
+        match getattr(op, field.name):
+            case Value() as old:
+                changes[field.name] = values.get(old, old)
+            case tuple(parts) if any(isinstance(v, Value) for v in parts):
+                changes[field.name] = tuple(values.get(v, v) if isinstance(v, Value) else v for v in parts)
     return replace(op, **changes) if changes else op
 
 

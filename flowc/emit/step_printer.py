@@ -35,6 +35,7 @@ from flowc.semantics.model import (
     Transpose,
     Update,
 )
+from flowc.semantics.walk import flat, parts
 
 _OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
 _COMPARE = {"<": ("lt", False), "<=": ("le", False), ">": ("lt", True), ">=": ("le", True)}
@@ -59,15 +60,12 @@ class StepPrinter:
     def read_old(self, state: str) -> bool:
         """Whether S[t-1] is read after S[t] was assigned: only then is the old state kept under a name."""
         written = False
-        for statement in _flat(self.model.statements):
-            if isinstance(statement, Repeat):
-                continue
-            if written and any(
-                isinstance(e, StateRef) and e.previous and e.name == state for e in _walk(statement.value)
-            ):
+        for statement in flat(self.model.statements):
+            if written and _reads_old(statement, state):
                 return True
             written = written or (isinstance(statement, Update) and statement.state == state)
-        return any(isinstance(s, Repeat) and _reads_old(s, state) for s in self.model.statements)
+        repeats = [s for s in self.model.statements if isinstance(s, Repeat)]
+        return any(_reads_old(s, state) for repeat in repeats for s in flat(repeat.body))
 
     def run(self) -> None:
         """Print all statements."""
@@ -246,22 +244,6 @@ class StepPrinter:
         return True
 
 
-def _flat(statements: tuple[Statement, ...]) -> list[Statement]:
-    return [x for s in statements for x in ([s, *_flat(s.body)] if isinstance(s, Repeat) else [s])]
-
-
-def _walk(e: Expr) -> list[Expr]:
-    match e:
-        case Negate(argument=a) | Transpose(argument=a):
-            return [e, *_walk(a)]
-        case Binary(left=a, right=b):
-            return [e, *_walk(a), *_walk(b)]
-        case Call(arguments=arguments):
-            return [e, *(x for a in arguments for x in _walk(a))]
-        case _:
-            return [e]
-
-
-def _reads_old(repeat: Repeat, state: str) -> bool:
-    inner = [s for s in _flat(repeat.body) if not isinstance(s, Repeat)]
-    return any(isinstance(e, StateRef) and e.previous and e.name == state for s in inner for e in _walk(s.value))
+def _reads_old(statement: Let | Update | Output, state: str) -> bool:
+    """Whether a statement reads the state before the step."""
+    return any(isinstance(e, StateRef) and e.previous and e.name == state for e in parts(statement.value))

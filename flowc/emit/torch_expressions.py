@@ -115,19 +115,17 @@ class Expressions(ABC):
 
     def inner_product(self, argument: Value, axes: tuple[Axis, ...]) -> tuple[str, str] | None:
         """The factors of a product of two matrices that is summed over both axes, and not needed otherwise."""
-        op = self.program.defined[argument]
-        alone = (
-            len(self.usage.users[argument]) == 1
-            and self.usage.roles[argument] is self.usage.roles[self.usage.users[argument][0]]
-        )
-        if not (
-            alone and axes == argument.axes and len(axes) == 2 and isinstance(op, ir.Apply) and op.function == "mul"
-        ):
+        users, roles = self.usage.users[argument], self.usage.roles
+        alone = len(users) == 1 and roles[argument] is roles[users[0]]
+        if not alone or len(axes) != 2 or axes != argument.axes:
             return None
-        if any(a.axes != axes or a.level is not Level.CHUNK for a in op.arguments):
-            return None
-        left, right = (self.base(a).at(ATOM) for a in op.arguments)
-        return left, right
+        match self.program.defined[argument]:
+            case ir.Apply("mul", (left, right)) if all(
+                v.axes == axes and v.level is Level.CHUNK for v in (left, right)
+            ):
+                return self.base(left).at(ATOM), self.base(right).at(ATOM)
+            case _:
+                return None
 
     def scaled_rows(self, value: Value, op: ir.Apply) -> Code | None:
         """Rows times a scalar per row, where nothing else needs the rows: one pass instead of two."""

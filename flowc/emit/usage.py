@@ -76,18 +76,19 @@ class Usage:
     def scaled_alone(self, rows: Value) -> bool:
         """Whether rows are used once, to be multiplied by a scalar per row."""
         users = self.users.get(rows, [])
-        if len(users) != 1 or rows in self.stored or len(rows.axes) != 2:
-            return False
-        op = self.program.defined[users[0]]
         if (
-            not isinstance(op, ir.Apply)
-            or op.function != "mul"
-            or len(op.arguments) != 2
+            len(users) != 1
+            or rows in self.stored
+            or len(rows.axes) != 2
             or self.roles[users[0]] is not self.roles[rows]
         ):
             return False
-        other = op.arguments[1] if op.arguments[0] == rows else op.arguments[0]
-        return other.axes == rows.axes[:1] and other.level is Level.CHUNK
+        match self.program.defined[users[0]]:
+            case ir.Apply("mul", (left, right)):
+                scale = right if left == rows else left
+                return scale.axes == rows.axes[:1] and scale.level is Level.CHUNK
+            case _:
+                return False
 
     def overwritable(self, value: Value, user: Value) -> bool:
         """Whether a value of every chunk is made for one user alone: a walk may add to it in place."""
