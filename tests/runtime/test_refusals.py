@@ -1,0 +1,215 @@
+"""Arguments and options that do not fit: each error names the argument, what it is and what was expected."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from differential.harness import Case, draw, model_of, op_of
+
+import flowc
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def inputs(name="kda", **case):
+    return {n: x.float() for n, x in draw(model_of(name), Case(**case)).items()}
+
+
+def test_a_missing_argument():
+    x = inputs()
+    del x["beta"]
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'beta'"):
+        op_of("kda")(**x)
+
+
+def test_an_unknown_argument():
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'z'"):
+        op_of("kda")(**inputs(), z=torch.zeros(1))
+
+
+def test_an_unknown_option():
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'chunk_length'"):
+        op_of("kda")(**inputs(), chunk_length=3)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'chunk_length'"):
+        flowc.compile(ROOT / "examples/kda.flow", chunk_length=3)
+
+
+# B 2, T 23, H 2, K 5, V 4.
+@pytest.mark.parametrize(
+    ("name", "change", "error", "words"),
+    [
+        ("q", lambda x: x[..., 0], ValueError, r"`q` has shape \[2, 23, 2\]; expected \[B, T, H, K\]"),
+        ("k", lambda x: x[..., :3], ValueError, r"`k` has shape \[2, 23, 2, 3\]; expected .* = \[2, 23, 2, 5\]"),
+        ("k", lambda x: x[:, :9], ValueError, r"`k` has shape \[2, 9, 2, 5\]; expected .* = \[2, 23, 2, 5\]"),
+        ("v", lambda x: x[0], ValueError, r"`v` has shape \[23, 2, 4\]; expected \[B, T, H, V\]"),
+        ("beta", lambda x: x[:1], ValueError, r"`beta` has shape \[1, 23, 2\]; expected \[B, T, H\] = \[2, 23, 2\]"),
+        ("beta", lambda x: x[:, :, :1], ValueError, r"`beta` has shape \[2, 23, 1\]; expected .* = \[2, 23, 2\]"),
+        ("q", lambda x: x.repeat(1, 1, 2, 1)[:, :, :3], ValueError, r"`q` has 3 heads; expected a divisor of 2"),
+        ("q", lambda x: x.long(), TypeError, r"`q` has dtype torch.int64; expected a floating one"),
+        ("g", lambda x: x.to(torch.complex64), TypeError, r"`g` has dtype torch.complex64; expected a floating one"),
+        ("g", lambda x: x.tolist(), TypeError, r"`g` is list; expected a tensor \[B, T, H, K\]"),
+        ("v", lambda x: None, TypeError, r"`v` is NoneType; expected a tensor \[B, T, H, V\]"),
+        ("q", lambda x: x.to("meta"), ValueError, r"`q` is on meta; expected cpu, where `v` is"),
+    ],
+)
+def test_an_input_that_does_not_fit(name, change, error, words):
+    x = inputs()
+    x[name] = change(x[name])
+    with pytest.raises(error, match="kda: " + words):
+        op_of("kda")(**x)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "words"),
+    [
+        (torch.zeros(2, 2, 4, 5), ValueError, r"has shape \[2, 2, 4, 5\]; expected \[B, H, K, V\] = \[2, 2, 5, 4\]"),
+        (torch.zeros(2, 5, 4), ValueError, r"has shape \[2, 5, 4\]; expected .* = \[2, 2, 5, 4\]"),
+        (torch.zeros(2, 2, 5, 4, device="meta"), ValueError, r"is on meta; expected cpu"),
+        (torch.zeros(2, 2, 5, 4, dtype=torch.int32), TypeError, r"has dtype torch.int32"),
+        (0.0, TypeError, r"is float; expected a tensor"),
+    ],
+)
+def test_a_start_that_does_not_fit(start, error, words):
+    with pytest.raises(error, match="kda: `initial_state` " + words):
+        op_of("kda")(**inputs(), initial_state=start)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "hgrn2"])
+def test_a_param_that_does_not_fit(name):
+    x = inputs(name)
+    param = next(i.name for i in model_of(name).inputs if i.is_param)
+    for value in (x[param][:1], x[param][None]):
+        with pytest.raises(ValueError, match=rf"{name}: `{param}` has shape .*; expected \[H.*\] = \[2.*\]"):
+            op_of(name)(**(x | {param: value}))
+
+
+def test_a_list_that_does_not_fit():
+    x = inputs("gated_delta_product")
+    x["v"] = x["v"][:, :, :, :2]
+    with pytest.raises(ValueError, match=r"gated_delta_product: `\w+` has shape .*; expected \[B, T, H, R"):
+        op_of("gated_delta_product")(**x)
+
+
+def test_a_rank_fixed_in_the_header():
+    x = inputs("by_hand")
+    x["beta"] = x["beta"][..., :2]
+    with pytest.raises(ValueError, match=r"`beta` has shape \[2, 23, 2, 2\]; expected .* = \[2, 23, 2, 3\]"):
+        op_of("by_hand")(**x)
+
+
+def test_a_token_that_does_not_fit_a_step():
+    x = {n: v[:, 0] for n, v in inputs().items()}
+    with pytest.raises(ValueError, match=r"`k` has shape \[2, 2, 4\]; expected \[B, H, K\] = \[2, 2, 5\]"):
+        op_of("kda").step(**(x | {"k": x["k"][..., :4]}))
+    with pytest.raises(ValueError, match=r"`state` has shape \[2, 2, 4, 5\]; expected \[B, H, K, V\]"):
+        op_of("kda").step(**x, state=torch.zeros(2, 2, 4, 5))
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"chunk_size": 0}, r"chunk_size is 0"),
+        ({"chunk_size": -3}, r"chunk_size is -3"),
+        ({"chunk_size": 1.5}, r"chunk_size is 1\.5"),
+        ({"chunk_size": True}, r"chunk_size is True"),
+        ({"chunk_size": "16"}, r"chunk_size is '16'"),
+        ({"aggregation": "signature"}, r"aggregation is 'signature'.*'wy'.*'tensorinv'"),
+        ({"schedule": "fused"}, r"schedule is 'fused'.*'split'"),
+        ({"backend": "cuda"}, r"backend is 'cuda'.*'torch'.*'triton'"),
+    ],
+)
+def test_an_option_that_is_not_allowed(option, words):
+    with pytest.raises(ValueError, match=words):
+        op_of("kda")(**inputs(), **option)
+    with pytest.raises(ValueError, match=words):
+        flowc.compile(ROOT / "examples/kda.flow", **option)
+
+
+@pytest.mark.parametrize(("rank", "largest"), [(1, 256), (2, 128), (3, 85), (4, 64)])
+def test_a_chunk_of_too_many_rows(rank, largest):
+    x = inputs("gated_delta_product", sizes=(5, 4, rank))
+    op_of("gated_delta_product")(**x, chunk_size=largest)
+    words = rf"chunk_size = {largest + 1}\b.*{(largest + 1) * rank} rows.*largest legal chunk_size is {largest}$"
+    with pytest.raises(ValueError, match=rf"R = {rank}\b") as error:
+        op_of("gated_delta_product")(**x, chunk_size=largest + 1)
+    assert re.search(words, str(error.value))
+    with pytest.raises(ValueError, match=words):
+        flowc.compile(ROOT / "examples/gated_delta_product.flow", chunk_size=largest + 1)(**x)
+
+
+def test_a_compiled_chunk_of_too_many_rows_is_refused_where_the_rank_is_known():
+    with pytest.raises(ValueError, match=r"chunk_size = 257 .*largest legal chunk_size is 256"):
+        flowc.compile(ROOT / "examples/kda.flow", chunk_size=257)
+
+
+def test_the_call_s_option_wins():
+    """Another chunk or aggregation rounds otherwise, which tells which one ran."""
+    x = {n: v.float() for n, v in draw(model_of("kda"), Case(length=64)).items()}
+    path = ROOT / "examples/kda.flow"
+
+    def outcome(compiled, called):
+        return flowc.compile(path, **compiled)(**x, **called)
+
+    for option, one, other in (("chunk_size", 16, 3), ("aggregation", "wy", "tensorinv")):
+        rest = {} if option == "chunk_size" else {"chunk_size": 64}
+        first, second = outcome({option: one} | rest, {}), outcome({option: other} | rest, {})
+        assert not torch.equal(first, second)
+        assert torch.equal(outcome({option: one} | rest, {option: other}), second)
+        assert torch.equal(outcome({option: other} | rest, {option: one}), first)
+
+
+def test_triton_is_refused_by_name_where_it_has_no_kernels():
+    with pytest.raises(ValueError, match=r"kda: backend='triton'.*backend='torch'"):
+        op_of("kda")(**inputs(), backend="triton")
+
+
+# -- ranges ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("example", "name", "value", "declared"),
+    [
+        ("kda", "g", 0.5, r"\(-inf, 0\]"),
+        ("kda", "beta", 1.0, r"\(0, 1\)"),
+        ("kda", "beta", 0.0, r"\(0, 1\)"),
+        ("kda", "beta", float("nan"), r"\(0, 1\)"),
+        ("hgrn2", "lower", 0.0, r"\(0, 1\]"),
+        ("gated_delta_product", "beta", 2.5, r"\(0, 2\)"),
+    ],
+)
+def test_check_enforces_ranges(example, name, value, declared):
+    x = inputs(example, gate="mild")
+    op_of(example)(**x, check=True)
+    x[name].view(-1)[-1] = value
+    with pytest.raises(ValueError, match=rf"{example}: `{name}` holds {value}; the spec declares it in {declared}"):
+        op_of(example)(**x, check=True)
+    op_of(example)(**x)
+
+
+def test_the_ends_of_a_closed_range_are_in_it():
+    x = inputs("hgrn2")
+    op_of("hgrn2")(**(x | {"lower": torch.ones_like(x["lower"])}), check=True)
+    x = inputs("kda", gate="zero")
+    op_of("kda")(**x, check=True)
+
+
+# -- compile -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_such_file():
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.flow"):
+        flowc.compile("nowhere.flow")
+
+
+def test_errors_of_a_spec_come_as_diagnostics():
+    with pytest.raises(flowc.FlowError, match=r"no_such"):
+        flowc.compile("flow f(K)\ninput x : K\nstate S : K x K\nS[t] = S[t-1] + x @ no_such.T\no[t] = S[t].T @ x\n")
+
+
+def test_a_class_without_a_compiled_form_is_named():
+    with pytest.raises(flowc.FlowError, match=r"class R has no compiled form yet"):
+        flowc.compile(ROOT / "tests/cases/zoo/squashed_fast_weights.flow")
