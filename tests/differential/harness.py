@@ -13,9 +13,10 @@ growth out of the recurrence (delta steps with beta = 2, gates above 1) out of t
 the oracle in float32 and, because a small number of entries may come out well by luck, also by running it on inputs
 moved by one rounding; in float64 both are scaled by the ratio of the eps. The floor is for sums that the chunked form
 has and the loop has not: an entry passes through a forward and an adjoint sum of at most n = C R <= 256 rows and of
-K <= 64 keys, each a random walk of sqrt(n + K) = 18 half roundings: 18 eps. In float64 the log gates are summed in the
-type they have: after up to 64 additions a sum is off by sqrt(64) / 2 = 4 roundings of the largest, and that is an
-exponent's error. In float32 they are summed in float64.
+K <= 64 keys, each a random walk of sqrt(n + K) = 18 half roundings: 18 eps. Up to 64 additions behind each other are
+off by sqrt(64) / 2 = 4 roundings: a gate's gradient adds that many such entries, so a gradient's floor is four times as
+high; and in float64 a sum of log gates, which is an exponent's error, is off by four roundings of the largest (in
+float32 they are summed in float64).
 """
 
 from __future__ import annotations
@@ -266,12 +267,13 @@ def differences(name: str, case: Case, dtype: torch.dtype = torch.float64, op=No
     losses = errors(truth, run_reference(model, inputs, start, torch.float32), tokens, params)
     found = errors(truth, run_op(op or op_of(name), model, inputs, start, dtype, case), tokens, params)
     eps = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).eps
-    floor = eps * (FLOOR + (SUMMED * largest_sum(inputs, model) if dtype is torch.float64 else 0))
-    result = [Difference(n, found[n], BAR * losses[n] * eps / EPS32 + floor) for n in truth]
+    exponents = SUMMED * largest_sum(inputs, model) if dtype is torch.float64 else 0
+    floors = {n: eps * (exponents + FLOOR * (SUMMED if n.startswith("d") else 1)) for n in truth}
+    result = [Difference(n, found[n], BAR * losses[n] * eps / EPS32 + floors[n]) for n in truth]
     if all(d.holds for d in result):
         return result
     moved = errors(truth, run_reference(model, nudged(inputs), nudged(start), torch.float64), tokens, params)
-    return [replace(d, tolerance=max(d.tolerance, BAR * moved[d.name] * eps / EPS32 + floor)) for d in result]
+    return [replace(d, tolerance=max(d.tolerance, BAR * moved[d.name] * eps / EPS32 + floors[d.name])) for d in result]
 
 
 def nudged(values: Tensors) -> Tensors:

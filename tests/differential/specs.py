@@ -173,7 +173,7 @@ input q, k : K; input v, p : V; input beta : scalar in (0, 1)
 state S : K x V
 S[t] = S[t-1] + beta * k @ (v - S[t-1].T @ k).T
 o[t] = q.T @ S[t] @ p
-y[t] = norm(S[t].T @ q) + sum(S[t].T @ k) + max(q.T @ k, 0)
+y[t] = norm(S[t].T @ q + p) + sum(S[t].T @ k) + max(q.T @ k, 0)
 """)
 
 _spec("""flow matrix_output(K, V, M)
