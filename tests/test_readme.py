@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 
 import pytest
 
@@ -189,7 +190,7 @@ def cpu() -> str:
         f"{peer['transformers']} with torch {peer['torch']}. One 2048 GEMM runs at {found['gemm_gflops']:.0f} GFLOP/s. "
         f"Largest relative difference of the two results: {max(found['errors'].values()):.0e}."
     )
-    return f"{table(*listed)}\n{where}\n"
+    return "\n".join((table(*listed), *wrap(where, 118), ""))
 
 
 def times() -> str:
