@@ -1,15 +1,15 @@
 def _decay_dot(left: Tensor, right: Tensor, blocks: _Blocks, seen: Any) -> Tensor:
     """sum_k left[m, k] right[m', k] exp(upper[m, k] - lower[m', k]) where row m' is seen by row m."""
-    x, z = blocks.fill(left, blocks.rows), blocks.fill(right, blocks.columns)
+    x, z, index = blocks.fill(left, blocks.rows), blocks.fill(right, blocks.columns), blocks.index
     out = x.new_zeros((*x.shape[:3], z.shape[2]))
-    for half, later, earlier in blocks.levels:
-        queries = blocks.cut(x, blocks.rows, half)[:, :, :, 1] * later
-        keys = blocks.cut(z, blocks.columns, half)[:, :, :, 0] * earlier
-        tile = blocks.diagonal(out, 2 * half)[:, :, :, half * blocks.rows :, : half * blocks.columns]
-        tile.copy_(queries @ keys.mT)
+    if blocks.levels:
+        queries = x.index_select(2, index["later"]).mul_(blocks.later).unflatten(2, (blocks.levels, x.shape[2] // 2))
+        keys = z.index_select(2, index["earlier"]).mul_(blocks.earlier).unflatten(2, (blocks.levels, z.shape[2] // 2))
+        products = (queries @ keys.mT).flatten(2)
+        out = products.index_select(2, index["far"]).mul_(index["within"]).view_as(out)
     decays = blocks.near(seen)
     count, rows, columns = decays.shape[2:5]
     pairs = decays * z.unflatten(2, (count, columns))[:, :, :, None]
     near = pairs @ x.unflatten(2, (count, rows))[..., None]
-    blocks.diagonal(out, blocks.direct).add_(near[..., 0])
+    blocks.diagonal(out).add_(near[..., 0])
     return out[:, :, : left.shape[2], : right.shape[2]]
