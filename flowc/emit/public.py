@@ -94,7 +94,8 @@ def _chunked(interface: Interface, passed: str, solves: bool, rows: str) -> list
         *([f"rows = {rows}", f"how = {how}"] if solves else ["how = 'none'"]),
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
-        "*outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
+        f"with _uncast({interface.value}.device):",
+        "    *outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
     ]
 
 
@@ -140,7 +141,8 @@ def _step(interface: Interface) -> str:
         '    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""',
         f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, False)",
         f"    heads = {v}.shape[1]",
-        f"    outputs, (final,) = _advance({', '.join(own)}, start.to(dtype), dtype)",
+        f"    with _uncast({v}.device):",
+        f"        outputs, (final,) = _advance({', '.join(own)}, start.to(dtype), dtype)",
         f"    return {result}, final",
     ]
     return "\n".join(lines)
@@ -162,9 +164,10 @@ def _reference(interface: Interface) -> str:
         *(f"    {line}" for line in interface.bindings(empty, lead=3)),
         *(f"    {n} = {interface.computed(i)}" for i, n in named),
         "    state, steps = start.to(dtype), []",
-        "    for t in range(length):",
-        f"        outputs, (state,) = _advance({', '.join(now)}, state, dtype)",
-        "        steps.append(outputs)",
+        f"    with _uncast({v}.device):",
+        "        for t in range(length):",
+        f"            outputs, (state,) = _advance({', '.join(now)}, state, dtype)",
+        "            steps.append(outputs)",
         f"    columns = [torch.stack(c, 1) for c in zip(*steps)] if steps else [{empty}]",
         "    results = [c.to(out_dtype) for c in columns]",
         "    result = Outputs(*results)" if interface.several else "    (result,) = results",

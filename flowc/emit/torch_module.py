@@ -79,7 +79,7 @@ class _Writer:
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         forward = f"{forward}\n\n\n{empty_outputs(self.interface)}"
         code = "\n".join((advance, forward, backward, callables, checks))
-        supported = support(("group_heads", "put", *self.helpers))
+        supported = support(("uncast", "group_heads", "put", *self.helpers))
         return ModuleView(
             title=self.interface.title,
             banner=banner(self.plan, digest),
@@ -289,7 +289,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 def _imports(code: str) -> str:
     used = [n for n in ("cached_property", "lru_cache", "wraps") if n in code]
     lines = ["import math"] if "math." in code else []
-    lines += ["from collections.abc import Sequence"]
+    lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]
     lines += ["", "import torch"]

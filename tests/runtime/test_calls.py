@@ -168,18 +168,38 @@ def test_checkpointing():
     assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(o.sum(), list(x.values())), grads, strict=True))
 
 
-@pytest.mark.xfail(strict=False, reason="autocast reaches into the module's products")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_autocast_changes_nothing(name):
-    """The dtype rules are the op's own: float32 inputs are computed in float32, forward and backward."""
-    x = {n: v.requires_grad_() for n, v in inputs(name).items()}
-    plain = op_of(name)(**x)
-    grads = torch.autograd.grad(plain.sum(), list(x.values()))
+def test_autocast_changes_nothing(name, dtype):
+    """The dtype rules are the op's own: everything is computed in float32, forward and backward."""
+    x = {n: v.requires_grad_() for n, v in inputs(name, dtype).items()}
+
+    def everything():
+        o, state = op_of(name)(**x, output_final_state=True)
+        return o, state, *torch.autograd.grad(o.float().sum() + state.sum(), list(x.values()))
+
+    plain = everything()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        o = op_of(name)(**x)
-        found = torch.autograd.grad(o.float().sum(), list(x.values()))
-    assert torch.equal(o, plain)
-    assert all(torch.equal(a, b) for a, b in zip(found, grads, strict=True))
+        cast = everything()
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16  # on again, for the user's own products
+    for a, b in zip(cast, plain, strict=True):
+        assert a.dtype is b.dtype
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_autocast_changes_no_step_and_no_reference(name):
+    x = inputs(name)
+    params = {i.name for i in model_of(name).inputs if i.is_param}
+    token = {n: v if n in params else v[:, 0] for n, v in x.items()}
+
+    def everything():
+        return *op_of(name).step(**token), *op_of(name).reference(**x, output_final_state=True)
+
+    plain = everything()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = everything()
+    assert all(torch.equal(a, b) for a, b in zip(cast, plain, strict=True))
 
 
 def test_threads():
