@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+from collections.abc import Sequence
 
 OWN = frozenset(
     [
@@ -69,14 +70,22 @@ OWN = frozenset(
         "outputs",
         "reference",
         "step",
-        "_advance",
-        "_forward",
-        "_backward",
-        "_Chunked",
         "gates",
         "head",
     ]
 )
+
+
+def field_names(outputs: Sequence[str]) -> list[str]:
+    """The fields of a named tuple: an output's own name, `output_NAME` where Python allows no such field."""
+    legal = {name for name in outputs if not name.startswith("_") and not keyword.iskeyword(name)}
+    fields: list[str] = []
+    for name in outputs:
+        field = name if name in legal else f"output_{name.lstrip('_')}"
+        while name not in legal and field in legal.union(fields):
+            field += "_"
+        fields.append(field)
+    return fields
 
 
 class Names:
@@ -89,7 +98,7 @@ class Names:
     def fresh(self, wanted: str) -> str:
         """`wanted`, or the nearest free name to it."""
         base = wanted if wanted.isidentifier() else "x"
-        base = f"x{base}" if base == "_" or base.startswith("__") else base  # these stay taken, whatever is put behind
+        base = f"x{base}" if base.startswith("_") else base  # the module's own functions and tables start so
         name, number = base, 1
         while self.clashes(name):
             number += 1
@@ -105,5 +114,5 @@ class Names:
             or keyword.iskeyword(name)
             or keyword.issoftkeyword(name)
             or hasattr(builtins, name)
-            or name.startswith("__")
+            or name.startswith("_")
         )

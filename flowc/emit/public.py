@@ -9,7 +9,7 @@ from __future__ import annotations
 from flowc.emit.checks import checked, range_checks, range_text
 from flowc.emit.dispatch import dispatched
 from flowc.emit.interface import Interface
-from flowc.emit.names import Names
+from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 
 SEQUENCE = ("initial_state: Tensor | None = None", "output_final_state: bool = False")
@@ -51,9 +51,9 @@ def empty_outputs(interface: Interface) -> str:
 
 def _outputs_type(interface: Interface) -> str:
     """The named tuple of several outputs."""
-    names = Names()
+    fields = field_names([r.name for r in interface.recurrence.results])
     lines = ["class Outputs(NamedTuple):", '    """The outputs of one call, in the order of the spec."""', ""]
-    return "\n".join((*lines, *(f"    {names.fresh(r.name)}: Tensor" for r in interface.recurrence.results)))
+    return "\n".join((*lines, *(f"    {field}: Tensor" for field in fields)))
 
 
 def _spelled(interface: Interface) -> str:
