@@ -47,6 +47,7 @@ SCALAR = {
     "max(x, 0.5)": "gate_log(max(x, 0.5))",
     "where(x < 0, 0.5, 0.75)": "gate_log(where(lt(x, 0), 0.5, 0.75))",
     "x * x + 0.1": "gate_log(x * x + 0.1)",
+    "norm(z) + 0.1": "gate_log(root(sum_K(z**2)) + 0.1)",
 }
 
 KEY = {

@@ -24,6 +24,13 @@ S[t] = exp(g2) * S[t]
 o[t] = S[t].T @ q
 """)
 
+_spec("""flow gate_of_a_norm(K, V)
+input q, k : K; input v : V; input z : K
+state S : K x V
+S[t] = (norm(z) + 0.1) / (norm(z) + 0.5) * S[t-1] + k @ (v - S[t-1].T @ k).T
+o[t] = S[t].T @ q
+""")
+
 _spec("""flow gate_after_write(K, V)
 input q, k : K; input v : V; input g : scalar <= 0
 state S : K x V
