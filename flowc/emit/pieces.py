@@ -11,6 +11,9 @@ from flowc.resources import templates
 
 # What each support function calls, beside torch.
 USES = {
+    "rows_index": ("cached",),
+    "mask": ("cached",),
+    "halving": ("cached",),
     "mask_matrix": ("mask",),
     "decay_matrix": ("mask_matrix",),
     "at": ("rows_index",),
@@ -20,9 +23,9 @@ USES = {
     "blocks": ("mask_matrix", "halving"),
 }
 ORDER = (
-    "uncast", "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread", "rounds", "to_rows",
-    "from_rows", "put", "add_product", "points", "rows_index", "gate_sums", "gate_sums_adjoint", "at", "at_adjoint",
-    "mask", "mask_matrix", "decay_matrix", "halving", "blocks", "decay_dot", "decay_apply", "inverse",
+    "uncast", "cached", "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread", "rounds",
+    "to_rows", "from_rows", "put", "add_product", "points", "rows_index", "gate_sums", "gate_sums_adjoint", "at",
+    "at_adjoint", "mask", "mask_matrix", "decay_matrix", "halving", "blocks", "decay_dot", "decay_apply", "inverse",
 )  # fmt: skip
 
 

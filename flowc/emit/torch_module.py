@@ -295,4 +295,6 @@ def _imports(code: str) -> str:
     lines += ["", "import torch"]
     lines += ["import torch.nn.functional as F"] if "F." in code else []
     lines += ["from torch import Tensor"]
+    mode = "is_in_torch_dispatch_mode"
+    lines += [f"from torch.utils._python_dispatch import {mode}"] if mode in code else []
     return "\n".join(lines)

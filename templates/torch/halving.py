@@ -1,4 +1,4 @@
-@lru_cache(maxsize=64)
+@_cached
 def _halving(size: int, direct: int, rows: int, columns: int, device: torch.device) -> dict[str, Tensor]:
     """Where rows and columns stand when `size` tokens are halved down to blocks of `direct`, as index tensors.
 

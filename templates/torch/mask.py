@@ -1,4 +1,4 @@
-@lru_cache(maxsize=64)
+@_cached
 def _mask(reads: tuple[int, ...], writes: tuple[int, ...], tokens: int, device: torch.device) -> Tensor:
     """Whether row (t', j') is written before row (t, j) reads: an earlier token, or the same one and earlier in the step."""
     t = torch.arange(tokens, device=device)

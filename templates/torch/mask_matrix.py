@@ -1,4 +1,4 @@
-@lru_cache(maxsize=64)
+@_cached
 def _mask_matrix(
     reads: tuple[int, ...], writes: tuple[int, ...], tokens: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:

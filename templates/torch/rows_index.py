@@ -1,4 +1,4 @@
-@lru_cache(maxsize=64)
+@_cached
 def _rows_index(points: tuple[int, ...], gates: int, tokens: int, device: torch.device) -> Tensor:
     """The gate sum that each row of a chunk takes: entry t G + point."""
     steps = torch.arange(tokens, device=device)[:, None] * gates
