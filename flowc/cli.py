@@ -268,9 +268,10 @@ def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
 
     Inputs are drawn in float64 within the ranges that the spec declares.
     """
+    from flowc.runtime.op import Op
     from flowc.verify import verify as run
 
-    report = run(run_stages(read(file), Options(**chosen), MODULE, "text"), seed)
+    report = run(Op(run_stages(read(file), Options(**chosen), MODULE, "text")), seed)
     if as_json:
         click.echo(json.dumps(report.record(), indent=2))
     else:

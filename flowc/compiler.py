@@ -25,7 +25,7 @@ from flowc.schedule.tiles import Missing, TilePlan
 from flowc.schedule.triton import cut
 from flowc.semantics.check import check
 from flowc.semantics.model import Model
-from flowc.source import Source, Span
+from flowc.source import Source
 from flowc.syntax.parse import parse
 from flowc.syntax.tree import Spec
 
@@ -69,8 +69,8 @@ class Compilation:
         match self.classified:
             case Recurrence() as recurrence:
                 return recurrence
-            case Classification(name, reason, span):
-                raise self.unsupported(name, reason, span)
+            case Classification() as other:
+                raise self.unsupported(other)
 
     @cached_property
     def chunk(self) -> Program:
@@ -78,8 +78,8 @@ class Compilation:
         try:
             return derive(self.recurrence)
         except Refusal as refusal:
-            name = self.recurrence.classification.name
-            raise self.unsupported(name, refusal.outside.reason, refusal.span) from None
+            name, outside = self.recurrence.classification.name, refusal.outside
+            raise self.unsupported(Classification(name, outside.reason, refusal.span, outside.advice)) from None
 
     @cached_property
     def plan(self) -> Plan:
@@ -114,18 +114,18 @@ class Compilation:
             case Stage.MODULE:
                 return self.artifact
 
-    def unsupported(self, name: str, reason: str, span: Span) -> FlowError:
+    def unsupported(self, found: Classification) -> FlowError:
         """The diagnostic of a recurrence without a compiled form."""
+        advice = found.advice or "classes G and D with gates on the key side compile"
         return FlowError(
             self.source,
             (
                 Diagnostic(
                     code="F601",
                     severity="error",
-                    message=f"a recurrence of class {name} has no compiled form yet: {reason}",
-                    help="flowc.reference.run executes it step by step; "
-                    "classes G and D with gates on the key side compile",
-                    span=span,
+                    message=f"a recurrence of class {found.name} has no compiled form yet: {found.reason}",
+                    help=f"{advice}; `flowc.reference.run(flowc.load(SPEC), INPUTS)` executes it step by step",
+                    span=found.span,
                 ),
             ),
         )

@@ -1,13 +1,18 @@
 """Text and positions.
 
-In: a spec's text and the name to show for it. Out: `Source`, and `Span`s into it: offsets that know their line and
-column. Refuses nothing.
+In: a spec's text and the name to show for it, or its path. Out: `Source`, and `Span`s into it: offsets that know their
+line and column. Refuses what is neither a path nor a text (TypeError, ValueError), and files that cannot be read.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+_NO_PATH = ("[", "(", "=", ";")
+"""What specs hold and paths hardly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +46,33 @@ class Span:
 
     start: int
     end: int
+
+
+def opened(spec: str | PathLike[str]) -> Source:
+    """A spec as a user hands it over: a path, which is a str of one line or a Path, or the spec's text.
+
+    Raises:
+        TypeError: neither of them.
+        ValueError: an empty text, a text of one line without its end, or a file that is not UTF-8.
+        OSError: the file cannot be read.
+    """
+    if not isinstance(spec, str | PathLike):
+        raise TypeError(f"a spec is a path or a text, not {type(spec).__name__}")
+    if isinstance(spec, str) and "\n" in spec:
+        return Source("<text>", spec)
+    if isinstance(spec, str) and not spec.strip():
+        raise ValueError("the spec is empty: expected a path, or the text of a spec")
+    try:
+        data = Path(spec).read_bytes()
+    except OSError as error:
+        if isinstance(spec, str) and any(mark in spec for mark in _NO_PATH):
+            shown = spec if len(spec) <= 60 else f"{spec[:60]}..."
+            raise ValueError(
+                f"a str of one line is taken as a path, and there is no file {shown!r};"
+                " if it is the text of a spec, end it with a line break"
+            ) from error
+        raise
+    try:
+        return Source(str(spec), data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{spec}: not UTF-8: byte {error.start} is 0x{data[error.start]:02x}") from None

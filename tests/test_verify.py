@@ -8,6 +8,7 @@ import torch
 from flowc import reference
 from flowc.compiler import compile_text
 from flowc.options import Options
+from flowc.runtime.op import Op
 from flowc.semantics import load
 from flowc.source import Source
 from flowc.verify import Report, compare, verify
@@ -99,7 +100,7 @@ def test_a_report_reads_well():
     "options", [Options(), Options(chunk_size=16, aggregation="tensorinv")], ids=["auto", "forced"]
 )
 def test_every_example_holds(path, options):
-    report = verify(compile_text(Source(path.name, path.read_text()), options), seed=1)
+    report = verify(Op(compile_text(Source(path.name, path.read_text()), options)), seed=1)
     assert report.holds, report.verdict()
 
 

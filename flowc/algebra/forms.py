@@ -18,12 +18,15 @@ from flowc.semantics.model import Kind, Shape
 
 
 class Outside(Exception):
-    """An expression outside the normal form; `reason` completes "because ...", `class_name` is the class it makes."""
+    """An expression outside the normal form; `reason` completes "because ...", `class_name` is the class it makes.
 
-    def __init__(self, reason: str, class_name: str = "R") -> None:
+    `advice` is what to write instead, where there is something.
+    """
+
+    def __init__(self, reason: str, class_name: str = "R", advice: str = "") -> None:
         """Record why."""
         super().__init__(reason)
-        self.reason, self.class_name = reason, class_name
+        self.reason, self.class_name, self.advice = reason, class_name, advice
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -16,12 +16,15 @@ from flowc.algebra.edits import GateEdit, RowEdit, Step, WriteEdit
 from flowc.algebra.evaluate import Refusal
 from flowc.algebra.extract import extract
 from flowc.algebra.forms import Outside
-from flowc.algebra.gates import logarithm
+from flowc.algebra.gates import is_positive, logarithm
 from flowc.algebra.leaves import Leaves
 from flowc.algebra.merge import merge
 from flowc.algebra.recurrence import Classification, Gate, Read, Recurrence, Result, Row, Segment, Write
 from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Load, SizeValue, Term, Total, rename
 from flowc.semantics.model import Interval, Model
+
+GATE = Interval(Fraction(0), Fraction(1), low_open=True)
+"""The range of most gates."""
 
 
 def normalize(model: Model) -> Recurrence | Classification:
@@ -36,7 +39,8 @@ def normalize(model: Model) -> Recurrence | Classification:
         step = merge(extract(model, leaves), leaves, row)
         return _Freezer(model, leaves, row, column).recurrence(step)
     except Refusal as refusal:
-        return Classification(refusal.outside.class_name, refusal.outside.reason, refusal.span)
+        outside = refusal.outside
+        return Classification(outside.class_name, outside.reason, refusal.span, outside.advice)
 
 
 class _Freezer:
@@ -71,9 +75,27 @@ class _Freezer:
         try:
             left, right = (None if e == 1 else logarithm(e, self.range) for e in (edit.left, edit.right))
         except Outside as outside:
-            raise Refusal(outside, edit.span) from None
+            advised = Outside(outside.reason, outside.class_name, self.positive_gate(edit))
+            raise Refusal(advised, edit.span) from None
         row = None if left is None else self.frozen(left, {"i": "x"})
         return Gate(row, None if right is None else self.frozen(right, {"j": "x"}), edit.span)
+
+    def positive_gate(self, edit: GateEdit) -> str:
+        """What to write for a gate that may be 0 or negative: ranges of inputs that have none, where those would do."""
+        bare = {}
+        for symbol in sorted(edit.left.free_symbols | edit.right.free_symbols, key=str):
+            match self.leaves.term(symbol):
+                case Load(name=name) if self.declared[name] is None:
+                    bare[symbol] = name
+
+        def assumed(symbol: sp.Symbol) -> Interval:
+            return GATE if symbol in bare else self.range(symbol)
+
+        if not bare or not all(is_positive(e, assumed) for e in (edit.left, edit.right)):
+            return "write the gate as `exp(.)` or `sigmoid(.)`, or declare ranges that keep it above 0"
+        kinds = {i.name: f"{'param' if i.is_param else 'input'} {i.name} : {i.shape}" for i in self.model.inputs}
+        wanted = " and ".join(f"`{kinds[name]} in (0, 1]`" for name in dict.fromkeys(bare.values()))
+        return f"declare {wanted}, or write the gate as `exp(.)` or `sigmoid(.)`"
 
     def written(self, r: RowEdit) -> Row:
         free = None if r.free == 0 else self.frozen(r.free, {"j": "x"})

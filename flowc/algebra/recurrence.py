@@ -73,11 +73,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The class of design section 2, the span that decides it, and the reason in words."""
+    """The class of design section 2, the span that decides it, the reason in words, and what to write instead."""
 
     name: str
     reason: str
     span: Span
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,23 +7,27 @@ explanation. Refuses what the module's checks refuse.
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
+from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.options import Options
 from flowc.report.explain import explain_text
 from flowc.runtime.load import load
-from flowc.source import Source
+from flowc.source import Source, opened
 
 
 class Op:
-    """A compiled recurrence; see `help(op)` for its arguments and `op.source` for its code."""
+    """A compiled recurrence; see `help(op)` for its arguments and `op.source` for its code.
+
+    It can be pickled and deep-copied, and so can a module that holds it.
+    """
 
     def __init__(self, compilation: Compilation) -> None:
         """Load the module of a compilation."""
         artifact = compilation.artifact
-        self._compilation = compilation
+        self.compilation = compilation
         self._module = load(artifact)
         self._call = getattr(self._module, artifact.function)
         self.__name__ = artifact.name
@@ -46,7 +50,19 @@ class Op:
 
     def explain(self) -> str:
         """What was derived and chosen, and why."""
-        return explain_text(self._compilation)
+        return explain_text(self.compilation)
+
+    def __copy__(self) -> Op:
+        """The op itself: nothing in it changes."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Op:
+        """The op itself: nothing in it changes."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[Source, Options], Op], tuple[Source, Options]]:
+        """Pickled as spec and options, and compiled again where it is loaded, by the flowc that is there."""
+        return _compiled, (self.compilation.source, self.compilation.options)
 
     def __repr__(self) -> str:
         """The op and its class."""
@@ -54,7 +70,7 @@ class Op:
 
 
 def compile(
-    spec: str | Path,
+    spec: str | PathLike[str],
     *,
     chunk_size: int | None = None,
     aggregation: str = "auto",
@@ -64,7 +80,7 @@ def compile(
     """Compile a recurrence.
 
     Args:
-        spec: a path to a `.flow` file (a Path, or a str without a newline), or the spec's text.
+        spec: a path to a `.flow` file (a Path, or a str without a line break), or the spec's text.
         chunk_size: tokens per chunk; None leaves it to the cost model.
         aggregation: "auto", "wy" or "tensorinv".
         schedule: "auto" or "split".
@@ -75,15 +91,14 @@ def compile(
 
     Raises:
         FlowError: errors in the spec, or a recurrence without a compiled form.
-        FileNotFoundError: no such file.
-        ValueError: an option that is not allowed.
+        OSError: no such file.
+        TypeError: what is neither a path nor a text.
+        ValueError: an option that is not allowed, or no spec in what was given.
     """
     options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend)
-    return Op(compile_text(read(spec), options, Stage.MODULE))
+    return _compiled(opened(spec), options)
 
 
-def read(spec: str | Path) -> Source:
-    """A spec as a Source, from a file or as text."""
-    if isinstance(spec, Path) or "\n" not in spec:
-        return Source(str(spec), Path(spec).read_text(encoding="utf-8"))
-    return Source("<text>", spec)
+def _compiled(source: Source, options: Options) -> Op:
+    """The op of a spec that is at hand."""
+    return Op(compile_text(source, options, Stage.MODULE))
