@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import index
 from typing import Any
 
 
 def _choice(default: str, help_text: str, **choices: str) -> Any:
     """A field that takes one of `choices`, each with a word on what it does."""
     return field(default=default, metadata={"help": help_text, "choices": choices})
+
+
+def _positive(name: str, value: object) -> int | None:
+    """A number of any integral type (NumPy's, a tensor of one) as an int."""
+    try:
+        number = None if value is None else 0 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number is not None and number < 1:
+        raise ValueError(f"{name} is {value!r}; allowed: an integer from 1, or None")
+    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +64,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check every field against what it allows."""
-        size = self.chunk_size
-        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-            raise ValueError(f"chunk_size is {size!r}; allowed: an integer from 1, or None")
+        object.__setattr__(self, "chunk_size", _positive("chunk_size", self.chunk_size))
         for option in fields(self):
             choices = option.metadata.get("choices")
             value = getattr(self, option.name)

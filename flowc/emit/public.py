@@ -1,6 +1,6 @@
 """What a user of an emitted module calls: the op, its step and its reference, with what they need of their own.
 
-In: an `Interface`, the rows per token, whether anything is solved, and why there are no Triton kernels. Out: code.
+In: an `Interface`, the rows per token of the system that is solved, and why there are no Triton kernels. Out: code.
 Refuses nothing.
 """
 
@@ -11,6 +11,7 @@ from flowc.emit.dispatch import dispatched
 from flowc.emit.interface import Interface
 from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
+from flowc.semantics.size import ONE, Size
 
 SEQUENCE = ("initial_state: Tensor | None = None", "output_final_state: bool = False")
 OPTIONS = (
@@ -22,14 +23,19 @@ OPTIONS = (
 )
 
 
-def public(interface: Interface, solves: bool, rows: str, missing: str | None) -> str:
-    """The checks, the op, its step and its reference; `missing` says why it has no Triton kernels, or None."""
+def public(interface: Interface, solved: Size | None, missing: str | None) -> str:
+    """The checks, the op, its step and its reference.
+
+    `solved` is the rows per token of the system, None where there is none; `missing` says why there are no Triton
+    kernels, None where there are some.
+    """
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
-        *([_spelled(interface), piece("by_spec_name")] if interface.renamed else []),
+        _spelled(interface),
+        piece("named"),
         checked(interface),
         piece("tokens"),
-        _op(interface, solves, rows, missing),
+        _op(interface, solved, missing),
         _step(interface),
         _reference(interface),
     ]
@@ -62,11 +68,10 @@ def _spelled(interface: Interface) -> str:
 
 def _head(interface: Interface, name: str, *keywords: str) -> str:
     """The first line of a public function, whose arguments may go by the spec's names."""
-    decorator = "@_by_spec_name\n" if interface.renamed else ""
-    return f"{decorator}def {name}({interface.typed}, *, {', '.join(keywords)}) -> Any:"
+    return f"@_named\ndef {name}({interface.typed}, *, {', '.join(keywords)}) -> Any:"
 
 
-def _op(interface: Interface, solves: bool, rows: str, missing: str | None) -> str:
+def _op(interface: Interface, solved: Size | None, missing: str | None) -> str:
     """The op on whole sequences."""
     passed = ", ".join(interface.inputs.values())
     lines = [
@@ -77,21 +82,23 @@ def _op(interface: Interface, solves: bool, rows: str, missing: str | None) -> s
         "    _option('schedule', schedule, ('auto', 'split'))",
         "    _option('backend', backend, ('auto', 'torch', 'triton'))",
         *range_checks(interface),
-        *(f"    {line}" for line in dispatched(passed, _chunked(interface, passed, solves, rows), missing)),
+        *(f"    {line}" for line in dispatched(passed, _chunked(interface, passed, solved), missing)),
         "    result = Outputs(*outputs)" if interface.several else "    (result,) = outputs",
         "    return (result, final) if output_final_state else result",
     ]
     return "\n".join(lines)
 
 
-def _chunked(interface: Interface, passed: str, solves: bool, rows: str) -> list[str]:
+def _chunked(interface: Interface, passed: str, solved: Size | None) -> list[str]:
     """The call of the torch version, after the choices that it leaves open."""
+    rows = interface.size(solved or ONE)
+    counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     how = "_choose(_AGGREGATIONS, tokens * rows) if aggregation in (None, 'auto') else aggregation"
     return [
         *interface.bindings(rows, lead=3),
         "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
-        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1])",
-        *([f"rows = {rows}", f"how = {how}"] if solves else ["how = 'none'"]),
+        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1]{counted})",
+        *(["how = 'none'"] if solved is None else [f"rows = {rows}", f"how = {how}"]),
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
         f"with _uncast({interface.value}.device):",

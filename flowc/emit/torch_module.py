@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc import __version__
-from flowc.chunk.ir import Inverse
-from flowc.chunk.values import per_token
 from flowc.emit.artifact import Artifact
 from flowc.emit.banner import banner
 from flowc.emit.format import formatted
@@ -28,7 +26,7 @@ from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
 from flowc.schedule.plan import Plan, Threshold
-from flowc.schedule.schedule import saved_name
+from flowc.schedule.schedule import saved_name, system_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class _Writer:
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
         kernels = triton_kernels(self.plan, self.interface)
-        callables = public(self.interface, self.has_solve, self.rows_per_token(), kernels.missing)
+        callables = public(self.interface, system_rows(self.plan.forward.program), kernels.missing)
         checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         forward = f"{forward}\n\n\n{empty_outputs(self.interface)}"
@@ -99,18 +97,6 @@ class _Writer:
             kernels=kernels.text,
         )
 
-    @property
-    def has_solve(self) -> bool:
-        """Whether the program inverts anything."""
-        return any(isinstance(n.op, Inverse) for n in self.plan.forward.program.nodes)
-
-    def rows_per_token(self) -> str:
-        """The rows per token of the system, as an expression of the sizes."""
-        for node in self.plan.forward.program.nodes:
-            if isinstance(node.op, Inverse):
-                return self.interface.size(per_token(node.value.axes[0].size))
-        return "1"
-
     def tables(self) -> str:
         lines = [
             f"_NAME = {self.model.name!r}",
@@ -120,7 +106,7 @@ class _Writer:
             f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
         ]
-        if self.has_solve:
+        if self.plan.aggregations:
             lines.append(f"_AGGREGATIONS = {_table(self.plan.aggregations)}  # (rows per chunk up to, how)")
         return "\n".join(lines)
 
@@ -288,7 +274,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 def _imports(code: str) -> str:
     used = [n for n in ("cached_property", "lru_cache", "wraps") if n in code]
-    lines = ["import math"] if "math." in code else []
+    lines = ["import inspect", *(["import math"] if "math." in code else []), "import operator"]
     lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]

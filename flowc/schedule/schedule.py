@@ -17,12 +17,13 @@ from flowc.chunk.differentiate import differentiate
 from flowc.chunk.ir import Argument, Inverse, Node, Solve, operands
 from flowc.chunk.program import Program
 from flowc.chunk.rewrite import renumbered, replaced
-from flowc.chunk.values import Level, Value
+from flowc.chunk.values import Level, Value, per_token
 from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
 from flowc.schedule.partition import partition
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.share import share_decays
+from flowc.semantics.size import ONE, Size
 
 MOST_ROWS = 256
 CHUNK_SIZES = (16, 32, 64, 128)
@@ -170,12 +171,15 @@ def _legal(rows: int) -> list[int]:
     return [c for c in CHUNK_SIZES if c * rows <= MOST_ROWS] or [max(MOST_ROWS // rows, 1)]
 
 
+def system_rows(program: Program) -> Size | None:
+    """The rows per token of the solved system; None where nothing is solved."""
+    return next((per_token(n.value.axes[0].size) for n in program.nodes if isinstance(n.op, Inverse)), None)
+
+
 def rows_per_token(program: Program, sizes: Sizes) -> int:
     """The rows per token of the solved system; at least 1."""
-    for node in program.nodes:
-        if isinstance(node.op, Inverse):
-            return max(sizes.of(node.value.axes[0]) // sizes.tokens, 1)
-    return 1
+    size = system_rows(program)
+    return 1 if size is None else max(size.value(sizes.dimensions), 1)
 
 
 def _chunk_sizes(
@@ -186,9 +190,11 @@ def _chunk_sizes(
         rows = rows_per_token(passes[0].program, _sizes(recurrence, 1, options.chunk_size))
         whole = rows * options.chunk_size
         if whole > MOST_ROWS:
+            size = system_rows(passes[0].program) or ONE
+            least = f" with {f'{size} >= ' if size.names else ''}{rows} rows per token" if size != ONE else ""
             raise ValueError(
-                f"chunk_size = {options.chunk_size} with {rows} rows per token (R) makes {whole} rows a chunk;"
-                f" at most {MOST_ROWS}: the largest legal chunk_size is {MOST_ROWS // rows}"
+                f"{recurrence.model.name}: chunk_size = {options.chunk_size}{least} makes {whole} rows a chunk,"
+                f" at most {MOST_ROWS}; the largest legal chunk_size is {MOST_ROWS // rows}"
             )
         return (Threshold(None, options.chunk_size),)
     table: list[Threshold] = []

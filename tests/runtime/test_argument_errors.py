@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from differential.harness import Case, draw, model_of, op_of
@@ -24,12 +25,21 @@ def test_a_missing_argument():
 
 
 def test_an_unknown_argument():
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'z'"):
-        op_of("kda")(**inputs(), z=torch.zeros(1))
+    x = inputs()
+    with pytest.raises(TypeError, match=r"kda: there is no argument `z`; there are q, k, v, g, beta, initial_state, "):
+        op_of("kda")(**x, z=torch.zeros(1))
+    with pytest.raises(TypeError, match=r"`initial_state`; there are q, k, v, g, beta, state$"):
+        op_of("kda").step(**{n: v[:, 0] for n, v in x.items()}, initial_state=None)
+
+
+@pytest.mark.parametrize("function", ["__call__", "step", "reference"])
+def test_packed_sequences_are_refused_by_name(function):
+    with pytest.raises(TypeError, match=r"kda: packed sequences \(`cu_seqlens`\) are not supported yet"):
+        getattr(op_of("kda"), function)(**inputs(), cu_seqlens=torch.tensor([0, 23]))
 
 
 def test_an_unknown_option():
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'chunk_length'"):
+    with pytest.raises(TypeError, match=r"kda: there is no argument `chunk_length`; .* chunk_size"):
         op_of("kda")(**inputs(), chunk_length=3)
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'chunk_length'"):
         flowc.compile(ROOT / "examples/kda.flow", chunk_length=3)
@@ -116,6 +126,7 @@ def test_a_token_that_does_not_fit_a_step():
         ({"chunk_size": -3}, r"chunk_size is -3"),
         ({"chunk_size": 1.5}, r"chunk_size is 1\.5"),
         ({"chunk_size": True}, r"chunk_size is True"),
+        ({"chunk_size": torch.tensor(5.0)}, r"chunk_size is tensor\(5\.\)"),
         ({"chunk_size": "16"}, r"chunk_size is '16'"),
         ({"aggregation": "signature"}, r"aggregation is 'signature'.*'wy'.*'tensorinv'"),
         ({"schedule": "fused"}, r"schedule is 'fused'.*'split'"),
@@ -142,8 +153,33 @@ def test_a_chunk_of_too_many_rows(rank, largest):
 
 
 def test_a_compiled_chunk_of_too_many_rows_is_refused_where_the_rank_is_known():
-    with pytest.raises(ValueError, match=r"chunk_size = 257 .*largest legal chunk_size is 256"):
-        flowc.compile(ROOT / "examples/kda.flow", chunk_size=257)
+    words = r"^{}: chunk_size = 257{} makes 257 rows a chunk, at most 256; the largest legal chunk_size is 256$"
+    for example, per_token in (("kda", ""), ("gated_delta_product", " with R >= 1 rows per token")):
+        with pytest.raises(ValueError, match=words.format(example, per_token)):
+            flowc.compile(ROOT / f"examples/{example}.flow", chunk_size=257)
+
+
+def test_a_spec_without_a_rank_says_nothing_of_one():
+    with pytest.raises(ValueError, match=r"^kda: chunk_size = 300 makes 300 rows a chunk, at most 256; .* is 256$"):
+        op_of("kda")(**inputs(), chunk_size=300)
+    with pytest.raises(ValueError, match=r"^two_repeats: chunk_size = 99 with 2\*P \+ R = 7 rows per token makes 693"):
+        op_of("two_repeats")(**inputs("two_repeats"), chunk_size=99)
+
+
+def test_a_rank_that_no_chunk_holds():
+    x = inputs("lowrank_delta", length=2, sizes=(3, 2, 257))
+    with pytest.raises(ValueError, match=r"lowrank_delta: R = 257 rows per token, and a chunk holds at most 256 rows"):
+        op_of("lowrank_delta")(**x)
+
+
+@pytest.mark.parametrize("size", [np.int64(5), torch.tensor(5)])
+def test_a_chunk_size_of_any_integral_type(size):
+    x, path = inputs(), ROOT / "examples/kda.flow"
+    expected = op_of("kda")(**x, chunk_size=5)
+    assert torch.equal(op_of("kda")(**x, chunk_size=size), expected)
+    compiled = flowc.compile(path, chunk_size=size)
+    assert torch.equal(compiled(**x), expected)
+    assert compiled.source == flowc.compile(path, chunk_size=5).source
 
 
 def test_the_call_s_option_wins():

@@ -1,0 +1,14 @@
+def _named(function: Any) -> Any:
+    """Take arguments by the names that the spec gives them, and name one that there is none of."""
+    known = tuple(inspect.signature(function).parameters)
+    shown = [next((name for name, own in _SPELLED.items() if own == k), k) for k in known]
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for name in sorted(kwargs.keys() - {*known, *shown}):
+            if name == "cu_seqlens":
+                raise TypeError(f"{_NAME}: packed sequences (`cu_seqlens`) are not supported yet; call it per sequence")
+            raise TypeError(f"{_NAME}: there is no argument `{name}`; there are {', '.join(shown)}")
+        return function(*args, **{_SPELLED.get(name, name): value for name, value in kwargs.items()})
+
+    return called
