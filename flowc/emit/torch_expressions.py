@@ -164,7 +164,7 @@ class Expressions(ABC):
                 self.helpers["add_product"] = None
                 return Code(f"_add_product({self.base(one).text}, {', '.join(self.products[other])})")
         for one, other in (op.arguments, op.arguments[::-1]) if len(op.arguments) == 2 else ():
-            if self.usage.fresh(one, value) and one != other:
+            if self.usage.fresh(one, value) and one != other and not self.base(one).number:
                 method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
                 return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
         codes = [self.operand(a, value.axes) for a in op.arguments]

@@ -62,7 +62,34 @@ _CALLS = {
     "above_floor": "({0} > _LOG_FLOOR[dtype]).to(dtype)",
 }
 _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
-_MATH = {"exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p", "erf"}
+# Of Python numbers, such as sizes: plain arithmetic, which no compiler has to leave the graph for.
+_NUMBERS = {
+    **{name: f"math.{name}({{0}})" for name in ("exp", "log", "sqrt", "sin", "cos", "tanh", "expm1", "log1p", "erf")},
+    "gate_log": "math.log({0})",
+    "gate_log1p": "math.log1p({0})",
+    "root": "math.sqrt({0})",
+    "rsqrt": "(1 / math.sqrt({0}))",
+    "sigmoid": "(math.exp(min({0}, 0)) / (1 + math.exp(-abs({0}))))",
+    "logsigmoid": "(min({0}, 0) - math.log1p(math.exp(-abs({0}))))",
+    "softplus": "(max({0}, 0) + math.log1p(math.exp(-abs({0}))))",
+    "relu": "max({0}, 0)",
+    "silu": "({0} * math.exp(min({0}, 0)) / (1 + math.exp(-abs({0}))))",
+    "gelu": "({0} / 2 * math.erfc(-{0} / math.sqrt(2)))",
+    "abs": "abs({0})",
+    "sign": "(({0} > 0) - ({0} < 0))",
+    "exprel": "(math.expm1({0}) / {0} if {0} else 1)",
+    "exprel_slope": "((math.exp({0}) - math.expm1({0}) / {0}) / {0} if {0} else 0.5)",
+    "inverse_or_zero": "(1 / {0} if {0} > 0 else 0)",
+    "max": "max({0}, {1})",
+    "min": "min({0}, {1})",
+    "clamp": "min(max({0}, {1}), {2})",
+    "where": "({1} if {0} else {2})",
+    "step": "float({0} > 0)",
+    "lt": "float({0} < {1})",
+    "le": "float({0} <= {1})",
+    "floor_log": "max({0}, _LOG_FLOOR[dtype])",
+    "above_floor": "float({0} > _LOG_FLOOR[dtype])",
+}
 
 HELPERS = {"inverse_or_zero": ("inverse_or_zero",), "exprel": ("exprel",), "exprel_slope": ("exprel_slope",)}
 
@@ -99,8 +126,5 @@ def call(function: str, arguments: Sequence[Code]) -> Code:
 
 
 def _of_numbers(function: str, arguments: Sequence[Code]) -> Code:
-    """A function of Python numbers only, such as heads or a size: through a tensor where math lacks it."""
-    if function in _MATH:
-        return Code(f"math.{function}({arguments[0].text})", ATOM, True)
-    tensors = [f"torch.tensor({a.text}, dtype=torch.float64)" for a in arguments]
-    return Code(f"{_CALLS[function].format(*tensors)}.item()", ATOM, True)
+    """A function of Python numbers only, such as heads or a size."""
+    return Code(_NUMBERS[function].format(*(a.at(ATOM) for a in arguments)), ATOM, True)
