@@ -88,13 +88,13 @@ def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
 
     Text goes to standard error, JSON (one list for all files) to standard output.
     """
-    from flowc.semantics import load, warnings
+    from flowc.semantics import loaded, warnings
 
     found: list[tuple[Source, tuple[Diagnostic, ...]]] = []
     for name in files:
         source = read(name)
         try:
-            found.append((source, warnings(load(source.text, source.name))))
+            found.append((source, warnings(loaded(source))))
         except FlowError as error:
             found.append((source, error.diagnostics))
     if style == "json":

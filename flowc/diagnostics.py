@@ -71,6 +71,14 @@ CODES: dict[str, str] = {
     "F506": "a header constant that is not finite",
     # what has no compiled form
     "F601": "a recurrence of a class that is not compiled yet",
+    # what a decorated Python function may be
+    "F701": "an argument of a decorated function that declares nothing",
+    "F702": "a statement that a spec does not have",
+    "F703": "an expression that a spec does not have",
+    "F704": "a loop that is no `for r in range(R)`",
+    "F705": "a `return` that is not made of the states and the outputs",
+    "F706": "a value from outside the decorated function",
+    "F707": "a function that can't be a spec",
     # warnings
     "W101": "an input is never used",
     "W102": "a state is never read",

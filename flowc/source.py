@@ -1,7 +1,8 @@
 """Text and positions.
 
-In: a spec's text and the name to show for it, or its path. Out: `Source`, and `Span`s into it: offsets that know their
-line and column. Refuses what is neither a path nor a text (TypeError, ValueError), and files that cannot be read.
+In: a spec's text and the name to show for it, or its path; of a decorated function, its file's text and its place
+there. Out: `Source`, and `Span`s into it: offsets that know their line and column. Refuses what is neither a path nor a
+text (TypeError, ValueError), and files that cannot be read.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ _NO_PATH = ("[", "(", "=", ";")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text and the name shown in diagnostics (a path, or `<text>`)."""
+    """A text and the name shown in diagnostics (a path, or `<text>`).
+
+    `function` is where the `def` of a spec written as a Python function stands; None for a text in the language itself.
+    """
 
     name: str
     text: str
+    function: int | None = None
     starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,26 +1,50 @@
-"""Every diagnostic has a bad program under tests/errors and its exact text beside it."""
+"""Every diagnostic has a bad program under tests/errors and its exact text beside it.
 
+A program is a spec, or a Python file whose functions are specs; it is read, and never run.
+"""
+
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from flowc.diagnostics import CODES, Diagnostic, FlowError, render
-from flowc.semantics import load, warnings
+from flowc.diagnostics import CODES, Diagnostic, FlowError, ordered, render
+from flowc.semantics import loaded, warnings
 from flowc.source import Source, Span
+from flowc.syntax.python.places import Places
 
 ERRORS = Path(__file__).parent / "errors"
-PROGRAMS = sorted(ERRORS.glob("*.flow"))
+PROGRAMS = sorted((*ERRORS.glob("*.flow"), *ERRORS.glob("*.py")))
+
+
+def specs(path: Path) -> list[Source]:
+    """The specs of a program: of a Python file, its decorated functions and its lambdas."""
+    source = Source(path.name, path.read_bytes().decode("utf-8"))
+    if path.suffix == ".flow":
+        return [source]
+    nodes = [
+        node for node in ast.walk(ast.parse(source.text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    decorated = [node for node in nodes if node.decorator_list]
+    lambdas = [
+        node.value.args[0]
+        for node in ast.parse(source.text).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+    ]
+    places = Places(source)
+    return [Source(source.name, source.text, places.span(node).start) for node in (*decorated, *lambdas)]
 
 
 def found(path: Path) -> tuple[Source, tuple[Diagnostic, ...]]:
-    text = path.read_bytes().decode("utf-8")
-    try:
-        model = load(text, path.name)
-    except FlowError as error:
-        return error.source, error.diagnostics
-    return model.source, warnings(model)
+    diagnostics: list[Diagnostic] = []
+    for source in specs(path):
+        try:
+            diagnostics += warnings(loaded(source))
+        except FlowError as error:
+            diagnostics += error.diagnostics
+    return source, ordered(tuple(diagnostics))
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)

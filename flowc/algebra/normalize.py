@@ -22,6 +22,7 @@ from flowc.algebra.merge import merge
 from flowc.algebra.recurrence import Classification, Gate, Read, Recurrence, Result, Row, Segment, Write
 from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Load, SizeValue, Term, Total, rename
 from flowc.semantics.model import Interval, Model
+from flowc.semantics.words import words
 
 GATE = Interval(Fraction(0), Fraction(1), low_open=True)
 """The range of most gates."""
@@ -93,8 +94,9 @@ class _Freezer:
 
         if not bare or not all(is_positive(e, assumed) for e in (edit.left, edit.right)):
             return "write the gate as `exp(.)` or `sigmoid(.)`, or declare ranges that keep it above 0"
-        kinds = {i.name: f"{'param' if i.is_param else 'input'} {i.name} : {i.shape}" for i in self.model.inputs}
-        wanted = " and ".join(f"`{kinds[name]} in (0, 1]`" for name in dict.fromkeys(bare.values()))
+        named = words(self.model.source)
+        unbounded = [i for i in self.model.inputs if i.name in bare.values()]
+        wanted = " and ".join(named.declared(i, "in (0, 1]") for i in unbounded)
         return f"declare {wanted}, or write the gate as `exp(.)` or `sigmoid(.)`"
 
     def written(self, r: RowEdit) -> Row:

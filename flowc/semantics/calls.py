@@ -65,7 +65,7 @@ def _unknown(written: syntax.Call, typer: Typer) -> None:
     near = nearest(name, set(CALLABLE))
     if meaning is not None:
         message, advice = (
-            f"`{name}` is {kind(meaning)}, no function",
+            f"`{name}` is {kind(meaning, typer.names.report.words)}, no function",
             f"write `{name} * (...)` for a product, `{name}[...]` for an index",
         )
     else:
@@ -130,9 +130,8 @@ def _eps(written: syntax.Expression, typer: Typer) -> Fraction | None:
             if isinstance(meaning, Constant) and meaning.value >= 0:
                 return meaning.value
     message = "eps must be a number that is not negative, known when the spec is compiled"
-    typer.names.report.error(
-        "F311", message, "write a number such as `1e-6`, or a constant of the header", written.span
-    )
+    advice = f"write a number such as `1e-6`, or {typer.names.report.words.a_constant}"
+    typer.names.report.error("F311", message, advice, written.span)
     return None
 
 

@@ -15,7 +15,6 @@ from flowc.semantics.model import (
     Binary,
     Call,
     Expr,
-    Input,
     InputRef,
     Kind,
     Let,
@@ -30,6 +29,7 @@ from flowc.semantics.model import (
 )
 from flowc.semantics.ranges import at_most_one, interval
 from flowc.semantics.walk import flat, parts
+from flowc.semantics.words import words
 from flowc.source import Span
 
 NEAR_ZERO = Fraction(1, 1000)
@@ -87,7 +87,8 @@ def _unread(model: Model) -> Iterator[Diagnostic]:
     for state in model.states:
         if state.name not in seen:
             message = f"no output depends on the state `{state.name}`"
-            yield _warning("W102", message, f"remove it, or read `{state.name}[t]` in an output", state.span)
+            advice = f"remove it, or {words(model.source).read_state.format(state.name)}"
+            yield _warning("W102", message, advice, state.span)
 
 
 # -- gates --------------------------------------------------------------------------------------------------------
@@ -186,16 +187,12 @@ def _bounded(gate: Expr, model: Model) -> str:
     match gate:
         case Call("exp", (InputRef(name),)):
             declared = next(found for found in model.inputs if found.name == name)
-            return f"declare `{_keyword(declared)} {name} : {declared.shape} <= 0`"
+            return f"declare {words(model.source).declared(declared, '<= 0')}"
         case InputRef(name):
             declared = next(found for found in model.inputs if found.name == name)
-            return f"declare `{_keyword(declared)} {name} : {declared.shape} in (0, 1]`"
+            return f"declare {words(model.source).declared(declared, 'in (0, 1]')}"
         case _:
             return "declare the ranges of its inputs, such as `in (0, 1]`, or write it as `exp` of what is at most 0"
-
-
-def _keyword(declared: Input) -> str:
-    return "param" if declared.is_param else "input"
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------

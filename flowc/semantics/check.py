@@ -18,15 +18,20 @@ from flowc.semantics.names import RESERVED, Names, Report, Result, Symbolic, Unk
 from flowc.semantics.statements import Stepper
 from flowc.source import Source
 from flowc.syntax import tree as syntax
-from flowc.syntax.parse import Reading, read
+from flowc.syntax.parse import read
 from flowc.syntax.printer import canonical
+from flowc.syntax.reading import Reading
 
-__all__ = ["check", "load", "warnings"]
+__all__ = ["check", "load", "loaded", "warnings"]
 
 
 def load(text: str, name: str = "<text>") -> Model:
     """The model of the spec `text`, named `name` in diagnostics; FlowError with all errors of syntax and meaning."""
-    source = Source(name, text)
+    return loaded(Source(name, text))
+
+
+def loaded(source: Source) -> Model:
+    """The model of the spec in `source`; FlowError with all errors of syntax and meaning."""
     reading = read(source)
     if reading.spec is None:
         raise FlowError(source, reading.diagnostics)
@@ -98,14 +103,14 @@ def _whole(spec: syntax.Spec, declared: Declared, stepper: Stepper) -> None:
     for state in declared.states:
         if state.name not in stepper.written:
             message = f"the state `{state.name}` is never written"
-            report.error("F407", message, f"assign `{state.name}[t] = ...`, or declare it as a `param`", state.span)
+            report.error("F407", message, report.words.assign_state.format(state.name), state.span)
     if not any(isinstance(meaning, Unknown) for meaning in stepper.names.scopes[0].values()):
         _bound(spec, declared, stepper.names)
     kinds = [type(item) for item in spec.items]
     missing = [
-        (not stepper.outputs, "output", "assign one, such as `o[t] = S[t].T @ q`"),
-        (syntax.State not in kinds, "state", "declare what is carried, such as `state S : K x V`"),
-        (syntax.Input not in kinds, "input", "declare what comes with every token, such as `input q, k : K`"),
+        (not stepper.outputs, "output", report.words.assign_output),
+        (syntax.State not in kinds, "state", report.words.declare_state),
+        (syntax.Input not in kinds, "input", report.words.declare_input),
     ]
     for absent, what, advice in missing:
         if absent:
@@ -118,5 +123,5 @@ def _bound(spec: syntax.Spec, declared: Declared, names: Names) -> None:
         if isinstance(names.find(dimension.name.text), Symbolic) and dimension.name.text not in bound:
             name = dimension.name.text
             message = f"no input tells the size `{name}`"
-            advice = f"give an input or param an axis `{name}`, or fix the size in the header: `{name} = 4`"
+            advice = f"give an input or param an axis `{name}`, or {names.report.words.fix_size.format(name)}"
             names.report.error("F502", message, advice, dimension.span)

@@ -13,6 +13,7 @@ from fractions import Fraction
 from flowc.diagnostics import Diagnostic
 from flowc.semantics.model import Input, Shape, State
 from flowc.semantics.size import Size
+from flowc.semantics.words import Words, words
 from flowc.source import Source, Span
 from flowc.syntax import tree as syntax
 
@@ -64,11 +65,11 @@ class Unknown:
 Meaning = Constant | Symbolic | Input | State | Value | Index | Result | Unknown
 
 
-def kind(meaning: Meaning) -> str:
-    """What `meaning` is, in words."""
+def kind(meaning: Meaning, words: Words) -> str:
+    """What `meaning` is, in `words`."""
     match meaning:
         case Constant():
-            return "a header constant"
+            return words.constant
         case Symbolic():
             return "a size"
         case Input():
@@ -76,9 +77,9 @@ def kind(meaning: Meaning) -> str:
         case State():
             return "a state"
         case Value():
-            return "a `let`"
+            return words.let
         case Index():
-            return "the index of a repeat"
+            return words.index
         case Result():
             return "an output"
         case Unknown():
@@ -91,6 +92,11 @@ class Report:
 
     source: Source
     diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    @property
+    def words(self) -> Words:
+        """How sentences name the parts of the language."""
+        return words(self.source)
 
     def error(self, code: str, message: str, advice: str, span: Span) -> None:
         """Add an error."""
@@ -130,7 +136,7 @@ class Names:
             self.report.error("F204", message, f"choose another name, such as `{name.text}_`", name.span)
             self.scopes[-1][name.text] = Unknown()
         elif known is not None and not isinstance(known, Unknown):
-            message = f"`{name.text}` is already {kind(known)}"
+            message = f"`{name.text}` is already {kind(known, self.report.words)}"
             self.report.error(
                 "F203", message, "choose another name: a name is given once and keeps its value", name.span
             )
@@ -141,12 +147,11 @@ class Names:
         """Report that `name` stands for nothing here."""
         if name.text in self.later:
             message = f"`{name.text}` has no value here"
-            advice = "move its `let` above this line; a `let` inside a repeat is known only there"
-            self.report.error("F205", message, advice, name.span)
+            self.report.error("F205", message, self.report.words.move_let, name.span)
             return
         known = {word for scope in self.scopes for word in scope} | {"head", "heads", "I"}
         near = nearest(name.text, known)
-        advice = f"did you mean `{near}`?" if near else "declare it with `input` or `param`, or name a value with `let`"
+        advice = f"did you mean `{near}`?" if near else self.report.words.declare_name
         self.report.error("F201", f"nothing is named `{name.text}`", advice, name.span)
 
 

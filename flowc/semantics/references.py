@@ -65,7 +65,7 @@ def subscripts(reference: syntax.Reference, names: Names) -> Subscripts | None:
 def refer(reference: syntax.Reference, names: Names, assigned: set[str]) -> Expr | None:
     """The value of `reference`, where the states in `assigned` have one for `[t]`."""
     name, span = reference.name.text, reference.span
-    meaning = names.find(name)
+    meaning, words = names.find(name), names.report.words
     if meaning is None and name in ("head", "heads"):
         return HeadNumber(name == "heads", SCALAR, span) if _plain(reference, "a number", names) else None
     match meaning:
@@ -75,19 +75,16 @@ def refer(reference: syntax.Reference, names: Names, assigned: set[str]) -> Expr
         case Unknown():
             return None
         case Constant(value):
-            return Number(value, SCALAR, span) if _plain(reference, kind(meaning), names) else None
+            return Number(value, SCALAR, span) if _plain(reference, kind(meaning, words), names) else None
         case Symbolic():
-            return SizeNumber(Size.of(name), SCALAR, span) if _plain(reference, kind(meaning), names) else None
+            return SizeNumber(Size.of(name), SCALAR, span) if _plain(reference, kind(meaning, words), names) else None
         case Value(shape):
-            return LetRef(name, shape, span) if _plain(reference, kind(meaning), names) else None
+            return LetRef(name, shape, span) if _plain(reference, kind(meaning, words), names) else None
         case Index():
-            return LoopNumber(name, SCALAR, span) if _plain(reference, kind(meaning), names) else None
+            return LoopNumber(name, SCALAR, span) if _plain(reference, kind(meaning, words), names) else None
         case Result():
-            message, advice = (
-                f"the output `{name}` can't be read",
-                "name its value with `let` and use that in both places",
-            )
-            names.report.error("F208", message, advice, span)
+            message = f"the output `{name}` can't be read"
+            names.report.error("F208", message, words.name_output, span)
             return None
         case Input():
             return _input(reference, meaning, names)
@@ -157,9 +154,8 @@ def _input(reference: syntax.Reference, declared: Input, names: Names) -> Expr |
         return InputRef(name, None, found.previous, shape, span)
     if found.item_span is None:
         message = f"`{name}` is a list, `{shape}`, and can't be used whole"
-        names.report.error(
-            "F404", message, f"take one element: `{name}[0]`, or `{name}[r]` inside `repeat r in {shape.items}:`", span
-        )
+        advice = f"take one element: `{name}[0]`, or {names.report.words.element.format(name, shape.items)}"
+        names.report.error("F404", message, advice, span)
         return None
     item = _item(found.item, declared, shape.items, found.item_span, names)
     return None if item is None else InputRef(name, item, found.previous, replace(shape, items=None), span)
@@ -190,6 +186,6 @@ def _item(item: int | str | None, declared: Input, items: Size, span: Span, name
             names.missing(syntax.Name(str(item), span))
             return None
         case _:
-            message = f"`{item}` is {kind(meaning)}, no index"
-            names.report.error("F406", message, "use an integer, or the index of a repeat", span)
+            message = f"`{item}` is {kind(meaning, names.report.words)}, no index"
+            names.report.error("F406", message, f"use an integer, or {names.report.words.an_index}", span)
             return None

@@ -54,11 +54,12 @@ def _named(name: syntax.Name, written: syntax.Expression, names: Names) -> Size 
         case None:
             sizes = {word for word, meaning in names.scopes[0].items() if isinstance(meaning, Symbolic | Constant)}
             near = nearest(name.text, sizes)
-            advice = f"did you mean `{near}`?" if near else f"add `{name.text}` to the header's sizes"
-            names.report.error("F501", f"`{name.text}` is no size of the header", advice, written.span)
+            words = names.report.words
+            advice = f"did you mean `{near}`?" if near else words.declare_size.format(name.text, name.text)
+            names.report.error("F501", f"`{name.text}` is {words.no_size}", advice, written.span)
             return None
         case meaning:
-            _refuse(f"`{name.text}` is {kind(meaning)}, no size", written, names)
+            _refuse(f"`{name.text}` is {kind(meaning, names.report.words)}, no size", written, names)
             return None
 
 
@@ -78,5 +79,5 @@ def _combined(op: str, a: Size, b: Size, written: syntax.Expression, names: Name
 
 
 def _refuse(message: str, written: syntax.Expression, names: Names) -> None:
-    advice = "write a name of the header, an integer, or a sum or product of these"
+    advice = f"write {names.report.words.a_size}, an integer, or a sum or product of these"
     names.report.error("F501", message, advice, written.span)

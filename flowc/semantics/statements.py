@@ -78,7 +78,7 @@ class Stepper:
                 self.typer.type(item.value)
                 self.written.add(name.text)
             case meaning:
-                message = f"`{name.text}` is {kind(meaning)} and can't be assigned"
+                message = f"`{name.text}` is {kind(meaning, self.names.report.words)} and can't be assigned"
                 advice = "assign a state or an output, or name a new value with `let`"
                 self.names.report.error("F206", message, advice, item.target.span)
                 self.typer.type(item.value)
@@ -110,7 +110,7 @@ class Stepper:
     def _output(self, item: syntax.Assign, value: Expr | None, inside: bool) -> Iterator[Statement]:
         name, report = item.target.name, self.names.report
         if inside:
-            message = f"the output `{name.text}` is assigned inside a repeat"
+            message = f"the output `{name.text}` is assigned inside {report.words.loop}"
             report.error("F409", message, "assign it below the block, from a state", item.target.span)
         elif name.text in self.outputs:
             message = f"the output `{name.text}` is assigned twice"

@@ -8,25 +8,19 @@ wrong is left out with its statement.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from math import inf
 from typing import cast
-from unicodedata import normalize
 
 from lark import Token, Tree
 
 from flowc.diagnostics import Diagnostic
 from flowc.source import Span
+from flowc.syntax import literals
 from flowc.syntax import tree as syntax
 from flowc.syntax.layout import NESTING, too_deep
 
 Node = Tree[Token]
-
-DIGITS = 40
-"""How many digits a number may have; its power of ten is bound by EXPONENT."""
-
-EXPONENT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +37,12 @@ def build(tree: Node, text: str) -> Built:
     builder = _Builder(text)
     spec = builder.spec(tree)
     return Built(spec, tuple(builder.diagnostics), " ".join(builder.left_out))
+
+
+def build_annotation(tree: Node, text: str) -> tuple[syntax.Input | syntax.Param | syntax.State, list[Diagnostic]]:
+    """The declaration, of no name yet, that the annotation `text` makes, and the errors in it."""
+    builder = _Builder(text)
+    return builder.declaration(tree), builder.diagnostics
 
 
 def docstring(text: str) -> str:
@@ -117,15 +117,8 @@ class _Builder:
         parts = _trees(tree)
         span = _span(tree)
         match tree.data:
-            case "input" | "param":
-                names = tuple(self._name(part) for part in parts if part.data == "name")
-                shape, *ranges = (part for part in parts if part.data != "name")
-                kind = syntax.Input if tree.data == "input" else syntax.Param
-                return kind(names, self._shape(shape), self._range(ranges[0]) if ranges else None, span)
-            case "state":
-                names = tuple(self._name(part) for part in parts if part.data == "name")
-                shape, *starts = (part for part in parts if part.data != "name")
-                return syntax.State(names, self._shape(shape), self._bound(starts[0]) if starts else None, span)
+            case "input" | "param" | "state":
+                return self.declaration(tree)
             case "let":
                 return syntax.Let(self._name(parts[0]), self._expression(parts[1]), span)
             case "assign":
@@ -136,6 +129,16 @@ class _Builder:
                 return syntax.Repeat(self._name(parts[0]), count, body, Span(span.start, count.span.end))
             case _:
                 raise AssertionError(tree.data)
+
+    def declaration(self, tree: Node) -> syntax.Input | syntax.Param | syntax.State:
+        """The rules `input`, `param` and `state`."""
+        parts, span = _trees(tree), _span(tree)
+        names = tuple(self._name(part) for part in parts if part.data == "name")
+        shape, *more = (part for part in parts if part.data != "name")
+        if tree.data == "state":
+            return syntax.State(names, self._shape(shape), self._bound(more[0]) if more else None, span)
+        kind = syntax.Input if tree.data == "input" else syntax.Param
+        return kind(names, self._shape(shape), self._range(more[0]) if more else None, span)
 
     def _dimension(self, tree: Node) -> syntax.Dimension:
         name, *values = _trees(tree)
@@ -220,22 +223,16 @@ class _Builder:
             self._error("F108", message, "write `.T` for the transpose; nothing else follows a point", _place(token))
 
     def _name(self, tree: Node) -> syntax.Name:
-        token = _tokens(tree)[0]
-        text = normalize("NFKC", str(token))
-        if not text.isidentifier():
-            self._error(
-                "F110",
-                f"`{token}` is no identifier",
-                "start with a letter, go on with letters, digits and `_`",
-                _span(tree),
-            )
-        return syntax.Name(text, _span(tree))
+        text = str(_tokens(tree)[0])
+        named = literals.name(text, _span(tree))
+        if isinstance(named, Diagnostic):
+            self.diagnostics.append(named)
+            return syntax.Name(text, _span(tree))
+        return named
 
     def _value(self, token: Token) -> Fraction:
-        number = Decimal(token) if len(token) <= DIGITS else None
-        if number is None or (not number.is_zero() and abs(number.adjusted()) > EXPONENT):
-            message = "this number is too long" if number is None else f"`{token}` is too large or too small a number"
-            advice = f"write at most {DIGITS} characters and a power of ten between -{EXPONENT} and {EXPONENT}"
-            self._error("F107", message, advice, _place(token))
+        value = literals.number(str(token), _place(token))
+        if isinstance(value, Diagnostic):
+            self.diagnostics.append(value)
             return Fraction(0)
-        return Fraction(number)
+        return value

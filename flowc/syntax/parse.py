@@ -2,53 +2,34 @@
 
 In: a `Source`. Out: a `Spec`, or with `read` also what could be read of a broken one. Refuses texts that are too long
 or hold control characters, and whatever the grammar does not take: every statement that does not parse is reported and
-left out.
+left out. A function of a Python file is read by `syntax.python`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-from unicodedata import category, normalize
 
-from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
-from lark.lark import PostLex
+from lark import Token, Tree, UnexpectedCharacters, UnexpectedToken
 
 from flowc.diagnostics import Diagnostic, FlowError
-from flowc.resources import grammar
 from flowc.source import Source, Span
 from flowc.syntax.build import build
 from flowc.syntax.layout import Layout, LayoutError, marker
 from flowc.syntax.messages import headless, stray, unclosed, unexpected
+from flowc.syntax.python import read_function
+from flowc.syntax.reading import Reading, unreadable, words
+from flowc.syntax.tables import tables
 from flowc.syntax.tree import Spec
-
-LENGTH = 64 * 1024
-"""The longest text that is taken, in characters."""
 
 ERRORS = 20
 """How many syntax errors are reported before giving up."""
 
-_WORD = re.compile(r"[^\W\d]\w*")
 _VISIBLE = re.compile(r"[^\r\n]")
 _STATEMENT = re.compile(r"\n[ \t]*((input|param|state|let|repeat)[ \t]+[^\W\d]|[^\W\d]\w*[ \t]*\[t\][ \t]*=)")
 _BRACKET = re.compile(r"[(\[)\]]")
-_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What could be read of a text.
-
-    `spec` is None where not even the header could be; `broken` are the names in the lines left out, about which
-    nothing can be said.
-    """
-
-    spec: Spec | None
-    diagnostics: tuple[Diagnostic, ...]
-    broken: frozenset[str]
 
 
 def parse(source: Source) -> Spec:
@@ -61,53 +42,17 @@ def parse(source: Source) -> Spec:
 
 def read(source: Source) -> Reading:
     """The syntax tree of the lines that parse, and the errors of those that do not."""
+    if source.function is not None:
+        return read_function(source, source.function)
     text = source.text
-    if len(text) > LENGTH:
-        message = f"the text is {len(text)} characters long; the limit is {LENGTH}"
-        return Reading(None, (Diagnostic("F103", message, "write one spec per file", Span(0, 0)),), frozenset())
-    forbidden = tuple(_forbidden(text))
-    if forbidden:
-        return Reading(None, forbidden, frozenset())
+    refused = tuple(unreadable(text, Span(0, len(text)), "write one spec per file"))
+    if refused:
+        return Reading(None, refused, frozenset())
     tree, diagnostics, broken = _lines(text)
     if tree is None:
         return Reading(None, diagnostics, frozenset())
     built = build(tree, text)
     return Reading(built.spec, (*diagnostics, *built.diagnostics), frozenset(broken | words(built.left_out)))
-
-
-class _PassOn(PostLex):
-    """Lets the contextual lexer see newlines everywhere; `Layout` decides which of them count."""
-
-    always_accept = ("_NEWLINE",)
-
-    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-        """The same tokens."""
-        return stream
-
-
-@cache
-def _parser() -> Lark:
-    return Lark(
-        grammar(),
-        parser="lalr",
-        lexer="contextual",
-        start="spec",
-        propagate_positions=True,
-        maybe_placeholders=False,
-        postlex=_PassOn(),
-    )
-
-
-def _forbidden(text: str) -> Iterator[Diagnostic]:
-    advice = "remove it; lines end with a newline, and words are separated by spaces"
-    for offset, character in enumerate(text):
-        if character in "\n\t" or (character.isascii() and character.isprintable()):
-            continue
-        if (character == "\r" and text.startswith("\n", offset + 1)) or (character == "\ufeff" and offset == 0):
-            continue
-        if category(character) in ("Cc", "Cs") or character in _BIDIRECTIONAL or character == "\ufeff":
-            message = f"the character U+{ord(character):04X} can't stand in a spec"
-            yield Diagnostic("F102", message, advice, Span(offset, offset + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +85,9 @@ def _lines(original: str) -> tuple[Tree[Token] | None, tuple[Diagnostic, ...], f
     return None, tuple(diagnostics), frozenset(names)
 
 
-def words(text: str) -> set[str]:
-    """What could be names in `text`."""
-    return {normalize("NFKC", word) for word in _WORD.findall(text)}
-
-
 def _once(text: str, original: str) -> Tree[Token] | _Broken:
     """The tree of `text`, or its first error."""
-    parser: Any = _parser().parse_interactive(text)  # Lark leaves its methods untyped
+    parser: Any = tables().parse_interactive(text, start="spec")  # Lark leaves its methods untyped
     layout = Layout(text)
     try:
         for raw in parser.lexer_thread.lex(parser.parser_state):

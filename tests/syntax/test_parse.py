@@ -12,7 +12,8 @@ from flowc.diagnostics import FlowError
 from flowc.resources import grammar, templates
 from flowc.source import Source
 from flowc.syntax import parse, tree
-from flowc.syntax.parse import ERRORS, LENGTH, read
+from flowc.syntax.parse import ERRORS, read
+from flowc.syntax.reading import LENGTH
 
 START = "flow f(K)\ninput q : K\nstate S : K\n"
 
@@ -27,6 +28,7 @@ def test_rules_are_named_as_the_classes() -> None:
     rules = {name for name in re.findall(r"^\??([a-z]\w*):", grammar(), re.MULTILINE)}
     rules |= set(re.findall(r"-> (\w+)", grammar()))
     inlined = {"sum_of_sizes", "product_of_sizes", "size_atom", "sum", "product", "unary", "power", "postfix", "atom"}
+    inlined |= {"annotation"}
     classes = {name for name, kind in vars(tree).items() if inspect.isclass(kind) and kind.__module__ == tree.__name__}
     assert {"".join(part.title() for part in rule.split("_")) for rule in rules - inlined - {"subscript"}} == classes
 
