@@ -23,7 +23,7 @@ from flowc.diagnostics import CODES, FlowError
 from flowc.options import Options
 from flowc.report.explain import explain_record
 from flowc.schedule.schedule import seconds_per_token
-from flowc.semantics import load
+from flowc.semantics import load, warnings
 from flowc.semantics.functions import CALLABLE
 from flowc.semantics.model import Repeat, Statement, Update
 from flowc.semantics.size import ONE, Size
@@ -257,6 +257,18 @@ def test_lines_are_short(path: Path) -> None:
     """But for tables: their rows cannot be broken."""
     for line in path.read_text().splitlines():
         assert len(line) <= 120 or line.startswith("|"), line
+
+
+def test_examples_warn_of_what_the_readme_says() -> None:
+    """Of keys whose length is the caller's in delta rules, and of one gate that may come near 0; nothing else."""
+    found = {path.stem: {d.code for d in warnings(load(path.read_text(), path.name))} for path in EXAMPLES}
+    unit_keys = {"comba", "deltanet", "gated_delta_product", "gated_deltanet", "gated_deltanet2", "kda"}
+    assert {name: codes for name, codes in found.items() if codes} == {
+        **{name: {"W203"} for name in unit_keys},
+        "hgrn2": {"W202"},
+    }
+    settled = compiled(ROOT / "examples/kda.flow").model.canonical.replace("@ k)", "@ l2norm(k))")
+    assert not warnings(load(settled.replace("beta * k", "beta * l2norm(k)"), "settled"))
 
 
 def test_examples_are_short_and_compile() -> None:
