@@ -1,11 +1,12 @@
 def _named(function: Any) -> Any:
     """Take arguments by the names that the spec gives them, and name one that there is none of."""
-    known = tuple(inspect.signature(function).parameters)
-    shown = [next((name for name, own in _SPELLED.items() if own == k), k) for k in known]
+    own = tuple(inspect.signature(function).parameters)
+    shown = [next((name for name, spelled in _SPELLED.items() if spelled == n), n) for n in own]
+    known = frozenset((*own, *shown))
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        for name in sorted(kwargs.keys() - {*known, *shown}):
+        for name in sorted(kwargs.keys() - known):
             if name == "cu_seqlens":
                 raise TypeError(f"{_NAME}: packed sequences (`cu_seqlens`) are not supported yet; call it per sequence")
             raise TypeError(f"{_NAME}: there is no argument `{name}`; there are {', '.join(shown)}")
