@@ -1,4 +1,4 @@
-"""The command line: `flowc check | compile | explain | verify`.
+"""The command line: `flowc check | compile | explain | verify | doctor`.
 
 In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
 table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
@@ -280,6 +280,27 @@ def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
         Console().print(report.table())
         click.echo(report.verdict())
     if not report.holds:
+        sys.exit(FINDINGS)
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="print a JSON object")
+def doctor(as_json: bool) -> None:
+    """Say what this machine has, and which combinations of it are known to fail; exit with 1 if there are any."""
+    from flowc.doctor import checkup
+
+    found = checkup()
+    if as_json:
+        click.echo(json.dumps(found.record(), indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(found.table())
+        click.echo(found.paragraphs())
+    if not found.is_fine:
         sys.exit(FINDINGS)
 
 

@@ -20,6 +20,7 @@ from flowc.algebra.term import axes_of
 from flowc.chunk.cost import Sizes
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.diagnostics import CODES, FlowError
+from flowc.doctor import CONDITIONS
 from flowc.options import Options
 from flowc.report.explain import explain_record
 from flowc.schedule.schedule import seconds_per_token
@@ -133,6 +134,16 @@ def diagnostics() -> str:
     return table(("code", "meaning"), *((f"`{code}`", meaning) for code, meaning in CODES.items()))
 
 
+def conditions() -> str:
+    """What `flowc doctor` knows to fail, with an ellipsis for what it finds on a machine."""
+
+    def shown(text: str) -> str:
+        return re.sub(r"\{[^}]*\}", "...", text)
+
+    head = ("finding", "what is wrong", "what to do", "known from")
+    return table(head, *((f"`{c.name}`", shown(c.problem), shown(c.remedy), c.source) for c in CONDITIONS))
+
+
 # -- performance ------------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +216,8 @@ def times() -> str:
     return table(*listed)
 
 
-TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (examples, functions, diagnostics, costs, cpu, times)}
+_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times)
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 
 # -- tests ------------------------------------------------------------------------------------------------------------
