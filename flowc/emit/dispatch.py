@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def dispatched(passed: str, chunked: Sequence[str], missing: str | None) -> list[str]:
+def dispatched(passed: str, value: str, chunked: Sequence[str], chosen: Sequence[str], missing: str | None) -> list[str]:
     """The call of the kernels where they can run, else of the torch version."""
     asked = "backend or __options__['backend']"
     if missing is not None:
         return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", *chunked]
     return [
         f"if _on_triton({asked}, ({passed}, start), dtype):",
-        f"    *outputs, final = _launch(chunk_size, ({passed},), start)",
+        *(f"    {line}" for line in chosen),
+        f"    with _uncast({value}.device):",
+        "        *outputs, final = _OnTriton.apply(tokens, aggregation != 'tensorinv', keep, *tensors)",
         "else:",
         *(f"    {line}" for line in chunked),
     ]

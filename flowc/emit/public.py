@@ -82,7 +82,7 @@ def _op(interface: Interface, solved: Size | None, missing: str | None) -> str:
         "    _option('schedule', schedule, ('auto', 'split'))",
         "    _option('backend', backend, ('auto', 'torch', 'triton'))",
         *range_checks(interface),
-        *(f"    {line}" for line in dispatched(passed, _chunked(interface, passed, solved), missing)),
+        *(f"    {line}" for line in _run(interface, passed, solved, missing)),
         "    result = Outputs(*outputs)" if interface.several else "    (result,) = outputs",
         "    return (result, final) if output_final_state else result",
     ]
@@ -103,6 +103,26 @@ def _chunked(interface: Interface, passed: str, solved: Size | None) -> list[str
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
         f"with _uncast({interface.value}.device):",
         "    *outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
+    ]
+
+
+def _run(interface: Interface, passed: str, solved: Size | None, missing: str | None) -> list[str]:
+    """The call of the kernels or of the torch version."""
+    chosen = _on_kernels(interface, passed, solved)
+    return dispatched(passed, interface.value, _chunked(interface, passed, solved), chosen, missing)
+
+
+def _on_kernels(interface: Interface, passed: str, solved: Size | None) -> list[str]:
+    """What a call of the kernels needs first."""
+    rows = interface.size(solved or ONE)
+    counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
+    return [
+        *interface.bindings(rows, lead=3),
+        "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
+        f"chunk_size = _kernel_tokens({rows}, start.shape[2]) if chunk_size is None else chunk_size",
+        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1]{counted})",
+        f"tensors = ({passed}, start)",
+        "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
     ]
 
 

@@ -42,11 +42,21 @@ _CALLS = {
     "floor_log": "_tl_floor_log({0})",
     "gate_log": "tl.log({0})",
     "gate_log1p": "_tl_log1p({0})",
+    "above_floor": "tl.where(({0}) > -104.0, 1.0, 0.0)",
+    "exprel_slope": "_tl_exprel_slope({0})",
+    "inverse_or_zero": "tl.where(({0}) != 0.0, 1.0 / ({0}), 0.0)",
 }
 _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT)}
 
 # the support functions that each one calls
-USES = {"exprel": ("expm1",), "softplus": ("maximum", "log1p"), "tanh": ("expm1",)}
+USES = {
+    "exprel": ("expm1",),
+    "softplus": ("maximum", "log1p"),
+    "tanh": ("expm1",),
+    "decay_dot": ("halves", "own_token"),
+    "decay_apply": ("halves", "own_token"),
+    "decay_apply_transposed": ("halves", "own_token"),
+}
 _SUPPORT = {
     "logsigmoid": ("softplus",),
     "relu": ("maximum",),
@@ -55,7 +65,7 @@ _SUPPORT = {
     "clamp": ("minimum", "maximum"),
     "gate_log1p": ("log1p",),
 }
-_OWN = frozenset(("expm1", "log1p", "exprel", "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "floor_log"))
+_OWN = frozenset(("expm1", "log1p", "exprel", "exprel_slope", "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "floor_log"))
 
 
 def number(value: Fraction) -> Code:

@@ -1,103 +1,150 @@
 """A kernel's steps as Triton statements.
 
 In: a `TileKernel`, and which inputs may have heads of their own number. Out: a `KernelView` for the template of the
-kernel's role. One expression per operation; what broadcasts follows from the lanes. Refuses nothing.
+kernel's kind. What is summed over the state's columns is accumulated in a loop over their blocks; what needs such a
+sum before it goes through the columns again comes in a further loop. Refuses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import assert_never
 
 from flowc.emit.names import Names
-from flowc.emit.sizes import size_code
-from flowc.emit.torch_functions import ATOM, SUM, Code
-from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
+from flowc.emit.torch_functions import Code
+from flowc.emit.triton_expressions import Expressions
+from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
 from flowc.schedule.plan import Role
-from flowc.schedule.tiles import Lane, Step, Tile, TileKernel
+from flowc.schedule.tiles import VALUE, Step, Store, Tile, TileKernel
+from flowc.schedule.triton import sums_columns
+from flowc.semantics.size import ONE, Size
 
-# names that the templates use
-SKELETON = frozenset(
-    (
-        *("blocks", "block", "program", "programs", "batch", "head", "heads", "row", "key", "value", "key_live"),
-        *("value_live", "state_at", "state_live", "length", "first", "live", "token", "chunk", "c", "start_ptr"),
-        *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
-    )
-)
-INDEX = {Lane.ROW: "row", Lane.COLUMN: "row", Lane.KEY: "key", Lane.VALUE: "value"}
-LIVE = {Lane.ROW: "live", Lane.COLUMN: "live", Lane.KEY: "key_live", Lane.VALUE: "value_live"}
-LENGTH = {Lane.ROW: "ROWS", Lane.COLUMN: "ROWS", Lane.KEY: "KEY_TILE", Lane.VALUE: "VALUE_TILE"}
-EXTENT = {Lane.KEY: "KEYS", Lane.VALUE: "VALUES"}
-INLINED = (tiles.Number, tiles.Extent, tiles.HeadNumber, tiles.Function, tiles.Decay, tiles.Turned, tiles.Masked)
+INLINED = (
+    tiles.Number, tiles.Extent, tiles.HeadNumber, tiles.SubNumber, tiles.Function, tiles.Decay, tiles.Turned,
+    tiles.Transposed, tiles.Masked,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class KernelView:
-    """What a kernel's template gets: printed strings."""
+    """What a kernel's template gets: printed strings. `blocked`: one program per block of the state's columns."""
 
     name: str
     title: str
     parameters: tuple[str, ...]
     setup: tuple[str, ...]
+    rows: tuple[str, ...]
     body: tuple[str, ...]
     state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """How a kernel gets an input: `shared` where its heads may be fewer than the values'."""
-
-    name: str
-    shared: bool
+    blocked: bool
+    reverse: bool
 
 
 class TritonPrinter:
     """Prints one kernel."""
 
-    def __init__(self, kernel: TileKernel, inputs: tuple[Input, ...], sizes: Mapping[str, int | None]) -> None:
-        """Print `kernel`, loading `inputs`; `sizes` are the spec's dimensions, with a number where one is fixed."""
-        self.kernel, self.inputs = kernel, {i.name: i for i in inputs}
+    def __init__(
+        self,
+        kernel: TileKernel,
+        inputs: tuple[Input, ...],
+        sizes: Mapping[str, int | None],
+        state: tuple[Size, Size],
+        states: str,
+        adjoint: bool,
+    ) -> None:
+        """Print `kernel`, loading `inputs`; `states` is what the carried states are stored as."""
+        self.kernel, self.states = kernel, states
         self.names = Names(SKELETON)
-        self.pointers: dict[str, str] = {}
-        self.heads: dict[str, tuple[str, str]] = {}
-        self.fixed_sizes = {s for s, value in sizes.items() if value is not None}
-        self.sizes = {s: self.names.fresh(s) if value is None else str(value) for s, value in sizes.items()}
-        self.used_sizes: dict[str, None] = {}
-        self.helpers: dict[str, None] = {}
-        self.code: dict[Tile, Code] = {}
-        self.pairs: dict[Tile, tuple[str, str]] = {}
-        self.shown = {s.tile: s.tile.name for s in kernel.steps}
-        self.ops = {s.tile: s.op for s in kernel.steps}
-        self.uses = self._uses()
-        self.setup: list[str] = []
-        self.body: list[str] = []
+        self.memory = Memory(self.names, inputs, sizes, state, adjoint)
+        self.memory.frame(ONE)
+        self.carry = self.names.fresh("S")
+        self.print = Expressions(kernel.steps, self.memory, self.carry)
         self.fixed: set[Tile] = set()
-
-    def _uses(self) -> dict[Tile, int]:
-        uses: dict[Tile, int] = {}
-        for step in self.kernel.steps:
+        self.uses: dict[Tile, int] = {}
+        for step in kernel.steps:
             for tile in tiles.tile_operands(step.op):
-                uses[tile] = uses.get(tile, 0) + 1
-        return uses
+                self.uses[tile] = self.uses.get(tile, 0) + 1
+        self.shown: dict[Tile, str] = {}
+        self.body: list[str] = []
 
-    def view(self, name: str, outputs: Mapping[str, str]) -> KernelView:
-        """Print everything; `outputs` names the results' pointers."""
-        self.state = self.names.fresh("S")
+    def view(self, name: str, title: str) -> KernelView:
+        """Print everything."""
+        kernel = self.kernel
+        if kernel.role is Role.WALK:
+            self.walk()
+        elif kernel.blocked:
+            for step in kernel.steps:
+                self.step(step)
+            self.body += [self.store(s) for s in kernel.stores]
+        else:
+            self.loops()
+        memory = self.memory
+        frames = [f for size, f in memory.frames.items() if size != ONE]
+        constants = [f"{x}: tl.constexpr" for f in frames for x in (f.rank, f.padded)]
+        constants += [f"{s}: tl.constexpr" for s in memory.used.values()]
+        parameters = (*memory.pointers.values(), *(count for count, _ in memory.heads.values()), *constants)
+        setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
+        return KernelView(name, title, parameters, setup, rows, body, self.carry, kernel.blocked, memory.adjoint)
+
+    # -- the three forms ----------------------------------------------------------------------------------------------
+
+    def walk(self) -> None:
+        """The state where a chunk begins is stored, then everything of the chunk, then the state moves on."""
+        first, *others = self.kernel.stores
+        at, mask = self.memory.scratch(self.states, first.tile.lanes)
+        pointer = self.memory.pointer("scratch", self.states)
+        self.body.append(f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
         for step in self.kernel.steps:
             self.step(step)
-        if self.kernel.role is Role.WALK:
-            ((_, after),) = self.kernel.results
-            self.body.append(f"{self.state} = {self.code[after].text}")
-            title = "The walk: states at chunks' starts, and the final one."
-        else:
-            self.body += [self.store(outputs[n], tile) for n, tile in self.kernel.results]
-            title = "The outputs of a chunk from the state at its start."
-        given = tuple(outputs.values()) if self.kernel.role is Role.OUTPUT else ()
-        sizes = tuple(f"{self.sizes[s]}: tl.constexpr" for s in self.used_sizes)
-        parameters = (*self.pointers.values(), *given, *(count for count, _ in self.heads.values()), *sizes)
-        return KernelView(name, title, parameters, tuple(self.setup), tuple(self.body), self.state)
+        self.body += [self.store(s) for s in others]
+        self.body.append(f"{self.carry} = {self.print.code[first.tile].text}")
+
+    def loops(self) -> None:
+        """Straight code and loops over blocks of the state's columns in turn."""
+        phases = _phases(self.kernel.steps)
+        steps = {s.tile: s for s in self.kernel.steps}
+        for phase in range(max(phases.values(), default=0) + 1):
+            for step in self.kernel.steps:
+                if phases[step.tile] == phase and VALUE not in step.tile.lanes and not sums_columns(step.op):
+                    self.step(step)
+            sums = [s for s in self.kernel.steps if sums_columns(s.op) and phases[s.tile] == phase + 1]
+            ready = {s.tile for s in self.kernel.stores if phases[s.tile] == phase}
+            stores = [s for s in self.kernel.stores if s.tile in ready]
+            wide = [s for s in stores if VALUE in s.tile.lanes]
+            if sums or wide:
+                self.loop(sums, wide, steps)
+            self.body += [self.store(s) for s in stores if s not in wide]
+
+    def loop(self, sums: list[Step], stores: list[Store], steps: Mapping[Tile, Step]) -> None:
+        """One loop over blocks of columns: what is accumulated, and what is stored of each."""
+        wanted = {t for s in sums for t in tiles.tile_operands(s.op)} | {s.tile for s in stores}
+        for step in reversed(self.kernel.steps):
+            if step.tile in wanted and VALUE in step.tile.lanes:
+                wanted.update(tiles.tile_operands(step.op))
+        for step in sums:
+            start = self.print.zeros(step.tile.lanes) if step.tile.lanes else "0.0"
+            op = step.op
+            if isinstance(op, tiles.Product) and op.added is not None:
+                start = self.print.spread(op.added, op.added.lanes).text
+            if isinstance(op, tiles.Total) and op.largest:
+                start = f'{start} + float("-inf")'
+            self.shown[step.tile] = self.names.fresh(step.tile.name or "total")
+            self.body.append(f"{self.shown[step.tile]} = {start}")
+        outer, self.body = self.body, []
+        self.body.append("value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)")
+        self.body.append("value_live = value < VALUES")
+        for step in self.kernel.steps:
+            if step.tile in wanted and VALUE in step.tile.lanes:
+                self.step(step)
+        for step in sums:
+            assert isinstance(step.op, tiles.Product | tiles.Total)
+            name = self.shown[step.tile]
+            self.body.append(f"{name} = {self.print.summed(step.op, name).text}")
+            self.print.code[step.tile] = Code(name)
+        self.body += [self.store(s) for s in stores]
+        inner, self.body = self.body, outer
+        self.body += ["for block in range(0, blocks):", *(f"    {line}" for line in inner)]
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -108,29 +155,32 @@ class TritonPrinter:
             self.summed(tile, op)
             return
         if isinstance(op, tiles.Carry):
-            self.code[tile] = Code(self.state)
+            self.print.code[tile] = Code(self.carry)
             return
-        code = self.expression(tile, op)
-        if self.is_fixed(op, tile):
+        code = self.print.expression(tile, op)
+        if self.is_fixed(op):
             self.fixed.add(tile)
-        last = not self.uses.get(tile)
-        once = self.uses.get(tile) == 1 and not self.shown[tile] and isinstance(op, INLINED)
-        if last or once or isinstance(op, tiles.Turned | tiles.Number):
-            self.code[tile] = code
+        kept = any(s.tile == tile for s in self.kernel.stores)
+        once = self.uses.get(tile, 0) <= 1 and not tile.name and isinstance(op, INLINED) and not kept
+        if once or isinstance(op, tiles.Turned | tiles.Number):
+            self.print.code[tile] = code
             return
-        name = self.names.fresh(self.shown[tile] or "t")
+        name = self.shown.setdefault(tile, "") or self.names.fresh(tile.name or "t")
+        self.shown[tile] = name
         self.emit(tile, f"{name} = {code.text}")
-        self.code[tile] = Code(name)
+        self.print.code[tile] = Code(name)
 
     def emit(self, tile: Tile, text: str) -> None:
         """A statement: before the walk's loop where it is the same for every chunk."""
-        (self.setup if tile in self.fixed else self.body).append(text)
+        (self.memory.setup if tile in self.fixed else self.body).append(text)
 
-    def is_fixed(self, op: tiles.TileOp, tile: Tile) -> bool:
-        """Whether a tile is the same for every chunk."""
+    def is_fixed(self, op: tiles.TileOp) -> bool:
+        """Whether a walk's tile is the same for every chunk."""
+        if self.kernel.role is not Role.WALK:
+            return False
         match op:
-            case tiles.Load(_, is_param):
-                return is_param
+            case tiles.Load(_, role, _):
+                return role == "param"
             case tiles.Number() | tiles.Extent() | tiles.HeadNumber():
                 return True
             case tiles.Function() | tiles.Spread() | tiles.Total():
@@ -140,172 +190,51 @@ class TritonPrinter:
 
     def summed(self, tile: Tile, op: tiles.TileOp) -> None:
         """Log gates and their sums: two names, of whole numbers and of what is left."""
-        parts: tuple[str, ...]
+        pairs = self.print.pairs
+        parts: Iterable[str]
         match op:
             case tiles.Turned(argument):
-                self.pairs[tile] = self.pairs[argument]
+                pairs[tile] = pairs[argument]
                 return
             case tiles.Split(logs):
-                self.helpers["split"] = None
-                made = f"_tl_split({self.spread(logs, tile.lanes).text})"
-                parts = (made,)
+                self.print.helpers["split"] = None
+                parts = (f"_tl_split({self.print.spread(logs, tile.lanes).text})",)
             case tiles.RunningSums(gates):
-                parts = tuple(f"tl.cumsum({' + '.join(self.pairs[g][i] for g in gates)}, 0)" for i in (0, 1))
+                parts = self.running(tile, gates)
             case tiles.WholeSums(gates):
-                parts = tuple(f"tl.sum({' + '.join(self.pairs[g][i] for g in gates)}, 0)" for i in (0, 1))
+                parts = (f"tl.sum({' + '.join(pairs[g][i] for g in gates)}, 0)" for i in (0, 1))
             case tiles.SumsBefore(sums, later):
-                parts = tuple(" - ".join((self.pairs[sums][i], *(self.pairs[g][i] for g in later))) for i in (0, 1))
+                parts = (" - ".join((pairs[sums][i], *(pairs[g][i] for g in later))) for i in (0, 1))
             case _:
                 raise TypeError(f"{type(op).__name__} makes no sums")
-        base = self.shown[tile] or "sums"
-        pair = self.names.fresh(f"{base}_whole"), self.names.fresh(f"{base}_rest")
-        self.pairs[tile] = pair
-        self.body.append(f"{pair[0]}, {pair[1]} = {', '.join(parts)}")
+        base = tile.name or "sums"
+        pairs[tile] = self.names.fresh(f"{base}_whole"), self.names.fresh(f"{base}_rest")
+        self.body.append(f"{pairs[tile][0]}, {pairs[tile][1]} = {', '.join(parts)}")
 
-    # -- operands -----------------------------------------------------------------------------------------------------
+    def running(self, tile: Tile, gates: tuple[Tile, ...]) -> list[str]:
+        """Running sums: where a token has several rows, its gates count at the first."""
+        parts = [" + ".join(self.print.pairs[g][i] for g in gates) for i in (0, 1)]
+        row = tile.lanes[0]
+        if row.frame != ONE:
+            frame = self.memory.frame(row.frame)
+            sub = f"{frame.sub}[:, None]" if len(tile.lanes) > 1 else frame.sub
+            parts = [f"tl.where({sub} == 0, {p}, 0.0)" for p in parts]
+        return [f"tl.cumsum({p}, 0)" for p in parts]
 
-    def operand(self, tile: Tile, lanes: tuple[Lane, ...]) -> Code:
-        """A tile as float32, with axes of length one for the lanes that it lacks."""
-        code = self.code[tile]
-        if isinstance(self.ops[tile], tiles.Load) or self.is_turned_load(tile):
-            code = Code(f"{code.at(ATOM)}.to(tl.float32)")
-        return self.placed(code, tile.lanes, lanes)
+    def store(self, store: Store) -> str:
+        """A result, or a chunk's value for other kernels, to memory."""
+        code = self.print.operand(store.tile, store.tile.lanes)
+        if not store.fetched:
+            return self.memory.stored(store.name, store.stored, store.tile.lanes, code)
+        at, mask = self.memory.scratch(store.name, store.tile.lanes)
+        pointer = self.memory.pointer("scratch", store.name)
+        return f"tl.store({at}, {code.at(6)}.to({pointer}.dtype.element_ty)" + (f", mask={mask})" if mask else ")")
 
-    def is_turned_load(self, tile: Tile) -> bool:
-        """Whether a tile is an input in its own type, rows called columns."""
-        op = self.ops[tile]
-        return isinstance(op, tiles.Turned) and isinstance(self.ops[op.argument], tiles.Load)
 
-    def placed(self, code: Code, own: tuple[Lane, ...], lanes: tuple[Lane, ...]) -> Code:
-        """A vector among the two lanes of a matrix."""
-        if code.number or not own or own == lanes or len(lanes) < 2:
-            return code
-        return Code(f"{code.at(ATOM)}[{', '.join(':' if lane in own else 'None' for lane in lanes)}]")
-
-    def spread(self, tile: Tile, lanes: tuple[Lane, ...]) -> Code:
-        """A tile with all of `lanes`."""
-        code = self.operand(tile, lanes)
-        if tile.lanes == lanes:
-            return code
-        return Code(f"{code.at(SUM)} + tl.zeros(({', '.join(LENGTH[lane] for lane in lanes)},), tl.float32)", SUM)
-
-    def factor(self, tile: Tile, straight: bool) -> str:
-        """An operand of a product, in the type that products are made in."""
-        text = f"{self.code[tile].at(ATOM)}.to(DOT)"
-        return text if straight else f"tl.trans({text})"
-
-    # -- expressions --------------------------------------------------------------------------------------------------
-
-    def expression(self, tile: Tile, op: tiles.TileOp) -> Code:
-        """The expression of a step."""
-        match op:
-            case tiles.Load(name, is_param):
-                return self.loaded(name, is_param, tile.lanes)
-            case tiles.Number(value):
-                return number(value)
-            case tiles.Extent(size):
-                self.used_sizes |= dict.fromkeys(sorted(size.names - self.fixed_sizes))
-                return Code(f"tl.full((), {size_code(size, self.sizes).text}, tl.float32)")
-            case tiles.HeadNumber(count):
-                return Code("heads.to(tl.float32)" if count else "head.to(tl.float32)")
-            case tiles.Seen(same):
-                return Code(f"tl.where({self.seen(same)}, 1.0, 0.0)")
-            case tiles.Function():
-                return self.applied(tile, op)
-            case tiles.Spread(argument):
-                return self.spread(argument, tile.lanes)
-            case tiles.Turned(argument):
-                return self.code[argument]
-            case tiles.Masked(argument):
-                live = self.placed(Code("live"), (Lane.ROW,), tile.lanes).text
-                return Code(f"tl.where({live}, {self.operand(argument, tile.lanes).text}, 0.0)")
-            case tiles.Total(argument, largest):
-                keys = self.placed(Code("key_live"), (Lane.KEY,), argument.lanes).text
-                fill, function = ('float("-inf")', "max") if largest else ("0.0", "sum")
-                shown = self.operand(argument, argument.lanes).text
-                return Code(f"tl.{function}(tl.where({keys}, {shown}, {fill}), {len(argument.lanes) - 1})")
-            case tiles.Decay() | tiles.DecayMatrix():
-                return self.decayed(tile, op)
-            case tiles.Product():
-                return self.product(op)
-            case tiles.Carry() | tiles.Split() | tiles.RunningSums() | tiles.SumsBefore() | tiles.WholeSums():
-                raise TypeError(f"{type(op).__name__} is no expression")
-            case _:
-                assert_never(op)
-
-    def applied(self, tile: Tile, op: tiles.Function) -> Code:
-        """An elementwise function, on a device of a tensor even where all are numbers."""
-        arguments = [self.operand(a, tile.lanes) for a in op.arguments]
-        if all(a.number for a in arguments):
-            arguments[0] = Code(f"tl.full((), {arguments[0].text}, tl.float32)")
-        if op.name == "pow":
-            exponent = self.ops[op.arguments[1]]
-            if isinstance(exponent, tiles.Number) and (2 * exponent.value).denominator == 1:
-                code, used = whole_power(arguments[0], exponent.value)
-                self.helpers |= dict.fromkeys(used)
-                return code
-            return exact_power(*arguments)
-        self.helpers |= dict.fromkeys(helpers(op.name))
-        return call(op.name, arguments)
-
-    def seen(self, same: bool) -> str:
-        """Which columns a row sees."""
-        return f"row[:, None] {'>=' if same else '>'} row[None, :]"
-
-    def decayed(self, tile: Tile, op: tiles.Decay | tiles.DecayMatrix) -> Code:
-        """Powers of two of differences of sums: whole numbers cancel exactly."""
-        upper, lower = (op.upper, op.lower) if isinstance(op, tiles.Decay) else (op.rows, op.columns)
-        if lower is None:
-            return Code(f"tl.exp2({' + '.join(self.pairs[upper])})")
-        differences = []
-        for i in (0, 1):
-            high = self.placed(Code(self.pairs[upper][i]), upper.lanes, tile.lanes).text
-            low = self.placed(Code(self.pairs[lower][i]), lower.lanes, tile.lanes).text
-            differences.append(f"({high} - {low})")
-        exponent = " + ".join(differences)
-        if isinstance(op, tiles.Decay):
-            return Code(f"tl.exp2({exponent})")
-        seen = self.seen(op.same)
-        return Code(f"tl.where({seen}, tl.exp2(tl.where({seen}, {exponent}, 0.0)), 0.0)")
-
-    def product(self, op: tiles.Product) -> Code:
-        """A product of matrices: operands in the operand type, sums in float32."""
-        left = self.factor(op.left, op.left.lanes[-1] is op.lane)
-        right = self.factor(op.right, op.right.lanes[0] is op.lane)
-        added = "" if op.added is None else f"acc={self.spread(op.added, op.added.lanes).text}, "
-        text = f'tl.dot({left}, {right}, {added}input_precision="ieee", out_dtype=tl.float32)'
-        return Code(f"tl.trans({text})" if op.turned else text)
-
-    # -- memory -------------------------------------------------------------------------------------------------------
-
-    def loaded(self, name: str, is_param: bool, lanes: tuple[Lane, ...]) -> Code:
-        """An input's entries, 0 where there are none."""
-        if name not in self.pointers:
-            self.pointers[name] = self.names.fresh(f"{name}_ptr")
-            if self.inputs[name].shared:
-                count, own = self.names.fresh(f"{name}_heads"), self.names.fresh(f"{name}_head")
-                self.setup.append(f"{own} = head // (heads // {count})")
-                self.heads[name] = count, own
-        count, own = self.heads.get(name, ("heads", "head"))
-        first = own if is_param else f"token * {count} + {own}"
-        return self.access("tl.load", f"{self.pointers[name]} + ", first, count, lanes, other=", other=0.0")
-
-    def store(self, pointer: str, tile: Tile) -> str:
-        """A result to memory."""
-        value = f", {self.code[tile].at(ATOM)}.to({pointer}.dtype.element_ty)"
-        return self.access("tl.store", f"{pointer} + ", "token * heads + head", "heads", tile.lanes, value).text
-
-    def access(
-        self, call: str, pointer: str, first: str, heads: str, lanes: tuple[Lane, ...], value: str = "", other: str = ""
-    ) -> Code:
-        """A load or store of rows `heads` apart, from row `first` on, in the lanes' order."""
-        last = lanes[-1] if lanes else Lane.ROW
-        width = EXTENT.get(last)
-        terms = [f"({first}) * {width}" if width and "+" in first else f"{first} * {width}" if width else first]
-        for lane in lanes:
-            index = self.placed(Code(INDEX[lane]), (lane,), lanes).text
-            stride = "" if lane is not Lane.ROW else f" * ({heads} * {width})" if width else f" * {heads}"
-            terms.append(index + stride)
-        masks = [self.placed(Code(LIVE[lane]), (lane,), lanes).text for lane in lanes]
-        mask = f", mask={' & '.join(masks)}{other}" if masks else ""
-        return Code(f"{call}({pointer}{' + '.join(terms)}{value}{mask})")
+def _phases(steps: Iterable[Step]) -> dict[Tile, int]:
+    """How many loops over the state's columns a tile comes after."""
+    found: dict[Tile, int] = {}
+    for step in steps:
+        before = max((found[t] for t in tiles.tile_operands(step.op)), default=0)
+        found[step.tile] = before + sums_columns(step.op)
+    return found

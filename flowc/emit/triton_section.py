@@ -1,4 +1,4 @@
-"""The Triton part of an emitted module: kernels, and the function that launches them.
+"""The Triton section of an emitted module: device functions, kernels and the code that launches them.
 
 In: a `Plan` and the op's `Interface`. Out: the section's text, or why there are no kernels, which becomes an error of
 the emitted op. Refuses nothing.
@@ -6,35 +6,44 @@ the emitted op. Refuses nothing.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
+from flowc.emit.sizes import size_code
+from flowc.emit.torch_functions import PRODUCT, Code
 from flowc.emit.triton_functions import USES
-from flowc.emit.triton_printer import Input, TritonPrinter
+from flowc.emit.triton_memory import Input
+from flowc.emit.triton_printer import TritonPrinter
 from flowc.resources import templates
 from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
-from flowc.schedule.tiles import Lane, Missing, TileKernel, TilePlan
-from flowc.schedule.triton import cut
-from flowc.semantics.model import Kind
+from flowc.schedule.tiles import KEY, VALUE, Kind, Lane, Missing, TileKernel, TilePass, TilePlan
+from flowc.schedule.triton import MOST_KEYS, cut, tilings
+from flowc.semantics.model import Kind as ShapeKind
+from flowc.semantics.size import ONE, Size
 
 ORDER = (
-    "maximum", "minimum", "floor_log", "split", "power", "log1p", "expm1", "exprel", "sigmoid", "softplus", "tanh",
-    "silu", "gelu", "sign",
+    "maximum", "minimum", "floor_log", "split", "power", "log1p", "expm1", "exprel", "exprel_slope", "sigmoid",
+    "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse", "halves", "own_token", "decay_dot",
+    "decay_apply", "decay_apply_transposed",
 )  # fmt: skip
+TITLES = {
+    "matrices": "Matrices over a chunk's rows that the walk and later kernels use.",
+    "walk": "The walk: the state at every chunk's start, and what only it can make.",
+    "columns": "Results of a chunk over the state's columns.",
+    "rows": "Results of a chunk that are sums over the state's columns.",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchView:
-    """One launch: `arguments` are the kernel's own, by keyword, `programs` how many there are of a block of columns."""
+class PassView:
+    """The lines that run a pass's kernels."""
 
-    name: str
-    programs: str
-    arguments: tuple[str, ...]
-    tilings: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +52,20 @@ class LauncherView:
 
     value: str
     most_keys: int
-    dots: str
-    kernels: tuple[LaunchView, ...]
+    dots: tuple[str, ...]
+    unpacked: str
+    saved: tuple[str, ...]
+    forward: PassView
+    backward: PassView
+    gradients: tuple[str, ...]
+    reduced: tuple[str, ...]
+    tilings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SectionView:
     """What the section's template gets: printed strings."""
 
-    tokens: str
     runtime: str
     support: tuple[str, ...]
     kernels: tuple[str, ...]
@@ -79,31 +93,41 @@ class _Section:
     def __init__(self, plan: Plan, cuts: TilePlan, interface: Interface) -> None:
         self.plan, self.cuts, self.interface = plan, cuts, interface
         self.model = plan.recurrence.model
-        self.places = {i.name: f"inputs[{n}]" for n, i in enumerate(self.model.inputs)}
-        self.value = str([i.name for i in self.model.inputs].index(plan.recurrence.value_input))
+        self.inputs = {i.name: i for i in self.model.inputs}
+        self.places = {name: f"inputs[{at}]" for at, name in enumerate(self.inputs)}
+        self.value = plan.recurrence.value_input
+        self.state = plan.recurrence.row.size, plan.recurrence.column.size
         self.environment = Environment(
             loader=FileSystemLoader(templates() / "triton"),
             undefined=StrictUndefined,
             trim_blocks=True,
             autoescape=False,
         )
+        self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
+        self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
         self.helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
+        self.texts: list[str] = []
 
     def text(self) -> str:
         """The whole section."""
-        printed = [self.kernel(k) for k in (self.cuts.walk, self.cuts.output)]
+        forward, backward = self.passed(self.cuts.forward, False), self.passed(self.cuts.backward, True)
         launcher = LauncherView(
-            value=self.value,
-            most_keys=self.cuts.most_keys,
-            dots="".join(f"{self.places[name]}, " for name in self.dots()),
-            kernels=tuple(launch for _, launch in printed),
+            value=str(list(self.inputs).index(self.value)),
+            most_keys=MOST_KEYS,
+            dots=tuple(self.places[name] for name in self.dots()),
+            unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
+            saved=tuple(self.memory[name] for name in self.cuts.saved),
+            forward=forward,
+            backward=backward,
+            gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
+            reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
+            tilings=tilings(),
         )
         section = SectionView(
-            tokens=repr(dict(self.cuts.tokens)),
             runtime=repr(tuple(self.runtime)),
             support=self.support(),
-            kernels=tuple(text for text, _ in printed),
+            kernels=tuple(self.texts),
             launch=self.environment.get_template("launch.py.j2").render(launch=launcher),
         )
         return self.environment.get_template("section.py.j2").render(section=section)
@@ -112,40 +136,131 @@ class _Section:
         """The inputs that products are made of: those over the state's rows or columns."""
         vectors = {
             step.op.name
-            for kernel in (self.cuts.walk, self.cuts.output)
+            for kernel in self.cuts.forward.kernels
             for step in kernel.steps
-            if isinstance(step.op, tiles.Load)
-            and not step.op.is_param
-            and {Lane.KEY, Lane.VALUE} & set(step.tile.lanes)
+            if isinstance(step.op, tiles.Load) and step.op.role == "input" and {KEY, VALUE} & set(step.tile.lanes)
         }
-        return [i.name for i in self.model.inputs if i.name in vectors]
+        logs = {g for g in vectors if self.is_gate(g)}
+        return [name for name in self.inputs if name in vectors - logs or (vectors == logs and name in vectors)]
 
-    def kernel(self, kernel: TileKernel) -> tuple[str, LaunchView]:
-        """A kernel's text, and its launch."""
-        value = self.plan.recurrence.value_input
+    def is_gate(self, name: str) -> bool:
+        """Whether an input goes into log gates alone."""
+        for kernel in self.cuts.forward.kernels:
+            loads = {s.tile for s in kernel.steps if isinstance(s.op, tiles.Load) and s.op.name == name}
+            users = {s.tile for s in kernel.steps if loads & set(tiles.tile_operands(s.op))}
+            while users:
+                found = {s.tile: s.op for s in kernel.steps if s.tile in users}
+                if any(not isinstance(op, tiles.Split | tiles.Function | tiles.Masked | tiles.Spread) for op in found.values()):
+                    return False
+                inner = {t for t, op in found.items() if not isinstance(op, tiles.Split)}
+                users = {s.tile for s in kernel.steps if inner & set(tiles.tile_operands(s.op))}
+        return True
+
+    # -- gradients ----------------------------------------------------------------------------------------------------
+
+    def gradient(self, name: str) -> str:
+        """Memory for an input's gradient, for every value head and token."""
+        shape = ", ".join(("call.batch, call.length, call.heads", *(self.size(s).text for s in self.inputs[name].shape.sizes)))
+        own = self.interface.inputs[name]
+        if name not in self.written():
+            return f"torch.zeros_like({own})"
+        wide = self.inputs[name].is_param
+        dtype = "torch.float32" if wide else f"{own}.dtype if {own}.shape[2] == call.heads else torch.float32"
+        return f"{own}.new_empty(({shape}), dtype={dtype})"
+
+    def written(self) -> set[str]:
+        """The inputs whose gradients kernels write."""
+        return {s.name for k in self.cuts.backward.kernels for s in k.stores if not s.fetched}
+
+    def reduced(self, at: int, name: str) -> str:
+        """A gradient as its input has it: summed over tokens, or over the heads that share one of the input's."""
+        own = self.interface.inputs[name]
+        if name not in self.written():
+            return f"grads[{at}]"
+        if self.inputs[name].is_param:
+            return f"grads[{at}].sum((0, 1)).to({own}.dtype)"
+        if name == self.value:
+            return f"grads[{at}]"
+        return f"_shared(grads[{at}], {own})"
+
+    # -- passes -------------------------------------------------------------------------------------------------------
+
+    def passed(self, passed: TilePass, adjoint: bool) -> PassView:
+        """The lines that make memory and launch the kernels of a pass."""
+        lines = []
+        lanes = {s.name: s.lanes for s in passed.scratch}
+        if passed.states is not None:
+            lanes[passed.states] = (KEY, VALUE)
+        for name, found in lanes.items():
+            self.memory[name] = self.names.fresh(name)
+            lines.append(f"{self.memory[name]} = call.memory({', '.join(self.extent(lane) for lane in found)})")
+        for kernel in passed.kernels:
+            lines.append(self.kernel(kernel, passed, adjoint))
+        return PassView(tuple(lines))
+
+    def extent(self, lane: Lane) -> str:
+        """How many entries memory has along a lane."""
+        match lane.kind:
+            case Kind.KEY:
+                return "call.keys"
+            case Kind.VALUE:
+                return "call.values"
+        return "tokens" if lane.frame == ONE else f"tokens * {self.size(lane.frame).at(PRODUCT + 1)}"
+
+    def kernel(self, kernel: TileKernel, passed: TilePass, adjoint: bool) -> str:
+        """Print a kernel; the line that launches it."""
         inputs = tuple(
-            Input(i.name, not i.is_param and i.shape.kind is not Kind.SCALAR and i.name != value)
+            Input(i.name, not i.is_param and i.shape.kind is not ShapeKind.SCALAR and i.name != self.value)
             for i in self.model.inputs
         )
-        printer = TritonPrinter(kernel, inputs, {d.name: d.value for d in self.model.dimensions})
-        names = Names(frozenset(f"{i.name}_ptr" for i in inputs))
-        outputs = {name: names.fresh(f"{name}_out_ptr") for name, _ in kernel.results}
-        view = printer.view(f"_{kernel.role.value}", outputs)
-        self.helpers |= printer.helpers
-        self.runtime += [count for count, _ in printer.heads.values() if count not in self.runtime]
-        text = self.environment.get_template(f"{kernel.role.value}.py.j2").render(kernel=view)
+        printer = TritonPrinter(
+            kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.state, passed.states or "", adjoint
+        )
+        name = f"_{kernel.name}{'_backward' if adjoint else ''}"
+        view = printer.view(name, TITLES[kernel.name])
+        self.helpers |= printer.print.helpers
+        memory = printer.memory
+        self.runtime += [count for count, _ in memory.heads.values() if count not in self.runtime]
         walks = kernel.role is Role.WALK
-        arguments = [f"{pointer}={self.places[name]}" for name, pointer in printer.pointers.items()]
-        arguments += [] if walks else [f"{pointer}=outputs[{at}]" for at, pointer in enumerate(outputs.values())]
-        arguments += [f"{count}={self.places[name]}.shape[2]" for name, (count, _) in printer.heads.items()]
-        arguments += [f"{printer.sizes[size]}={self.size(size)}" for size in printer.used_sizes]
-        arguments += ["start_ptr=start", "states_ptr=states", "final_ptr=final"] if walks else ["states_ptr=states"]
-        programs = "programs" if walks else "chunks * programs"
-        tilings = "(" + "".join(f"{astuple(t)!r}, " for t in kernel.tilings) + ")"
-        launch = LaunchView(view.name, programs, tuple(arguments), tilings)
-        return text, launch
+        template = self.environment.get_template("walk.py.j2" if walks else "chunk.py.j2")
+        self.texts.append(template.render(kernel=view))
+        arguments = [f"{pointer}={self.argument(*key, adjoint)}" for key, pointer in memory.pointers.items()]
+        arguments += [f"{count}={self.places[n]}.shape[2]" for n, (count, _) in memory.heads.items()]
+        for size, frame in memory.frames.items():
+            if size != ONE:
+                code = self.size(size).text
+                arguments += [f"{frame.rank}={code}", f"{frame.padded}=_padded({code})"]
+        arguments += [f"{own}={self.size(Size.of(n)).text}" for n, own in memory.used.items()]
+        if walks:
+            arguments += ["start_ptr=final", "final_ptr=begin"] if adjoint else ["start_ptr=start", "final_ptr=final"]
+        frames = {lane.frame for s in kernel.steps for lane in s.tile.lanes if lane.over_rows}
+        most = " * ".join(("call.sizes['ROWS']", *sorted(f"_padded({self.size(f).text})" for f in frames if f != ONE)[-1:]))
+        role = f"{kernel.name}{'_backward' if adjoint else ''}"
+        return f"call.run({name}, {role!r}, {view.blocked or walks}, {most}, {', '.join(arguments)})"
 
-    def size(self, name: str) -> str:
+    def argument(self, role: str, name: str, adjoint: bool) -> str:
+        """What a pointer points to."""
+        match role:
+            case "scratch":
+                return self.memory[name]
+            case "cotangent":
+                return f"cotangents[{[r.name for r in self.plan.recurrence.results].index(name)}]"
+            case "result" if adjoint:
+                return f"grads[{list(self.inputs).index(name)}]"
+            case "result":
+                return f"outputs[{[r.name for r in self.plan.recurrence.results].index(name)}]"
+            case _:
+                return self.places[name]
+
+    def size(self, size: Size) -> Code:
+        """A size, from the state or the first input that has its dimensions."""
+        found = {}
+        for name in size.names:
+            declared = next(d for d in self.model.dimensions if d.name == name)
+            found[name] = str(declared.value) if declared.value is not None else self.dimension(name)
+        return size_code(size, found)
+
+    def dimension(self, name: str) -> str:
         """A dimension, from the first input that has it."""
         found = self.interface.bound_by(name)
         assert found is not None
@@ -162,6 +277,8 @@ class _Section:
                 needed[name] = None
                 todo.extend(USES.get(name, ()))
         folder = templates() / "triton" / "support"
-        return tuple(
-            (folder / f"{name}.py").read_text(encoding="utf-8").strip("\n") for name in ORDER if name in needed
-        )
+        return tuple(_piece(folder / f"{name}.py") for name in ORDER if name in needed)
+
+
+def _piece(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip("\n")

@@ -87,10 +87,10 @@ def _saved(forward: Program, backward: Program, sizes: Sizes, machine: Machine) 
     """What to keep: the state, and products dearer to repeat than to write and read again."""
     twins: dict[tuple[object, ...], list[Value]] = {}
     for node in forward.nodes:
-        twins.setdefault(_key(node), []).append(node.value)
+        twins.setdefault(twin_key(node), []).append(node.value)
     pairs = []
     for node in backward.nodes:
-        twin = twins.get(_key(node), [])
+        twin = twins.get(twin_key(node), [])
         if len(twin) != 1 or node.value.level is not Level.CHUNK:
             continue
         if twin[0] == forward.carry[0] or _dear(node, backward, sizes, machine):
@@ -98,7 +98,7 @@ def _saved(forward: Program, backward: Program, sizes: Sizes, machine: Machine) 
     return tuple(pairs)
 
 
-def _key(node: Node) -> tuple[object, ...]:
+def twin_key(node: Node) -> tuple[object, ...]:
     """What a node of the forward program and its copy in the adjoint share: name, operation and axes."""
     named = node.op.name if isinstance(node.op, Argument) else node.value.name
     return named, type(node.op), node.value.axes

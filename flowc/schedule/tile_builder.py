@@ -11,7 +11,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 from flowc.schedule.tiles import (
+    KEY,
+    VALUE,
+    Fetch,
     Function,
+    Kind,
     Lane,
     Load,
     Masked,
@@ -21,6 +25,7 @@ from flowc.schedule.tiles import (
     Step,
     Tile,
     TileOp,
+    Total,
     Turned,
     tile_operands,
 )
@@ -61,7 +66,8 @@ class TileBuilder:
         if name == "add":
             for one, other in (arguments, arguments[::-1]):
                 op = self.ops[one]
-                if isinstance(op, Product) and op.added is None and not op.turned and other.lanes == one.lanes:
+                free = isinstance(op, Product) and op.added is None and not op.turned and op.lane != VALUE
+                if isinstance(op, Product) and free and other.lanes == one.lanes:
                     return self.add(replace(op, added=other), lanes, called)
         return self.add(Function(name, arguments), lanes, called)
 
@@ -69,21 +75,33 @@ class TileBuilder:
         """The tile with all of `lanes`."""
         return tile if tile.lanes == lanes else self.add(Spread(tile), lanes, tile.name)
 
-    def masked(self, tile: Tile, name: str) -> Tile:
-        """The tile, 0 in rows past the sequence's end; a load is so already."""
-        return tile if self.is_zero_past_end(tile) else self.add(Masked(tile), (Lane.ROW, *tile.lanes), name)
+    def masked(self, tile: Tile, row: Lane, name: str) -> Tile:
+        """The tile over rows, 0 past the sequence's end and the state's sizes; a load is so already."""
+        lanes = in_order((row, *tile.lanes))
+        return tile if self.is_zero_outside(tile) else self.add(Masked(self.spread(tile, lanes)), lanes, name)
 
-    def is_zero_past_end(self, tile: Tile) -> bool:
-        """Whether the tile is 0 in rows past the sequence's end."""
+    def is_zero_outside(self, tile: Tile) -> bool:
+        """Whether the tile is 0 in rows past the sequence's end and past the state's sizes."""
         op = self.ops[tile]
-        return isinstance(op, Masked) or (isinstance(op, Load) and not op.is_param)
+        rows = tile.lane(Kind.ROW) is not None
+        return isinstance(op, Masked) or (isinstance(op, Load | Fetch) and rows and not is_per_head(op))
 
-    def turned(self, tile: Tile) -> Tile:
-        """The tile with its rows called columns."""
-        if Lane.ROW not in tile.lanes:
+    def turned(self, tile: Tile, kind: Kind) -> Tile:
+        """The tile with its rows called columns (`kind` COLUMN) or its columns rows."""
+        other = Kind.ROW if kind is Kind.COLUMN else Kind.COLUMN
+        if tile.lane(other) is None:
             return tile
-        lanes = tuple(Lane.COLUMN if lane is Lane.ROW else lane for lane in tile.lanes)
+        match self.ops[tile]:
+            case Turned(argument):
+                return argument
+        lanes = tuple(replace(lane, kind=kind) if lane.kind is other else lane for lane in tile.lanes)
         return self.add(Turned(tile), lanes, tile.name, tile.sums)
+
+    def totalled(self, tile: Tile, lanes: Iterable[Lane], largest: bool = False) -> Tile:
+        """The sum, or the maximum, over lanes."""
+        for lane in sorted(set(lanes), reverse=True):
+            tile = self.add(Total(tile, lane, largest), tuple(x for x in tile.lanes if x != lane))
+        return tile
 
     # -- products -----------------------------------------------------------------------------------------------------
 
@@ -94,22 +112,26 @@ class TileBuilder:
         that is loaded, then scaled, is taken from memory as it is; that one stands on the left. Where both are
         computed, the left one has few rows: the chunk's or a block of columns, never the state's.
         """
-        for tile in (left, right):
-            if len(tile.lanes) != 2 or lane not in tile.lanes:
-                raise Unsupported("a product with a vector")
-        (first, ours), (second, theirs) = self.peeled(left), self.peeled(right)
+        outer = [tile.lanes for tile in (left, right)]
+        if any(len(lanes) != 2 for lanes in outer):
+            return self.named(self.totalled(self.function("mul", (left, right)), (lane,)), name)
+        if _lanes(left, right, lane) != in_order(_lanes(left, right, lane)):
+            left, right = right, left
         lanes = _lanes(left, right, lane)
-        wide = Lane.KEY in left.lanes and lane is not Lane.KEY
+        if lanes != in_order(lanes):
+            raise Unsupported(f"a product over {' and '.join(x.kind.name.lower() for x in lanes)}")
+        (first, ours), (second, theirs) = self.peeled(left), self.peeled(right)
+        wide = left.lane(Kind.KEY) is not None and lane is not KEY
         if not self.is_loaded(first) and (self.is_loaded(second) or wide):
             second, theirs = (second, theirs) if self.is_loaded(second) else (right, ())
-            outer, moved = _divided(theirs, lane)
+            outside, moved = _divided(theirs, lane)
             out = self.add(Product(second, self.scaled(left, moved), lane, True, None), lanes)
         else:
             first, ours = (first, ours) if self.is_loaded(first) else (left, ())
             second, theirs = (second, theirs) if self.is_loaded(second) else (right, ())
-            outer, moved = _divided((*ours, *theirs), lane)
+            outside, moved = _divided((*ours, *theirs), lane)
             out = self.add(Product(first, self.scaled(second, moved), lane, False, None), lanes)
-        for factor in outer:
+        for factor in outside:
             out = self.add(Function("mul", (factor, out)), out.lanes)
         return self.named(out, name)
 
@@ -122,7 +144,7 @@ class TileBuilder:
     def is_loaded(self, tile: Tile) -> bool:
         """Whether a tile is in memory as it is needed."""
         op = self.ops[tile]
-        return isinstance(op, Load) or (isinstance(op, Turned) and self.is_loaded(op.argument))
+        return isinstance(op, Load | Fetch) or (isinstance(op, Turned) and self.is_loaded(op.argument))
 
     def peeled(self, tile: Tile) -> tuple[Tile, tuple[Tile, ...]]:
         """What is left of a product of a matrix with numbers and vectors, and those."""
@@ -137,13 +159,15 @@ class TileBuilder:
                 core, factors = self.peeled(argument)
                 return core, (*factors, self.add(Number(Fraction(-1)), ()))
             case Turned(argument):
+                kind = Kind.COLUMN if tile.lane(Kind.COLUMN) is not None else Kind.ROW
                 core, factors = self.peeled(argument)
-                return self.turned(core), tuple(self.turned(f) for f in factors)
+                return self.turned(core, kind), tuple(self.turned(f, kind) for f in factors)
             case Masked(argument):
                 core, factors = self.peeled(argument)
-                if not self.is_zero_past_end(core):
+                row = core.lane(Kind.ROW)
+                if row is None or not self.is_zero_outside(core):
                     return tile, ()
-                return core, tuple(self.masked(f, f.name) if Lane.ROW in f.lanes else f for f in factors)
+                return core, tuple(self.masked(f, row, f.name) if row in f.lanes else f for f in factors)
             case _:
                 return tile, ()
 
@@ -155,6 +179,10 @@ class TileBuilder:
         if not name or known.name:
             return known
         self.steps[tile.index] = Step(replace(known, name=name), self.ops[known])
+        return self.steps[tile.index].tile
+
+    def latest(self, tile: Tile) -> Tile:
+        """The tile under the name that it has by now."""
         return self.steps[tile.index].tile
 
     def needed(self, tiles: Iterable[Tile]) -> tuple[Step, ...]:
@@ -177,7 +205,9 @@ def _divided(factors: tuple[Tile, ...], lane: Lane) -> tuple[tuple[Tile, ...], t
 
 def _lanes(left: Tile, right: Tile, lane: Lane) -> tuple[Lane, ...]:
     """The lanes of a product."""
-    outer = [tile for t in (left, right) for tile in t.lanes if tile is not lane]
-    if outer != sorted(set(outer)):
-        raise Unsupported(f"a product over {' and '.join(o.name.lower() for o in outer)}")
-    return tuple(outer)
+    return tuple(x for t in (left, right) for x in t.lanes if x != lane)
+
+
+def is_per_head(op: TileOp) -> bool:
+    """Whether a load is the same for every token."""
+    return isinstance(op, Load) and op.role == "param"

@@ -1,27 +1,56 @@
 """Tiles: what one Triton program computes, as straight-line code over blocks of numbers.
 
-In: nothing; these are the types that `schedule.triton` builds from a chunk program. Out: `TileKernel`s, a walk and an
-output, and `Missing`, the reasons why there are none. A tile has lanes, not axes: the chunk's rows whole, the same rows
-as columns of a matrix, the state's rows whole, one block of the state's columns.
+In: nothing; these are the types that `schedule.lowering` makes of a chunk program. Out: `TileKernel`s in the order in
+which they run, and `Missing`, the reasons why there are none. A tile has lanes, not axes: the chunk's rows whole, rows
+as the second axis of a matrix, the state's rows whole, one block of the state's columns. Refuses nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from fractions import Fraction
 
 from flowc.schedule.plan import Role
-from flowc.semantics.size import Size
+from flowc.semantics.size import ONE, Size
 
 
-class Lane(IntEnum):
-    """An axis of a tile, in the order in which a tile stores them."""
+class Kind(IntEnum):
+    """What a lane runs over, in the order in which a tile stores its lanes."""
 
-    ROW = 0  # the chunk's tokens
-    COLUMN = 1  # the same tokens, as the second axis of a matrix
+    ROW = 0
+    COLUMN = 1  # rows, as the second axis of a matrix
     KEY = 2  # the state's rows, whole
     VALUE = 3  # a block of the state's columns
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """An axis of a tile. Lanes over rows are of a frame: that many rows for every token of the chunk."""
+
+    kind: Kind
+    frame: Size = ONE
+
+    def __lt__(self, other: Lane) -> bool:
+        """In the order in which a tile stores them."""
+        return self.kind < other.kind
+
+    @property
+    def over_rows(self) -> bool:
+        """Whether it runs over the chunk's rows."""
+        return self.kind in (Kind.ROW, Kind.COLUMN)
+
+
+KEY, VALUE = Lane(Kind.KEY), Lane(Kind.VALUE)
+SUB = None  # in a Load: the row's number within its token, no lane
+
+
+class Within(Enum):
+    """Which rows of its own token a row sees; of earlier tokens it sees all."""
+
+    NONE = "none"
+    EARLIER = "earlier"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +62,37 @@ class Tile:
     lanes: tuple[Lane, ...]
     sums: bool = False
 
+    def lane(self, kind: Kind) -> Lane | None:
+        """Its lane of a kind."""
+        return next((lane for lane in self.lanes if lane.kind is kind), None)
+
 
 # -- operations: sources ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """An input or param in its own type; entries past the sequence's end or the state's sizes are 0."""
+    """An argument per token or per head in its own type; 0 past the sequence's end and the state's sizes.
+
+    `stored` are its axes as stored, each by its size and the lane that runs over it (SUB: the row's number within its
+    token; an int: that element).
+    """
 
     name: str
-    is_param: bool
+    role: str  # input | param | cotangent
+    stored: tuple[tuple[Size, Lane | int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """What another kernel, or the forward pass, stored of this chunk; `whole`: of every chunk the same."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """The state before the chunk, float32."""
+    """The state that the walk carries, float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +117,15 @@ class HeadNumber:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """1 where an earlier token is the column, or (`same`) the row's own, else 0."""
+class SubNumber:
+    """A row's number within its token."""
 
-    same: bool
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """1 where a column is of an earlier token, or of the row's own and seen there, else 0."""
+
+    within: Within
 
 
 # -- operations: tiles ------------------------------------------------------------------------------------------------
@@ -98,7 +148,14 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """The same numbers, rows called columns."""
+    """The same numbers, rows called columns or columns rows."""
+
+    argument: Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Transposed:
+    """A matrix over rows, its two lanes exchanged."""
 
     argument: Tile
 
@@ -112,10 +169,18 @@ class Masked:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """The sum, or (`largest`) the maximum, over the lane KEY."""
+    """The sum, or (`largest`) the maximum, over one lane."""
 
     argument: Tile
+    lane: Lane
     largest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PerToken:
+    """The sum over the rows of every token."""
+
+    argument: Tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +195,14 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class RunningSums:
-    """Sums over the rows up to and with each, of several gates per row."""
+    """Sums over the tokens up to and with each row's, of several gates per token."""
 
     gates: tuple[Tile, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SumsBefore:
-    """Running sums less the row's own gates that come `later` in its step."""
+    """Running sums less the token's own gates that come `later` in its step."""
 
     sums: Tile
     later: tuple[Tile, ...]
@@ -145,9 +210,18 @@ class SumsBefore:
 
 @dataclass(frozen=True, slots=True)
 class WholeSums:
-    """Sums over all rows of the chunk."""
+    """Sums over all tokens of the chunk."""
 
     gates: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SuffixSums:
+    """Sums over later tokens: of `after`, and with the token's own of `own`; `whole` is added to each."""
+
+    own: tuple[Tile, ...]
+    after: tuple[Tile, ...]
+    whole: tuple[Tile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +238,48 @@ class DecayMatrix:
 
     rows: Tile
     columns: Tile
-    same: bool
+    within: Within
+
+
+@dataclass(frozen=True, slots=True)
+class Exponents:
+    """Where the rows and columns of a decay_dot stand: their sums, those before their token, and what is left in it.
+
+    `same` is exp of what lies between a column and a row of the same token, per column; None: nothing does.
+    """
+
+    upper: Tile
+    upper_start: Tile
+    lower: Tile
+    lower_start: Tile
+    same: Tile | None
+    within: Within
+
+
+@dataclass(frozen=True, slots=True)
+class DecayDot:
+    """sum_k left[m,k] right[m',k] exp(upper[m,k] - lower[m',k]) where a column is seen."""
+
+    left: Tile
+    right: Tile
+    exponents: Exponents
+
+
+@dataclass(frozen=True, slots=True)
+class DecayApply:
+    """sum_m' weights[m,m'] vectors[m',k] exp(upper[m,k] - lower[m',k]), or (`transposed`) over m; see `chunk.ir`."""
+
+    weights: Tile
+    vectors: Tile
+    exponents: Exponents
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """(I - matrix)^{-1} of a strictly lower triangular matrix."""
+
+    matrix: Tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +299,17 @@ class Product:
 
 
 TileOp = (
-    Load | Carry | Number | Extent | HeadNumber | Seen | Function | Spread | Turned | Masked | Total
-    | Split | RunningSums | SumsBefore | WholeSums | Decay | DecayMatrix | Product
+    Load | Fetch | Carry | Number | Extent | HeadNumber | SubNumber | Seen
+    | Function | Spread | Turned | Transposed | Masked | Total | PerToken
+    | Split | RunningSums | SumsBefore | WholeSums | SuffixSums | Decay | DecayMatrix | DecayDot | DecayApply
+    | Inverse | Product
 )  # fmt: skip
 
 
 def tile_operands(op: TileOp) -> tuple[Tile, ...]:
     """The tiles an operation reads, in order."""
     match op:
-        case Load() | Carry() | Number() | Extent() | HeadNumber() | Seen():
+        case Load() | Fetch() | Carry() | Number() | Extent() | HeadNumber() | SubNumber() | Seen():
             return ()
         case Function(_, arguments):
             return arguments
@@ -200,16 +317,26 @@ def tile_operands(op: TileOp) -> tuple[Tile, ...]:
             return gates
         case SumsBefore(sums, later):
             return (sums, *later)
+        case SuffixSums(own, after, whole):
+            return (*own, *after, *whole)
         case Split(logs):
             return (logs,)
         case Decay(upper, lower):
             return (upper,) if lower is None else (upper, lower)
         case DecayMatrix(rows, columns, _):
             return (rows, columns)
+        case DecayDot(left, right, exponents) | DecayApply(left, right, exponents, _):
+            return (left, right, *_exponents(exponents))
+        case Inverse(matrix):
+            return (matrix,)
         case Product(left, right, _, _, added):
             return (left, right) if added is None else (left, right, added)
         case _:
             return (op.argument,)
+
+
+def _exponents(e: Exponents) -> tuple[Tile, ...]:
+    return (e.upper, e.upper_start, e.lower, e.lower_start, *(() if e.same is None else (e.same,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,41 +348,57 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Tiling:
-    """How a kernel runs for operands of `size` bytes, tiles of up to `rows` rows, and states of up to `keys` rows.
+class Store:
+    """What a kernel leaves: a result of the pass per token, by name, or a chunk's value for others to fetch."""
 
-    `block` is how many of the state's columns a program holds at most; `warps` and `stages` are Triton's.
-    """
+    name: str
+    tile: Tile
+    fetched: bool
+    stored: tuple[tuple[Size, Lane | int | None], ...] = ()  # of a result: its axes as stored, as in Load
 
-    size: int
-    rows: int
-    keys: int
-    block: int
-    warps: int
-    stages: int
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Memory for what a kernel stores of every chunk: by name, its lanes, and whether the forward keeps it."""
+
+    name: str
+    lanes: tuple[Lane, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TileKernel:
-    """What one program does for one chunk: a walk makes the next state, an output its results by name.
+    """What one program does for one chunk.
 
-    The first of `tilings` that fits a call is its configuration.
+    `blocked`: a program holds one block of the state's columns; otherwise it goes through all of them, one loop for
+    every time that something is summed over them. A walk's first store is the next state.
     """
 
+    name: str
     role: Role
     steps: tuple[Step, ...]
-    results: tuple[tuple[str, Tile], ...]
-    tilings: tuple[Tiling, ...]
+    stores: tuple[Store, ...]
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TilePass:
+    """The kernels of a pass in order, what they leave for one another, and what the caller has to do for them.
+
+    `states` is the scratch of the carried state at every chunk, None where nothing fetches it.
+    """
+
+    kernels: tuple[TileKernel, ...]
+    scratch: tuple[Scratch, ...]
+    states: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """The kernels of a forward pass, and the tokens of a chunk by the bytes of an operand's number."""
+    """Both passes; `saved` are the names of what the forward keeps for the backward."""
 
-    walk: TileKernel
-    output: TileKernel
-    tokens: tuple[tuple[int, int], ...]
-    most_keys: int
+    forward: TilePass
+    backward: TilePass
+    saved: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,283 +1,294 @@
-"""Cutting a forward pass into Triton kernels.
+"""Plan -> kernels: which values of a pass are made where, and what goes through memory in between.
 
-In: a `Plan`. Out: a `TilePlan`: a walk over chunks that carries the state and stores it at every chunk's start, and an
-output kernel over all chunks at once; each computes again what it needs of the prelude. Refuses, as `Missing` with
-every reason, what has no kernels yet: systems of reads, gates over vectors, several rows per token, and what is not
-elementwise before and after.
+In: a `Plan`. Out: a `TilePlan`, or `Missing`. Before the walk a kernel makes the matrices over rows that take more than
+a product of loaded operands, or that the walk needs; the walk stores the states and what it alone can make; after it
+one kernel makes what is per block of the state's columns, and one what is summed over them. Everything else is made
+again where it is used: it costs less than its way through memory. Refuses, as `Missing`, what `Lowering` does.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, count
 
-from flowc.algebra.term import Axis
 from flowc.chunk import ir
-from flowc.chunk.ir import Op
+from flowc.chunk.builder import RANK
+from flowc.chunk.derive import derive
+from flowc.chunk.differentiate import differentiate
 from flowc.chunk.program import Program
-from flowc.chunk.values import Level, Mask, Position, Space, Value, Where
-from flowc.schedule import tiles
+from flowc.chunk.values import Level, Value
+from flowc.schedule.lowering import Lowering
 from flowc.schedule.plan import Plan, Role
-from flowc.schedule.tile_builder import TileBuilder, Unsupported
-from flowc.schedule.tiles import Lane, Missing, Tile, TileKernel, TilePlan, Tiling
-from flowc.semantics.size import Size
+from flowc.schedule.schedule import solved, twin_key
+from flowc.schedule.share import share_decays
+from flowc.schedule.tile_builder import Unsupported
+from flowc.schedule.tiles import (
+    KEY,
+    SUB,
+    VALUE,
+    Fetch,
+    Kind,
+    Lane,
+    Missing,
+    Product,
+    Scratch,
+    Store,
+    Tile,
+    TileKernel,
+    TilePass,
+    TilePlan,
+    Total,
+    TileOp,
+)
+from flowc.semantics.size import ONE, Size
 
-FUNCTIONS = frozenset(
-    (
-        *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "expm1", "log1p", "exprel", "sqrt", "rsqrt", "abs"),
-        *("sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "relu", "silu", "gelu", "sign", "erf", "step"),
-        *("max", "min", "clamp", "where", "lt", "le", "floor_log", "gate_log", "gate_log1p"),
-    )
-)
-GATE = "gate"
+PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse)
+DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
+
+
 MOST_KEYS = 256
-MOST_ROWS = 256
-# Configurations that spill no register on sm_90 (tests/triton): 16-bit operands on tensor cores with chunks near 64
-# tokens; float32 ones as sums of products, whose output kernel spills from 128 rows of a state on.
-TOKENS = ((2, 64), (4, 16))
-SINGLE = Tiling(4, MOST_ROWS, MOST_KEYS, 16, 8, 1)
+
+
+def tilings() -> tuple[str, ...]:
+    """Configurations as rows of a module's table."""
+    rows = []
+    for role, (wide, single) in TILINGS.items():
+        rows += [(role, 2, MOST_KEYS, 512, *wide), (role, 4, MOST_KEYS, 512, *single)]
+    return tuple(repr(row) for row in rows)
+
+
 TILINGS = {
-    Role.WALK: (Tiling(2, MOST_ROWS, MOST_KEYS, 32, 4, 2), SINGLE),
-    Role.OUTPUT: (Tiling(2, MOST_ROWS, 128, 64, 4, 2), Tiling(2, MOST_ROWS, MOST_KEYS, 64, 8, 2), SINGLE),
+    "matrices": ((32, 4, 1), (16, 8, 1)),
+    "walk": ((32, 4, 2), (16, 8, 1)),
+    "columns": ((64, 4, 2), (16, 8, 1)),
+    "rows": ((64, 8, 1), (16, 8, 1)),
+    "matrices_backward": ((32, 4, 1), (16, 8, 1)),
+    "walk_backward": ((32, 4, 1), (16, 8, 1)),
+    "columns_backward": ((64, 4, 1), (16, 8, 1)),
+    "rows_backward": ((32, 8, 1), (16, 8, 1)),
 }
-# Kernels that hold more than queries, keys and values need more registers.
-CROWDED = (Tiling(2, MOST_ROWS, 64, 64, 4, 2), Tiling(2, MOST_ROWS, MOST_KEYS, 64, 8, 2), SINGLE)
-# Where a left operand is computed: fewer than 64 rows of every product, or two warps, so that none is a warp group's,
-# which may go wrong with its left operand in registers (design/performance.md).
-COMPUTED_TOKENS = ((2, 32), (4, 16))
-COMPUTED = (
-    Tiling(2, 32, 128, 32, 4, 1),
-    Tiling(2, 32, MOST_KEYS, 32, 8, 1),
-    Tiling(2, MOST_ROWS, MOST_KEYS, 16, 2, 1),
-    SINGLE,
-)
 
 
 def cut(plan: Plan) -> TilePlan | Missing:
-    """The kernels of a plan's forward pass, or why there are none."""
-    program = plan.forward.program
-    reasons = tuple(dict.fromkeys(r for n in program.nodes for r in _refused(n.op)))
-    if reasons:
-        return Missing(reasons)
+    """The kernels of a plan's two passes, or why there are none."""
     row, column = plan.recurrence.row.size, plan.recurrence.column.size
+    names: set[str] = set()
     try:
-        walk = _Lowering(program, row, column)
-        state = walk.tile(program.carry[1], (Lane.KEY, Lane.VALUE))
-        output = _Lowering(program, row, column)
-        results = tuple((name, output.result(value)) for name, value in program.results)
-        kernels = walk.kernel(Role.WALK, (("state", state),)), output.kernel(Role.OUTPUT, results)
-        tokens = COMPUTED_TOKENS if any(k.tilings[0].rows < MOST_ROWS for k in kernels) else TOKENS
-        return TilePlan(*kernels, tokens, MOST_KEYS)
+        forward = _Cutter(plan.forward.program, row, column, names, {})
+        first = forward.run()
+        adjoint = solved(share_decays(differentiate(derive(plan.recurrence))))
+        kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
+        backward = _Cutter(adjoint, row, column, names, kept)
+        second = backward.run()
     except Unsupported as reason:
         return Missing((str(reason),))
+    return TilePlan(first, second, tuple(backward.used))
 
 
-def _refused(op: Op) -> tuple[str, ...]:
-    """What of an operation no kernel does, in words."""
-    match op:
-        case ir.Solve() | ir.Inverse():
-            return ("a triangular system (reads of the state)",)
-        case ir.DecayDot() | ir.DecayApply():
-            return ("gates over the state's rows (a vector gate)",)
-        case ir.ToRows(_, space, _) | ir.FromRows(_, space, _, _):
-            several = len(space.parts) > 1 and space.name != GATE
-            ranked = any(p.count is not None or p.rank is not None for p in space.parts)
-            return ("several rows per token (a rank, a repeat or two writes)",) if several or ranked else ()
-        case ir.Join() | ir.Cut() | ir.Flatten() | ir.Unflatten():
-            return ("concat and kron",)
-        case ir.Element():
-            return ("inputs that are lists",)
-        case ir.Index():
-            return ("the index of a repeat",)
-        case ir.Apply(function, _) if function not in FUNCTIONS:
-            return (f"the function {function}",)
-        case _:
-            return ()
+@dataclass
+class _Cutter:
+    """Cuts one pass. `kept` are values that the forward pass stored, by what they share with their twins here."""
 
+    program: Program
+    row: Size
+    column: Size
+    names: set[str]
+    kept: Mapping[tuple[object, ...], str]
+    fetched: dict[Value, str] = field(default_factory=dict)
+    used: dict[str, None] = field(default_factory=dict)
+    before: dict[Value, None] = field(default_factory=dict)
+    walked: dict[Value, None] = field(default_factory=dict)
 
-class _Lowering:
-    """One kernel's values as tiles, from its results backwards."""
+    def run(self) -> TilePass:
+        """The kernels in order."""
+        program = self.program
+        self.ops = program.defined
+        start, after = program.carry
+        self.dependent = self._dependent()
+        self.needed = self._needed((after,))
+        self.twins = self._twins()
+        self.deep = {c: self._holding(c) for c in (PRODUCTS, DEAR)}
+        self.fetched[start] = self._fresh(start)
+        self._visit(after, walking=True)
+        for _, value in program.results:
+            self._visit(value, walking=False)
+        kernels = [*self._matrices(), self._walk(), *self._results()]
+        fetched = {s.op.name: s.tile.lanes for k in kernels for s in k.steps if isinstance(s.op, Fetch)}
+        made = {s.name: s.tile.lanes for k in kernels for s in k.stores if s.fetched}
+        own = tuple(Scratch(n, lanes) for n, lanes in made.items())
+        states = self.fetched[start]
+        assert fetched.keys() <= {*made, *self.used, states}
+        return TilePass(tuple(kernels), own, states)
 
-    def __init__(self, program: Program, row: Size, column: Size) -> None:
-        self.program, self.row, self.column = program, row, column
-        self.build = TileBuilder()
-        self.done: dict[tuple[Value, tuple[Lane, ...]], Tile] = {}
-        self.gates: tuple[Tile, ...] = ()
-        self.names = {n.value: n.value.name for n in program.nodes}
+    def _fresh(self, value: Value) -> str:
+        """A name in memory."""
+        base = value.name or "t"
+        name = next(n for n in chain((base,), (f"{base}{i}" for i in count(2))) if n not in self.names)
+        self.names.add(name)
+        return name
 
-    def kernel(self, role: Role, results: tuple[tuple[str, Tile], ...]) -> TileKernel:
-        """The kernel that makes `results`."""
-        steps = self.build.needed(tile for _, tile in results)
-        held = sum(isinstance(s.op, tiles.Load) and len(s.tile.lanes) == 2 for s in steps)
-        products = sum(isinstance(s.op, tiles.Product) for s in steps)
-        crowded = max(held, products) > 3 or any(isinstance(s.op, tiles.Total) for s in steps)
-        if self.build.computed_products(steps):
-            return TileKernel(role, steps, results, COMPUTED[1:] if crowded else COMPUTED)
-        return TileKernel(role, steps, results, CROWDED if crowded and role is Role.OUTPUT else TILINGS[role])
+    # -- what goes through memory -------------------------------------------------------------------------------------
 
-    def result(self, value: Value) -> Tile:
-        """An output: per token, over the state's columns."""
-        if value.level is not Level.TOKEN or [a.size for a in value.axes] != [self.column]:
-            raise Unsupported("an output that is no vector over the state's columns")
-        return self.build.spread(self.tile(value, (Lane.VALUE,)), (Lane.ROW, Lane.VALUE))
+    def _dependent(self) -> set[Value]:
+        found = {self.program.carry[0]}
+        for node in self.program.nodes:
+            if any(v in found for v in ir.operands(node.op)):
+                found.add(node.value)
+        return found
 
-    # -- lanes --------------------------------------------------------------------------------------------------------
+    def _needed(self, values: Iterable[Value]) -> set[Value]:
+        found = set(values)
+        for node in reversed(self.program.nodes):
+            if node.value in found:
+                found.update(ir.operands(node.op))
+        return found
 
-    def chunk_lanes(self, value: Value) -> tuple[Lane, ...]:
-        """The lanes of a chunk's value, by the names of its axes."""
-        known = {"k": Lane.KEY, "v": Lane.VALUE}
-        return tuple(known.get(a.name, Lane.COLUMN if a.name.endswith("'") else Lane.ROW) for a in value.axes)
+    def _holding(self, kinds: tuple[type, ...]) -> set[Value]:
+        """The values that an operation of some kind went into."""
+        found: set[Value] = set()
+        for node in self.program.nodes:
+            if isinstance(node.op, kinds) or any(v in found for v in ir.operands(node.op)):
+                found.add(node.value)
+        return found
 
-    def operand(self, value: Value, lanes: dict[str, Lane]) -> Tile:
-        """An operand whose axes are its user's, by name."""
-        if value.level is Level.CHUNK:
-            return self.tile(value, self.chunk_lanes(value))
-        return self.tile(value, tuple(lanes[a.name] for a in value.axes))
+    def _twins(self) -> dict[Value, str]:
+        """The values that the forward pass stored."""
+        found: dict[str, list[Value]] = {}
+        for node in self.program.nodes:
+            name = self.kept.get(twin_key(node))
+            if name is not None and node.value.level is Level.CHUNK:
+                found.setdefault(name, []).append(node.value)
+        return {values[0]: name for name, values in found.items() if len(values) == 1}
 
-    def whole(self, value: Value, axes: tuple[Axis, ...], lanes: dict[str, Lane]) -> Tile:
-        """An operand that is summed over axes: those have to be whole, which the state's rows are."""
-        if any(a.size != self.row for a in axes):
-            raise Unsupported("a sum over another axis than the state's rows")
-        tile = self.operand(value, {**lanes, **{a.name: Lane.KEY for a in axes}})
-        own = (Lane.ROW,) if value.level is not Level.HEAD else ()
-        return self.build.spread(tile, tuple(sorted({*tile.lanes, *own, Lane.KEY})))
+    def _visit(self, value: Value, walking: bool) -> None:
+        """Note what a kernel that needs `value` fetches."""
+        if value in self.fetched:
+            return
+        if value in self.twins:
+            self.fetched[value] = self.twins[value]
+            self.used[self.twins[value]] = None
+            return
+        if value.level is Level.CHUNK and self._stored(value, walking):
+            self.fetched[value] = self._fresh(value)
+            (self.walked if value in self.dependent else self.before)[value] = None
+            if value in self.dependent:
+                return
+        for v in ir.operands(self.ops[value]):
+            self._visit(v, walking)
 
-    # -- values -------------------------------------------------------------------------------------------------------
+    def _stored(self, value: Value, walking: bool) -> bool:
+        axes = [a.name for a in value.axes]
+        if value in self.dependent:
+            made = value in self.needed and value in self.deep[PRODUCTS]
+            return made and not walking and axes != ["k", "v"]
+        op = self.ops[value]
+        summed = isinstance(op, ir.Contract) and op.axis.name == "v"
+        matrix = len(axes) == 2 and not {"k", "v"} & set(axes)
+        if isinstance(op, ir.Rename):
+            return False
+        if walking:
+            return summed or (matrix and value in self.deep[PRODUCTS])
+        return matrix and value in self.deep[DEAR]
 
-    def tile(self, value: Value, lanes: tuple[Lane, ...]) -> Tile:
-        """A value, `lanes` saying what its axes are in this kernel; rows come with its level."""
-        if (value, lanes) not in self.done:
-            named = dict(zip((a.name for a in value.axes), lanes, strict=True))
-            made = self.lowered(value, self.program.defined[value], named)
-            self.done[value, lanes] = self.build.named(made, self.names[value])
-        return self.done[value, lanes]
+    # -- kernels ------------------------------------------------------------------------------------------------------
 
-    def lowered(self, value: Value, op: Op, lanes: dict[str, Lane]) -> Tile:
-        build = self.build
+    def _lowering(self, without: Iterable[Value] = (), walks: bool = False) -> Lowering:
+        hidden = set(without)
+        fetched = {v: n for v, n in self.fetched.items() if v not in hidden}
+        return Lowering(self.program, self.row, self.column, fetched, walks)
+
+    def _matrices(self) -> list[TileKernel]:
+        """The kernel before the walk."""
+        if not self.before:
+            return []
+        low = self._lowering(self.before)
+        stores = tuple(Store(self.fetched[v], low.full(v), True) for v in self.before)
+        return [self._kernel("matrices", Role.INTRA, low, stores)]
+
+    def _walk(self) -> TileKernel:
+        """The walk: the next state, then what only it can make."""
+        low = self._lowering((*self.walked, self.program.carry[0]), walks=True)
+        state = low.build.spread(low.chunk(self.program.carry[1]), (KEY, VALUE))
+        stores = [Store(self.fetched[self.program.carry[0]], state, False)]
+        stores += [Store(self.fetched[v], low.full(v), True) for v in self.walked]
+        kernel = self._kernel("walk", Role.WALK, low, tuple(stores))
+        if not kernel.blocked:
+            raise Unsupported("a state whose columns depend on one another")
+        return kernel
+
+    def _results(self) -> list[TileKernel]:
+        """The kernels after the walk: results per block of the state's columns, and those that are sums over them."""
+        kernels = []
+        for name, blocked in (("columns", True), ("rows", False)):
+            low = self._lowering()
+            stores = []
+            for result, value in self.program.results:
+                store = self._result(low, result, value)
+                if self._is_blocked(low, store.tile) == blocked:
+                    stores.append(store)
+            if stores:
+                kernels.append(self._kernel(name, Role.OUTPUT, low, tuple(stores)))
+        return kernels
+
+    def _result(self, low: Lowering, name: str, value: Value) -> Store:
+        """A result per token, every axis on a lane; what is a sum over tokens is left to be summed."""
+        frame, lanes = self._placed(value)
+        for axis in value.axes:
+            if axis.name not in lanes:
+                fits = [x for x in (VALUE, KEY) if low.sizes[x.kind] == axis.size and x not in lanes.values()]
+                if not fits:
+                    raise Unsupported("a result over another axis than the state's")
+                lanes[axis.name] = fits[0]
+        tile = low.unsummed(value, frame or ONE, lanes)
+        full = tuple(sorted({Lane(Kind.ROW, frame or ONE), *(x for x in lanes.values() if x is not None)}))
+        stored = tuple((a.size, lanes[a.name]) for a in value.axes)
+        return Store(name, low.build.spread(tile, full), False, stored)
+
+    def _placed(self, value: Value) -> tuple[Size | None, dict[str, Lane | None]]:
+        """The frame and the lanes that the rows which a result is made of prescribe."""
+        op = self.ops[value]
         match op:
-            case ir.Argument() | ir.Literal() | ir.Extent() | ir.Head():
-                return self.source(value, op, lanes)
-            case ir.Apply(function, arguments):
-                found = tuple(self.operand(a, lanes) for a in arguments)
-                return self.power(*found) if function == "pow" else build.function(function, found)
-            case ir.Spread(argument, _):
-                return self.operand(argument, lanes)
-            case ir.Rename(argument, old, new) if value.level is Level.CHUNK:
-                turned = new.endswith("'") and not old.endswith("'")
-                tile = self.tile(argument, self.chunk_lanes(argument))
-                return build.turned(tile) if turned else tile
-            case ir.Rename(argument, old, new):
-                return self.tile(argument, tuple(lanes[new if a.name == old else a.name] for a in argument.axes))
-            case ir.Relabel(argument, names):
-                return self.tile(argument, tuple(lanes[n] for n in names))
-            case ir.Sum(argument, axes):
-                tile = self.whole(argument, axes, lanes)
-                return build.add(tiles.Total(tile, False), tile.lanes[:-1])
-            case ir.Largest(argument, axis):
-                tile = self.whole(argument, (axis,), lanes)
-                return build.add(tiles.Total(tile, True), tile.lanes[:-1])
-            case ir.Contract(left, right, axis):
-                (lane,) = (b for a, b in zip(left.axes, self.chunk_lanes(left), strict=True) if a == axis)
-                first, second = (self.full(v) for v in (left, right))
-                return build.product(first, second, lane, self.names[value])
-            case _:
-                return self.chunked(op, lanes)
+            case ir.FromRows(_, space, part, axis):
+                lanes: dict[str, Lane | None] = {} if axis is None else {"x": KEY if axis.name == "k" else VALUE}
+                if space.name == "gate":
+                    return ONE, lanes
+                return space.per_token, {**lanes, **({RANK: SUB} if space.parts[part].several else {})}
+        frame: Size | None = None
+        found: dict[str, Lane | None] = {}
+        for operand in ir.operands(op):
+            if operand.level is Level.CHUNK:
+                continue
+            inner, over = self._placed(operand)
+            if isinstance(op, ir.Relabel):
+                names = dict(zip((a.name for a in operand.axes), op.names, strict=True))
+                over = {names[n]: lane for n, lane in over.items()}
+            if isinstance(op, ir.Rename):
+                over = {op.new if n == op.old else n: lane for n, lane in over.items()}
+            if frame is not None and inner not in (None, frame):
+                raise Unsupported("rows of several numbers per token together")
+            frame = inner or frame
+            if any(found.get(n, lane) != lane for n, lane in over.items()):
+                raise Unsupported("the state's rows and columns as one axis")
+            found |= over
+        return frame, {n: lane for n, lane in found.items() if n in {a.name for a in value.axes}}
 
-    def full(self, value: Value) -> Tile:
-        """A chunk's value with every lane of its axes."""
-        lanes = self.chunk_lanes(value)
-        return self.build.spread(self.tile(value, lanes), tuple(sorted(lanes)))
+    def _is_blocked(self, low: Lowering, tile: Tile) -> bool:
+        return VALUE in tile.lanes and not _sums_columns(low, (tile,))
 
-    def source(self, value: Value, op: ir.Argument | ir.Literal | ir.Extent | ir.Head, lanes: dict[str, Lane]) -> Tile:
-        build = self.build
-        match op:
-            case ir.Argument(_, "carry"):
-                return build.add(tiles.Carry(), (Lane.KEY, Lane.VALUE))
-            case ir.Argument(name, role):
-                if len(value.axes) > 1:
-                    raise Unsupported("inputs that are matrices")
-                sizes = {Lane.KEY: self.row, Lane.VALUE: self.column}
-                if any(sizes[lanes[a.name]] != a.size for a in value.axes):
-                    raise Unsupported("inputs over another axis than the state's")
-                own = () if role == "param" else (Lane.ROW,)
-                return build.add(tiles.Load(name, role == "param"), (*own, *lanes.values()))
-            case ir.Literal(number):
-                return build.add(tiles.Number(number), ())
-            case ir.Extent(size):
-                return build.add(tiles.Extent(size), ())
-            case ir.Head(count):
-                return build.add(tiles.HeadNumber(count), ())
-
-    def power(self, base: Tile, exponent: Tile) -> Tile:
-        """A power that is exact on a device: of an exact number, or by a small whole number or a half."""
-        halves = self.build.ops[exponent]
-        exact = isinstance(halves, tiles.Number) and (2 * halves.value).denominator == 1 and abs(halves.value) <= 8
-        number = self.build.ops[base]
-        positive = isinstance(number, tiles.Extent) or (isinstance(number, tiles.Number) and number.value > Fraction(0))
-        if not exact and not positive:
-            raise Unsupported("a power of a tensor by anything but a small whole number or a half")
-        return self.build.function("pow", (base, exponent))
-
-    # -- rows and gates -----------------------------------------------------------------------------------------------
-
-    def chunked(self, op: Op, lanes: dict[str, Lane]) -> Tile:
-        build = self.build
-        match op:
-            case ir.ToRows((part,), _, axis) if part is not None:
-                own = () if axis is None else (Lane.KEY if axis.name == "k" else Lane.VALUE,)
-                return build.masked(self.tile(part, own), self.names[part])
-            case ir.FromRows(argument, _, _, axis):
-                if axis is None or set(lanes.values()) != {Lane.VALUE}:
-                    raise Unsupported("what was read of the state, summed over its columns")
-                return self.tile(argument, self.chunk_lanes(argument))
-            case ir.MaskMatrix(mask):
-                return build.add(tiles.Seen(_same(mask)), (Lane.ROW, Lane.COLUMN))
-            case ir.GateSums(gates, _):
-                return build.add(tiles.RunningSums(self.split(gates)), (Lane.ROW,), "sums", True)
-            case ir.At(sums, gates, space, where):
-                return self.at(sums, gates, space, where)
-            case ir.Decay(upper, lower):
-                high = self.tile(upper, self.chunk_lanes(upper))
-                low = None if lower is None else self.tile(lower, self.chunk_lanes(lower))
-                return build.add(tiles.Decay(high, low), (*high.lanes, *(() if low is None else low.lanes)))
-            case ir.DecayMatrix(rows, columns, mask):
-                first, second = (self.tile(v, self.chunk_lanes(v)) for v in (rows, columns))
-                second = build.turned(second)
-                return build.add(tiles.DecayMatrix(first, second, _same(mask)), (Lane.ROW, Lane.COLUMN))
-            case _:
-                raise Unsupported(f"the operation {type(op).__name__}")
-
-    def split(self, gates: Value) -> tuple[Tile, ...]:
-        """The log gates of a step in order, each over the chunk's rows."""
-        op = self.program.defined[gates]
-        assert isinstance(op, ir.ToRows)
-        if op.axis is not None:
-            raise Unsupported("gates over the state's rows (a vector gate)")
-        logs = [self.build.masked(self.tile(p, ()), "log_gate") for p in op.parts if p is not None]
-        return tuple(self.build.add(tiles.Split(log), (Lane.ROW,), "gate", True) for log in logs)
-
-    def at(self, sums: Value, gates: Space, space: Space | None, where: Where) -> Tile:
-        """Gate sums where the rows of `space` stand, or at the chunk's end."""
-        op = self.program.defined[sums]
-        assert isinstance(op, ir.GateSums)
-        split = self.split(op.gates)
-        if space is None:
-            return self.build.add(tiles.WholeSums(split), (), "", True)
-        (part,) = space.parts
-        place = _number(part.read if where is Where.READ else part.write)
-        later = tuple(g for g, p in zip(split, gates.parts, strict=True) if _number(p.write) >= place)
-        running = self.tile(sums, (Lane.ROW,))
-        return running if not later else self.build.add(tiles.SumsBefore(running, later), (Lane.ROW,), "", True)
+    def _kernel(self, name: str, role: Role, low: Lowering, stores: tuple[Store, ...]) -> TileKernel:
+        steps = low.build.needed(s.tile for s in stores)
+        stores = tuple(Store(s.name, low.build.latest(s.tile), s.fetched, s.stored) for s in stores)
+        tiles = tuple(s.tile for s in stores)
+        blocked = all(VALUE in t.lanes for t in tiles) and not _sums_columns(low, tiles)
+        return TileKernel(name, role, steps, stores, blocked)
 
 
-def _same(mask: Mask) -> bool:
-    """Whether a row of the same token is written before it is read."""
-    (read,), (write,) = mask.rows.parts, mask.columns.parts
-    return _number(write.write) < _number(read.read)
+def _sums_columns(low: Lowering, tiles: Iterable[Tile]) -> bool:
+    """Whether something is summed over the state's columns."""
+    return any(sums_columns(s.op) for s in low.build.needed(tiles))
 
 
-def _number(position: Position | None) -> int:
-    """A place in a step without repeats."""
-    assert position is not None
-    constant = (position.start + Size.of(position.offset)).constant
-    assert constant is not None
-    return constant
+def sums_columns(op: TileOp) -> bool:
+    """Whether an operation sums over the state's columns."""
+    return isinstance(op, Product | Total) and op.lane == VALUE

@@ -1,0 +1,223 @@
+"""A tile's operation as a Triton expression.
+
+In: steps of a `TileKernel` and the kernel's `Memory`. Out: expressions, and the device functions that they call. One
+expression per operation; what broadcasts follows from the lanes. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from flowc.emit.torch_functions import ATOM, SUM, Code
+from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
+from flowc.emit.triton_memory import Memory, placed
+from flowc.schedule import tiles
+from flowc.schedule.tiles import Lane, Step, Tile, Within
+
+DOT = "input_precision=PRECISION, out_dtype=tl.float32"
+
+
+class Expressions:
+    """Prints the operation of one tile; what it was printed as is in `code`, of sums in `pairs`."""
+
+    def __init__(self, steps: Sequence[Step], memory: Memory, state: str) -> None:
+        """Print `steps`; `state` is the carried tile."""
+        self.memory, self.state = memory, state
+        self.ops = {s.tile: s.op for s in steps}
+        self.code: dict[Tile, Code] = {}
+        self.pairs: dict[Tile, tuple[str, str]] = {}
+        self.helpers: dict[str, None] = {}
+        self.sizes_of_products: dict[str, None] = {}
+
+    # -- operands -----------------------------------------------------------------------------------------------------
+
+    def operand(self, tile: Tile, lanes: tuple[Lane, ...]) -> Code:
+        """A tile as float32, with axes of length one for the lanes that it lacks."""
+        code = self.code[tile]
+        if self.is_stored_type(tile):
+            code = Code(f"{code.at(ATOM)}.to(tl.float32)")
+        return self.among(code, tile.lanes, lanes)
+
+    def is_stored_type(self, tile: Tile) -> bool:
+        """Whether a tile is in the type that it has in memory."""
+        op = self.ops[tile]
+        if isinstance(op, tiles.Turned | tiles.Transposed):
+            return self.is_stored_type(op.argument)
+        return isinstance(op, tiles.Load | tiles.Fetch)
+
+    def among(self, code: Code, own: tuple[Lane, ...], lanes: tuple[Lane, ...]) -> Code:
+        """A tile among the lanes of a wider one."""
+        if code.number or not own or own == lanes or len(lanes) < 2:
+            return code
+        return Code(f"{code.at(ATOM)}[{', '.join(':' if lane in own else 'None' for lane in lanes)}]")
+
+    def spread(self, tile: Tile, lanes: tuple[Lane, ...]) -> Code:
+        """A tile with all of `lanes`."""
+        code = self.operand(tile, lanes)
+        if tile.lanes == lanes:
+            return code
+        return Code(f"{code.at(SUM)} + {self.zeros(lanes)}", SUM)
+
+    def zeros(self, lanes: Sequence[Lane]) -> str:
+        """A tile of zeros."""
+        return f"tl.zeros(({', '.join(self.memory.length(lane) for lane in lanes)},), tl.float32)"
+
+    def factor(self, tile: Tile, straight: bool) -> str:
+        """An operand of a product, in the type that products are made in."""
+        text = f"{self.code[tile].at(ATOM)}.to(DOT)"
+        return text if straight else f"tl.trans({text})"
+
+    # -- expressions --------------------------------------------------------------------------------------------------
+
+    def expression(self, tile: Tile, op: tiles.TileOp) -> Code:
+        """The expression of a step."""
+        match op:
+            case tiles.Load():
+                return self.memory.loaded(op, tile.lanes)
+            case tiles.Fetch(name):
+                at, mask = self.memory.scratch(name, tile.lanes)
+                return Code(f"tl.load({at}" + (f", mask={mask}, other=0.0)" if mask else ")"))
+            case tiles.Number(value):
+                return number(value)
+            case tiles.Extent(size):
+                return Code(f"tl.full((), {self.memory.size(size).text}, tl.float32)")
+            case tiles.HeadNumber(count):
+                return Code("heads.to(tl.float32)" if count else "head.to(tl.float32)")
+            case tiles.SubNumber():
+                return Code(f"{self.memory.frame(tile.lanes[0].frame).sub}.to(tl.float32)")
+            case tiles.Seen(within):
+                return Code(f"tl.where({self.seen(tile.lanes, within)}, 1.0, 0.0)")
+            case tiles.Function():
+                return self.applied(tile, op)
+            case tiles.Spread(argument):
+                return self.spread(argument, tile.lanes)
+            case tiles.Turned(argument):
+                return self.code[argument]
+            case tiles.Transposed(argument):
+                return Code(f"tl.trans({self.code[argument].text})")
+            case tiles.Masked(argument):
+                return Code(f"tl.where({self.memory.mask(tile.lanes)}, {self.operand(argument, tile.lanes).text}, 0.0)")
+            case tiles.PerToken(argument):
+                self.helpers["per_token"] = None
+                frame = self.memory.frame(argument.lanes[0].frame)
+                return Code(f"_tl_per_token({self.operand(argument, argument.lanes).text}, ROWS, {frame.padded})")
+            case tiles.Total() | tiles.Product():
+                return self.summed(op)
+            case tiles.SuffixSums():
+                return self.suffix(tile, op)
+            case tiles.Inverse(matrix):
+                self.helpers["inverse"] = None
+                shown = self.operand(matrix, matrix.lanes).text
+                return Code(f"_tl_inverse({shown}, {self.memory.length(matrix.lanes[0])}, WY, PRECISION)")
+            case tiles.Decay() | tiles.DecayMatrix():
+                return self.decayed(tile, op)
+            case tiles.DecayDot() | tiles.DecayApply():
+                return self.anchored(op)
+            case tiles.Carry() | tiles.Split() | tiles.RunningSums() | tiles.SumsBefore() | tiles.WholeSums():
+                raise TypeError(f"{type(op).__name__} is no expression")
+            case _:
+                assert_never(op)
+
+    def applied(self, tile: Tile, op: tiles.Function) -> Code:
+        """An elementwise function, on a device of a tensor even where all are numbers."""
+        arguments = [self.operand(a, tile.lanes) for a in op.arguments]
+        if all(a.number for a in arguments):
+            arguments[0] = Code(f"tl.full((), {arguments[0].text}, tl.float32)")
+        if op.name == "pow":
+            exponent = self.ops[op.arguments[1]]
+            if isinstance(exponent, tiles.Number) and (2 * exponent.value).denominator == 1:
+                code, used = whole_power(arguments[0], exponent.value)
+                self.helpers |= dict.fromkeys(used)
+                return code
+            return exact_power(*arguments)
+        self.helpers |= dict.fromkeys(helpers(op.name))
+        return call(op.name, arguments)
+
+    def summed(self, op: tiles.Total | tiles.Product, added: str = "") -> Code:
+        """What is summed over a lane; `added` is the accumulator of a loop over it."""
+        if isinstance(op, tiles.Product):
+            left = self.factor(op.left, op.left.lanes[-1] == op.lane)
+            right = self.factor(op.right, op.right.lanes[0] == op.lane)
+            if added and op.turned:
+                return Code(f"{added} + tl.trans(tl.dot({left}, {right}, {DOT}))", SUM)
+            if not added and op.added is not None:
+                added = self.spread(op.added, op.added.lanes).text
+            text = f"tl.dot({left}, {right}, {f'acc={added}, ' if added else ''}{DOT})"
+            return Code(f"tl.trans({text})" if op.turned else text)
+        lanes = op.argument.lanes
+        fill, function = ('float("-inf")', "max") if op.largest else ("0.0", "sum")
+        shown = self.spread(op.argument, lanes).text
+        if not op.lane.over_rows:  # rows past the end are 0 already
+            shown = f"tl.where({placed(self.memory.live(op.lane), op.lane, lanes)}, {shown}, {fill})"
+        text = f"tl.{function}({shown}, {lanes.index(op.lane)})"
+        if not added:
+            return Code(text)
+        return Code(f"tl.maximum({added}, {text})" if op.largest else f"{added} + {text}", SUM)
+
+    def seen(self, lanes: tuple[Lane, ...], within: Within) -> str:
+        """Which columns a row sees."""
+        row, column = (self.memory.frame(lane.frame) for lane in lanes)
+        i, j = f"{row.token}[:, None]", f"{column.token}[None, :]"
+        match within:
+            case Within.NONE:
+                return f"{i} > {j}"
+            case Within.ALL:
+                return f"{i} >= {j}"
+            case Within.EARLIER:
+                return f"{row.row}[:, None] > {column.row}[None, :]"
+            case _:
+                assert_never(within)
+
+    def suffix(self, tile: Tile, op: tiles.SuffixSums) -> Code:
+        """Sums over later tokens."""
+        rows = tuple(x for t in (*op.own, *op.after) for x in t.lanes)
+        lanes = tuple(sorted(set(rows) | set(tile.lanes)))
+        terms = []
+        if op.own or op.after:
+            both = " + ".join(self.spread(t, lanes).at(SUM) for t in (*op.own, *op.after))
+            terms.append(f"tl.cumsum({both}, 0, reverse=True)")
+        terms += [self.operand(t, lanes).at(SUM) for t in op.whole]
+        text = " + ".join(terms)
+        for t in op.after:
+            text += f" - {self.operand(t, lanes).at(SUM + 1)}"
+        if not (op.own or op.after):
+            text += f" + {self.zeros(lanes)}"
+        return Code(text, SUM)
+
+    # -- decays -------------------------------------------------------------------------------------------------------
+
+    def decayed(self, tile: Tile, op: tiles.Decay | tiles.DecayMatrix) -> Code:
+        """Powers of two of differences of sums: whole numbers cancel exactly."""
+        upper, lower = (op.upper, op.lower) if isinstance(op, tiles.Decay) else (op.rows, op.columns)
+        if lower is None:
+            return Code(f"tl.exp2({' + '.join(self.pairs[upper])})")
+        differences = []
+        for i in (0, 1):
+            high = self.among(Code(self.pairs[upper][i]), upper.lanes, tile.lanes).text
+            low = self.among(Code(self.pairs[lower][i]), lower.lanes, tile.lanes).text
+            differences.append(f"({high} - {low})")
+        exponent = " + ".join(differences)
+        if isinstance(op, tiles.Decay):
+            return Code(f"tl.exp2({exponent})")
+        seen = self.seen(tile.lanes, op.within)
+        return Code(f"tl.where({seen}, tl.exp2(tl.where({seen}, {exponent}, 0.0)), 0.0)")
+
+    def anchored(self, op: tiles.DecayDot | tiles.DecayApply) -> Code:
+        """A primitive with a gate over the state's rows: halves of blocks of tokens, anchored between them."""
+        e = op.exponents
+        sums = [part for t in (e.upper, e.upper_start, e.lower, e.lower_start) for part in self.pairs[t]]
+        row, column = (next(x for x in t.lanes if x.over_rows) for t in (e.upper, e.lower))
+        first, second = self.memory.frame(row.frame), self.memory.frame(column.frame)
+        same = "1.0" if e.same is None else self.operand(e.same, e.same.lanes).text
+        sees = {Within.NONE: "0", Within.EARLIER: "1", Within.ALL: "2"}[e.within]
+        if isinstance(op, tiles.DecayDot):
+            name, operands = "decay_dot", (op.left, op.right)
+        else:
+            name, operands = ("decay_apply_transposed" if op.transposed else "decay_apply"), (op.weights, op.vectors)
+        self.helpers[name] = None
+        shown = [self.operand(t, t.lanes).text for t in operands]
+        sizes = ("ROWS", first.padded, second.padded, "LEVELS", sees, "DOT", "PRECISION")
+        return Code(f"_tl_{name}({', '.join((*shown, *sums, same, *sizes))})")
+
+

@@ -1,0 +1,199 @@
+"""Where a kernel finds its numbers: row frames, sizes, arguments and scratch as Triton addresses.
+
+In: lanes, sizes and names. Out: loads and stores with their masks, the parameters that they need, and the lines that
+set up rows. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flowc.emit.names import Names
+from flowc.emit.sizes import size_code
+from flowc.emit.torch_functions import PRODUCT, Code
+from flowc.schedule.tiles import Kind, Lane, Load
+from flowc.semantics.size import ONE, Size
+
+# names that the templates use
+SKELETON = frozenset(
+    (
+        *("blocks", "block", "program", "programs", "batch", "head", "heads", "row", "key", "value", "key_live"),
+        *("value_live", "state_at", "state_live", "length", "first", "live", "token", "chunk", "c", "start_ptr"),
+        *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
+        *("LEVELS", "WY", "PRECISION", "chunks"),
+    )
+)
+LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}
+EXTENT = {Kind.KEY: "KEYS", Kind.VALUE: "VALUES"}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """How a kernel gets an input: `shared` where its heads may be fewer than the values'."""
+
+    name: str
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The names of a frame of rows: indices, their tokens, their numbers within them, and how many there are."""
+
+    row: str
+    token: str
+    sub: str
+    live: str
+    length: str
+    rank: str
+    padded: str
+
+
+class Memory:
+    """Names and addresses of one kernel."""
+
+    def __init__(
+        self,
+        names: Names,
+        inputs: Sequence[Input],
+        sizes: Mapping[str, int | None],
+        state: tuple[Size, Size],
+        adjoint: bool,
+    ) -> None:
+        """`sizes` are the spec's dimensions, with a number where one is fixed; `state` those of the state."""
+        self.adjoint = adjoint
+        self.names, self.inputs, self.state = names, {i.name: i for i in inputs}, state
+        self.known = sizes
+        self.sizes: dict[str, str] = {s: str(v) for s, v in sizes.items() if v is not None}
+        self.used: dict[str, str] = {}  # dimensions that are parameters, by name
+        self.pointers: dict[tuple[str, str], str] = {}
+        self.heads: dict[str, tuple[str, str]] = {}
+        self.frames: dict[Size, Frame] = {}
+        self.setup: list[str] = []
+        self.rows: list[str] = []
+
+    # -- sizes and frames ---------------------------------------------------------------------------------------------
+
+    def size(self, size: Size) -> Code:
+        """A size as an expression of constants."""
+        if size.constant is None and size in self.state:
+            return Code("KEYS" if size == self.state[0] else "VALUES")
+        for name in sorted(size.names):
+            if name not in self.sizes:
+                self.sizes[name] = self.used[name] = self.names.fresh(name)
+        return size_code(size, self.sizes)
+
+    def frame(self, rows: Size) -> Frame:
+        """The names of a frame; its rows are padded to a power of two for every token."""
+        if rows not in self.frames:
+            if rows == ONE:
+                made = Frame("row", "row", "0", "live", "ROWS", "1", "1")
+            else:
+                own = {n: self.names.fresh(f"{n}{len(self.frames)}") for n in ("row", "at", "sub", "live")}
+                rank, padded = (self.names.fresh(f"{n}{len(self.frames)}") for n in ("RANK", "PADDED"))
+                count = self.names.fresh(f"ROWS{len(self.frames)}")
+                made = Frame(own["row"], own["at"], own["sub"], own["live"], count, rank, padded)
+                self.setup += [
+                    f"{count}: tl.constexpr = ROWS * {padded}",
+                    f"{made.row} = tl.arange(0, {count})",
+                    f"{made.token}, {made.sub} = {made.row} // {padded}, {made.row} % {padded}",
+                ]
+                inside = f"({made.sub} < {rank}) & ({made.token} < TOKENS)"
+                self.rows.append(f"{made.live} = {inside} & (first + {made.token} < length)")
+            self.frames[rows] = made
+        return self.frames[rows]
+
+    def length(self, lane: Lane) -> str:
+        """How many entries a tile has along a lane."""
+        return self.frame(lane.frame).length if lane.over_rows else LENGTH[lane.kind]
+
+    def live(self, lane: Lane) -> str:
+        """Which entries along a lane there are."""
+        return {Kind.KEY: "key_live", Kind.VALUE: "value_live"}.get(lane.kind) or self.frame(lane.frame).live
+
+    def mask(self, lanes: Sequence[Lane]) -> str:
+        """Which entries of a tile there are."""
+        return " & ".join(placed(self.live(lane), lane, lanes) for lane in lanes)
+
+    # -- arguments ----------------------------------------------------------------------------------------------------
+
+    def pointer(self, role: str, name: str) -> str:
+        """The parameter that points to an argument, a result or scratch."""
+        if (role, name) not in self.pointers:
+            bar = "_bar" if role == "cotangent" or (role == "result" and self.adjoint) else ""
+            self.pointers[role, name] = self.names.fresh(f"{name}{bar}_ptr")
+        return self.pointers[role, name]
+
+    def loaded(self, op: Load, lanes: Sequence[Lane]) -> Code:
+        """An argument's entries, 0 where there are none."""
+        pointer = self.pointer(op.role, op.name)
+        count, own = "heads", "head"
+        if op.role == "input" and self.inputs[op.name].shared:
+            if op.name not in self.heads:
+                self.heads[op.name] = self.names.fresh(f"{op.name}_heads"), self.names.fresh(f"{op.name}_head")
+                count, own = self.heads[op.name]
+                self.setup.append(f"{own} = head // (heads // {count})")
+            count, own = self.heads[op.name]
+        first = own if op.role == "param" else f"token * {count} + {own}"
+        at = self.address(first, "" if op.role == "param" else count, op.stored, lanes)
+        mask = self.mask(lanes)
+        return Code(f"tl.load({pointer} + {at}" + (f", mask={mask}, other=0.0)" if mask else ")"))
+
+    def stored(self, name: str, stored: Sequence[tuple[Size, Lane | int | None]], lanes: Sequence[Lane], code: Code) -> str:
+        """The statement that writes a result per token."""
+        pointer = self.pointer("result", name)
+        at = self.address("token * heads + head", "heads", stored, lanes)
+        return f"tl.store({pointer} + {at}, {code.at(6)}.to({pointer}.dtype.element_ty), mask={self.mask(lanes)})"
+
+    def address(
+        self, first: str, heads: str, stored: Sequence[tuple[Size, Lane | int | None]], lanes: Sequence[Lane]
+    ) -> str:
+        """Offsets of an argument's entries: rows `heads` apart from row `first` on, then its own axes."""
+        width = Size.of(1)
+        terms = []
+        for size, lane in reversed(stored):
+            index = self.index(lane, lanes)
+            if index != "0":
+                terms.append(index if width == ONE else f"{index} * {self.size(width).at(PRODUCT + 1)}")
+            width = width * size
+        row = next((x for x in lanes if x.kind is Kind.ROW), None)
+        whole = "" if width == ONE else f" * {self.size(width).at(PRODUCT + 1)}"
+        if heads and row is not None:
+            terms.append(f"{placed(self.frame(row.frame).token, row, lanes)} * ({heads}{whole})")
+        terms.append(f"({first}){whole}" if whole and "+" in first else f"{first}{whole}")
+        return " + ".join(reversed(terms))
+
+    def index(self, lane: Lane | int | None, lanes: Sequence[Lane]) -> str:
+        """The index along an argument's axis."""
+        if isinstance(lane, int):
+            return str(lane)
+        if lane is None:
+            row = next(x for x in lanes if x.kind is Kind.ROW)
+            return placed(self.frame(row.frame).sub, row, lanes) if row.frame != ONE else "0"
+        return placed("key" if lane.kind is Kind.KEY else "value", lane, lanes)
+
+    # -- scratch ------------------------------------------------------------------------------------------------------
+
+    def scratch(self, name: str, lanes: Sequence[Lane]) -> tuple[str, str]:
+        """Where a chunk's value lies, and which of its entries there are."""
+        terms, extents = [], []
+        for lane in reversed(lanes):
+            if lane.over_rows:
+                frame = self.frame(lane.frame)
+                ranked = lane.frame != ONE
+                token, sub = (placed(x, lane, lanes) for x in (frame.token, frame.sub))
+                index = f"({token} * {frame.rank} + {sub})" if ranked else token
+                extent = f"(TOKENS * {frame.rank})" if ranked else "TOKENS"
+            else:
+                index, extent = self.index(lane, lanes), EXTENT[lane.kind]
+            terms.append(" * ".join((index, *reversed(extents))))
+            extents.append(extent)
+        whole = " * ".join(("chunk", *reversed(extents)))
+        return f"{self.pointer('scratch', name)} + " + " + ".join((whole, *reversed(terms))), self.mask(lanes)
+
+
+def placed(text: str, lane: Lane, lanes: Sequence[Lane]) -> str:
+    """A vector along one lane among the lanes of a tile."""
+    if len(lanes) < 2:
+        return text
+    return f"{text}[{', '.join(':' if x == lane else 'None' for x in lanes)}]"

@@ -1,0 +1,380 @@
+"""Values of a chunk program as tiles, from a kernel's results backwards.
+
+In: a `Program`, and which of its values other kernels store. Out: tiles of a `TileBuilder`. Refuses, as `Unsupported`,
+what kernels do not hold: several writes of a token, vectors over anything but the state's rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from flowc.algebra.term import Axis
+from flowc.chunk import ir
+from flowc.chunk.builder import RANK
+from flowc.chunk.ir import Op
+from flowc.chunk.program import Program
+from flowc.chunk.values import Level, Mask, Space, Value, Where, per_token
+from flowc.schedule import tiles
+from flowc.schedule.places import gates_before, single, within
+from flowc.schedule.tile_builder import TileBuilder, Unsupported, in_order
+from flowc.schedule.tiles import KEY, SUB, VALUE, Exponents, Kind, Lane, Tile, Within
+from flowc.semantics.size import ONE, Size
+
+FUNCTIONS = frozenset(
+    (
+        *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "expm1", "log1p", "exprel", "sqrt", "rsqrt", "abs"),
+        *("sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "relu", "silu", "gelu", "sign", "erf", "step"),
+        *("max", "min", "clamp", "where", "lt", "le", "floor_log", "gate_log", "gate_log1p", "above_floor"),
+        *("exprel_slope", "inverse_or_zero"),
+    )
+)
+Lanes = Mapping[str, Lane | None]  # by the names of a value's axes
+
+
+class Lowering:
+    """One kernel's values as tiles."""
+
+    def __init__(self, program: Program, row: Size, column: Size, fetched: Mapping[Value, str], walks: bool) -> None:
+        """Lower values of `program`; `fetched` are in memory under their names; a walk carries the state itself."""
+        self.program, self.fetched, self.walks = program, fetched, walks
+        self.sizes = {Kind.KEY: row, Kind.VALUE: column}
+        self.build = TileBuilder()
+        self.done: dict[tuple[object, ...], Tile] = {}
+        self.names = {n.value: n.value.name for n in program.nodes}
+
+    # -- values per chunk ---------------------------------------------------------------------------------------------
+
+    def lane(self, axis: Axis) -> Lane:
+        """The lane of an axis of a chunk's value, by its name."""
+        known = {"k": KEY, "v": VALUE}
+        if axis.name in known:
+            lane = known[axis.name]
+            if axis.size != self.sizes[lane.kind]:
+                raise Unsupported("vectors over another axis than the state's")
+            return lane
+        if axis.name in ("gate", "point"):
+            raise Unsupported("gate sums in memory")
+        return Lane(Kind.COLUMN if axis.name.endswith("'") else Kind.ROW, per_token(axis.size))
+
+    def lanes(self, value: Value) -> tuple[Lane, ...]:
+        """The lanes of a chunk's value, in the order of its axes."""
+        return tuple(self.lane(a) for a in value.axes)
+
+    def chunk(self, value: Value) -> Tile:
+        """A chunk's value; lanes along which it is constant may be missing."""
+        if (value,) not in self.done:
+            made = self.chunked(value, self.program.defined[value])
+            self.done[value,] = self.build.named(made, self.names[value])
+        return self.done[value,]
+
+    def full(self, value: Value) -> Tile:
+        """A chunk's value with every lane of its axes."""
+        return self.build.spread(self.chunk(value), in_order(self.lanes(value)))
+
+    def chunked(self, value: Value, op: Op) -> Tile:
+        """The tile of an operation per chunk."""
+        build = self.build
+        if value in self.fetched:
+            return build.add(tiles.Fetch(self.fetched[value]), self.lanes(value))
+        match op:
+            case ir.Argument(_, "carry") if self.walks:
+                return build.add(tiles.Carry(), (KEY, VALUE))
+            case ir.Literal() | ir.Extent() | ir.Head():
+                return self.token(value, ONE, {})
+            case ir.Apply(function, arguments):
+                return self.applied(function, [self.chunk(a) if a.level is Level.CHUNK else self.token(a, ONE, {}) for a in arguments])
+            case ir.Spread(argument, _):
+                return self.chunk(argument) if argument.level is Level.CHUNK else self.token(argument, ONE, {})
+            case ir.Rename():
+                return self.renamed(value)
+            case ir.Sum(argument, axes):
+                return build.totalled(self.full(argument), (self.lane(a) for a in axes))
+            case ir.Contract(left, right, axis):
+                return build.product(self.full(left), self.full(right), self.lane(axis), self.names[value])
+            case ir.ToRows((part,), space, axis) if part is not None:
+                single(space)
+                lane = Lane(Kind.ROW, space.per_token)
+                over = {} if axis is None else {"x": KEY if axis.name == "k" else VALUE}
+                tile = self.token(part, space.per_token, {RANK: SUB, **over})
+                return build.masked(tile, lane, self.names[part])
+            case ir.MaskMatrix(mask):
+                return build.add(tiles.Seen(within(mask)), self.lanes(value))
+            case ir.Inverse(matrix):
+                return build.add(tiles.Inverse(self.full(matrix)), self.lanes(value))
+            case _:
+                return self.gated(value, op)
+
+    def renamed(self, value: Value) -> Tile:
+        """Rows called columns or columns rows; a matrix whose two exchange their names is transposed."""
+        base, names = value, [a.name for a in value.axes]
+        op = self.program.defined[base]
+        while isinstance(op, ir.Rename) and base not in self.fetched:
+            base = op.argument
+            op = self.program.defined[base]
+        tile = self.chunk(base)
+        before = {a.name: i for i, a in enumerate(base.axes)}
+        kinds = [Kind.COLUMN if n.endswith("'") else Kind.ROW for n in names]
+        olds = [self.lane(a).kind for a in base.axes]
+        pairs = [(old, new) for old, new in zip(olds, kinds, strict=True) if old in (Kind.ROW, Kind.COLUMN)]
+        assert len(before) == len(names)
+        if len(pairs) == 2:
+            same = all(old is new for old, new in pairs)
+            return tile if same else self.build.add(tiles.Transposed(self.full(base)), self.lanes(value))
+        return self.build.turned(tile, pairs[0][1]) if pairs else tile
+
+    def applied(self, function: str, found: list[Tile]) -> Tile:
+        """An elementwise function of tiles."""
+        if function not in FUNCTIONS:
+            raise Unsupported(f"the function {function}")
+        return self.power(*found) if function == "pow" else self.build.function(function, tuple(found))
+
+    def power(self, base: Tile, exponent: Tile) -> Tile:
+        """A power that is exact on a device: of an exact number, or by a small whole number or a half."""
+        halves = self.build.ops[exponent]
+        exact = isinstance(halves, tiles.Number) and (2 * halves.value).denominator == 1 and abs(halves.value) <= 8
+        number = self.build.ops[base]
+        positive = isinstance(number, tiles.Extent) or (isinstance(number, tiles.Number) and number.value > Fraction(0))
+        if not exact and not positive:
+            raise Unsupported("a power of a tensor by anything but a small whole number or a half")
+        return self.build.function("pow", (base, exponent))
+
+    # -- gates --------------------------------------------------------------------------------------------------------
+
+    def gated(self, value: Value, op: Op) -> Tile:
+        """The tile of a primitive with gates."""
+        build = self.build
+        match op:
+            case ir.At(sums, gates, space, where):
+                return self.at(sums, gates, space, where)
+            case ir.Decay(upper, lower):
+                return build.add(
+                    tiles.Decay(self.chunk(upper), None if lower is None else self.chunk(lower)), self.lanes(value)
+                )
+            case ir.DecayMatrix(rows, columns, mask):
+                second = build.turned(self.chunk(columns), Kind.COLUMN)
+                return build.add(tiles.DecayMatrix(self.chunk(rows), second, within(mask)), self.lanes(value))
+            case ir.DecayDot(left, right, upper, lower, mask):
+                second = build.turned(self.full(right), Kind.COLUMN)
+                exponents = self.exponents(upper, lower, mask)
+                return build.add(tiles.DecayDot(self.full(left), second, exponents), self.lanes(value))
+            case ir.DecayApply(weights, vectors, upper, lower, mask, transposed):
+                inner = self.full(vectors) if transposed else build.turned(self.full(vectors), Kind.COLUMN)
+                exponents = self.exponents(upper, lower, mask)
+                made = tiles.DecayApply(self.full(weights), inner, exponents, transposed)
+                if not transposed:
+                    return build.add(made, self.lanes(value))
+                tile = build.add(made, (Lane(Kind.COLUMN, mask.columns.per_token), KEY))
+                return build.turned(tile, Kind.ROW)
+            case _:
+                raise Unsupported(f"the operation {type(op).__name__}")
+
+    def exponents(self, upper: Value, lower: Value, mask: Mask) -> Exponents:
+        """What a gated primitive over the state's rows takes exponentials of."""
+        above, below = self.program.defined[upper], self.program.defined[lower]
+        if not isinstance(above, ir.At) or not isinstance(below, ir.At):
+            raise Unsupported("a decay between other things than places of a step")
+        assert above.space is not None and below.space is not None
+        sees = within(mask)
+        between = [
+            b and not w
+            for b, w in zip(
+                gates_before(above.gates, above.space, above.where),
+                gates_before(below.gates, below.space, below.where),
+                strict=True,
+            )
+        ]
+        same = None
+        columns = below.space.per_token
+        if sees is not Within.NONE and any(between):
+            reading = self.sums_at(above.sums, columns, gates_before(above.gates, above.space, above.where))
+            same = self.build.add(tiles.Decay(reading, self.chunk(lower)), reading.lanes)
+        none = tuple(False for _ in above.gates.parts)
+        parts = (
+            self.chunk(upper),
+            self.sums_at(above.sums, above.space.per_token, none),
+            self.chunk(lower),
+            self.sums_at(below.sums, columns, none),
+        )
+        first, start, last, end = parts
+        last, end = (self.build.turned(t, Kind.COLUMN) for t in (last, end))
+        same = None if same is None else self.build.turned(same, Kind.COLUMN)
+        return Exponents(first, start, last, end, same, sees)
+
+    def split(self, gates: Value, frame: Size) -> tuple[Tile, ...]:
+        """The log gates of a step in order, each over the tokens of a frame's rows."""
+        op = self.program.defined[gates]
+        if not isinstance(op, ir.ToRows) or any(p.count is not None for p in op.space.parts):
+            raise Unsupported("a gate within a repeat")
+        lanes = (Lane(Kind.ROW, frame), *(() if op.axis is None else (KEY,)))
+        found = []
+        for part in op.parts:
+            assert part is not None
+            log = self.build.masked(self.token(part, frame, {} if op.axis is None else {"x": KEY}), lanes[0], "log_gate")
+            found.append(self.build.add(tiles.Split(self.build.spread(log, lanes)), lanes, "gate", True))
+        return tuple(found)
+
+    def at(self, sums: Value, gates: Space, space: Space | None, where: Where) -> Tile:
+        """Gate sums where the rows of `space` stand, or at the chunk's end."""
+        if space is not None:
+            return self.sums_at(sums, space.per_token, gates_before(gates, space, where))
+        op = self.program.defined[sums]
+        assert isinstance(op, ir.GateSums)
+        split = self.split(op.gates, ONE)
+        return self.build.add(tiles.WholeSums(split), split[0].lanes[1:], "", True)
+
+    def sums_at(self, sums: Value, frame: Size, before: tuple[bool, ...]) -> Tile:
+        """Gate sums over the rows of a frame, with those of the own token's gates that come before."""
+        op = self.program.defined[sums]
+        assert isinstance(op, ir.GateSums)
+        split = self.split(op.gates, frame)
+        running = self.build.add(tiles.RunningSums(split), split[0].lanes, "sums", True)
+        later = tuple(g for g, b in zip(split, before, strict=True) if not b)
+        return running if not later else self.build.add(tiles.SumsBefore(running, later), running.lanes, "", True)
+
+    # -- values per token ---------------------------------------------------------------------------------------------
+
+    def token(self, value: Value, frame: Size, lanes: Lanes) -> Tile:
+        """A value per token or head at every row of a frame; `lanes` says what runs over its axes."""
+        over = {a.name: lanes.get(a.name, "missing") for a in value.axes}
+        if "missing" in over.values():
+            raise Unsupported("vectors over another axis than the state's")
+        key = value, frame, tuple(over.items())
+        if key not in self.done:
+            own = {a.name: lanes[a.name] for a in value.axes}
+            made = self.per_token(value, self.program.defined[value], frame, own)
+            self.done[key] = self.build.named(made, self.names[value])
+        return self.done[key]
+
+    def per_token(self, value: Value, op: Op, frame: Size, lanes: Lanes) -> Tile:
+        """The tile of an operation per token or head."""
+        build = self.build
+        row = (Lane(Kind.ROW, frame),)
+        match op:
+            case ir.Argument(name, role):
+                stored = tuple((a.size, lanes[a.name]) for a in value.axes)
+                return self.load(name, role, stored, row)
+            case ir.Element(source, index):
+                first, *rest = source.axes
+                defined = self.program.defined[source]
+                if not isinstance(defined, ir.Argument):
+                    raise Unsupported("an element of a list that is computed")
+                inner = tuple((a.size, lanes[a.name]) for a in rest)
+                return self.load(defined.name, defined.role, ((first.size, index), *inner), row)
+            case ir.Literal(number):
+                return build.add(tiles.Number(number), ())
+            case ir.Extent(size):
+                return build.add(tiles.Extent(size), ())
+            case ir.Head(count):
+                return build.add(tiles.HeadNumber(count), ())
+            case ir.Index(axis) if lanes[axis.name] is SUB:
+                return build.add(tiles.SubNumber(), row)
+            case ir.Apply(function, arguments):
+                return self.applied(function, [self.token(a, frame, lanes) for a in arguments])
+            case ir.Spread(argument, _):
+                return self.token(argument, frame, lanes)
+            case ir.Rename(argument, old, new):
+                return self.token(argument, frame, {**lanes, old: lanes[new]})
+            case ir.Relabel(argument, names):
+                return self.token(argument, frame, {a.name: lanes[n] for a, n in zip(argument.axes, names, strict=True)})
+            case ir.Sum(argument, axes):
+                return build.totalled(*self.whole(argument, axes, frame, lanes))
+            case ir.Largest(argument, axis):
+                return build.totalled(*self.whole(argument, (axis,), frame, lanes), largest=True)
+            case ir.FromRows(argument, space, part, axis):
+                return self.from_rows(argument, space, part, frame)
+            case _:
+                raise Unsupported(f"the operation {type(op).__name__}")
+
+    def load(self, name: str, role: str, stored: tuple[tuple[Size, Lane | int | None], ...], row: tuple[Lane]) -> Tile:
+        """An argument; each axis is as long as the lane that runs over it."""
+        found: list[Lane] = [] if role == "param" else list(row)
+        for size, lane in stored:
+            if isinstance(lane, Lane):
+                if size != self.sizes[lane.kind]:
+                    raise Unsupported("inputs over another axis than the state's")
+                found.append(lane)
+            elif lane is SUB:
+                found = list(row) + [x for x in found if not x.over_rows]
+        return self.build.add(tiles.Load(name, role, stored), found)
+
+    def whole(self, value: Value, axes: tuple[Axis, ...], frame: Size, lanes: Lanes) -> tuple[Tile, tuple[Lane, ...]]:
+        """An operand with axes that are summed over, and their lanes: the state's rows or columns."""
+        over = {}
+        for axis in axes:
+            fits = [lane for lane in (KEY, VALUE) if self.sizes[lane.kind] == axis.size and lane not in lanes.values()]
+            if not fits:
+                raise Unsupported("a sum over another axis than the state's")
+            over[axis.name] = fits[0]
+        tile = self.token(value, frame, {**lanes, **over})
+        own = (Lane(Kind.ROW, frame),) if value.level is not Level.HEAD else ()
+        full = in_order((*tile.lanes, *own, *over.values()))
+        return self.build.spread(tile, full), tuple(over.values())
+
+    def unsummed(self, value: Value, frame: Size, lanes: Lanes) -> Tile:
+        """A result per token; of one per head that is linear in sums over tokens, what every token gives to it."""
+        op = self.program.defined[value]
+        match op:
+            case ir.SumTokens(argument):
+                return self.token(argument, frame, lanes)
+            case ir.Relabel(argument, names) if value.level is Level.HEAD:
+                return self.unsummed(argument, frame, {a.name: lanes[n] for a, n in zip(argument.axes, names, strict=True)})
+            case ir.Apply(("add" | "neg") as function, arguments) if value.level is Level.HEAD:
+                return self.applied(function, [self.unsummed(a, frame, lanes) for a in arguments])
+            case ir.Apply("mul", (one, other)) if value.level is Level.HEAD:
+                sums = [self.is_summed(v) for v in (one, other)]
+                if sums == [True, True]:
+                    raise Unsupported("a product of sums over tokens")
+                parts = [self.unsummed(v, frame, lanes) if s else self.token(v, frame, lanes) for v, s in zip((one, other), sums)]
+                return self.applied("mul", parts)
+            case _ if value.level is Level.HEAD and self.is_summed(value):
+                raise Unsupported(f"the operation {type(op).__name__} on a sum over tokens")
+            case _:
+                return self.token(value, frame, lanes)
+
+    def is_summed(self, value: Value) -> bool:
+        """Whether a sum over tokens went into a value."""
+        op = self.program.defined[value]
+        return isinstance(op, ir.SumTokens) or any(self.is_summed(v) for v in ir.operands(op) if v.level is Level.HEAD)
+
+    def from_rows(self, argument: Value, space: Space, part: int, frame: Size) -> Tile:
+        """Rows back per token."""
+        op = self.program.defined[argument]
+        if isinstance(op, ir.GateSumsAdjoint):
+            if frame != ONE:
+                raise Unsupported("a gate's gradient at every row")
+            return self.gate_gradient(op, part)
+        single(space)
+        if space.per_token != frame:
+            raise Unsupported("rows of several numbers per token together")
+        return self.chunk(argument)
+
+    def gate_gradient(self, op: ir.GateSumsAdjoint, gate: int) -> Tile:
+        """The gradient of a step's log gate: all rows' that stand after it, of its own token and of later ones."""
+        own: list[Tile] = []
+        after: list[Tile] = []
+        whole: list[Tile] = []
+
+        def collect(value: Value, sign: int) -> None:
+            match self.program.defined[value]:
+                case ir.Apply("add", (left, right)):
+                    collect(left, sign)
+                    collect(right, sign)
+                case ir.Apply("neg", (argument,)):
+                    collect(argument, -sign)
+                case ir.AtAdjoint(argument, gates, space, where):
+                    tile = self.full(argument)
+                    tile = tile if sign > 0 else self.build.function("neg", (tile,))
+                    if space is None:
+                        whole.append(tile)
+                        return
+                    if space.per_token != ONE:
+                        lanes = tuple(Lane(x.kind) if x.over_rows else x for x in tile.lanes)
+                        tile = self.build.add(tiles.PerToken(tile), lanes)
+                    (own if gates_before(gates, space, where)[gate] else after).append(tile)
+                case other:
+                    raise Unsupported(f"the operation {type(other).__name__} on gate sums")
+
+        collect(op.sums, 1)
+        lanes = in_order((Lane(Kind.ROW), *(x for t in (*own, *after, *whole) for x in t.lanes)))
+        return self.build.add(tiles.SuffixSums(tuple(own), tuple(after), tuple(whole)), lanes)
