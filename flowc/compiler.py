@@ -21,7 +21,7 @@ from flowc.emit.torch_module import emit
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
-from flowc.schedule.tiles import Missing, TilePlan
+from flowc.schedule.tile_plan import Missing, TilePlan
 from flowc.schedule.triton import cut
 from flowc.semantics.check import check
 from flowc.semantics.model import Model

@@ -222,7 +222,7 @@ class _Derivation:
         build = self.builder
         rows = mask.columns.axis.name
         if gx is not None and gz is not None and len(gx.axes) > 1:
-            dot = build.add(DecayDot(x.vector, z, gx, gz, mask), "" if x.scale is None else name + "_dot")
+            dot = build.add(DecayDot(x.vector, z, gx, gz, mask), name if x.scale is None else name + "_dot")
             return dot if x.scale is None else build.apply("mul", x.scale, dot, name=name)
         dot = build.contract(x.vector, build.rename(z, rows, rows + "'"), self.key)
         if x.scale is not None:

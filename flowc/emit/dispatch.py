@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def dispatched(passed: str, value: str, chunked: Sequence[str], chosen: Sequence[str], missing: str | None) -> list[str]:
+def dispatched(
+    passed: str, value: str, chunked: Sequence[str], chosen: Sequence[str], missing: str | None
+) -> list[str]:
     """The call of the kernels where they can run, else of the torch version."""
     asked = "backend or __options__['backend']"
     if missing is not None:

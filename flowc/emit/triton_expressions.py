@@ -13,7 +13,8 @@ from flowc.emit.torch_functions import ATOM, SUM, Code
 from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
 from flowc.emit.triton_memory import Memory, placed
 from flowc.schedule import tiles
-from flowc.schedule.tiles import Lane, Step, Tile, Within
+from flowc.schedule.tile_plan import Step
+from flowc.schedule.tiles import Lane, Tile, Within
 
 DOT = "input_precision=PRECISION, out_dtype=tl.float32"
 
@@ -126,11 +127,16 @@ class Expressions:
             arguments[0] = Code(f"tl.full((), {arguments[0].text}, tl.float32)")
         if op.name == "pow":
             exponent = self.ops[op.arguments[1]]
-            if isinstance(exponent, tiles.Number) and (2 * exponent.value).denominator == 1:
+            halves = isinstance(exponent, tiles.Number) and (2 * exponent.value).denominator == 1
+            if isinstance(exponent, tiles.Number) and halves and abs(exponent.value) <= 8:
                 code, used = whole_power(arguments[0], exponent.value)
                 self.helpers |= dict.fromkeys(used)
                 return code
-            return exact_power(*arguments)
+            base = self.ops[op.arguments[0]]
+            if isinstance(base, tiles.Extent) or (isinstance(base, tiles.Number) and base.value > 0):
+                return exact_power(*arguments)
+            self.helpers["real_power"] = None
+            return Code(f"_tl_real_power({arguments[0].text}, {arguments[1].text})")
         self.helpers |= dict.fromkeys(helpers(op.name))
         return call(op.name, arguments)
 
@@ -219,5 +225,3 @@ class Expressions:
         shown = [self.operand(t, t.lanes).text for t in operands]
         sizes = ("ROWS", first.padded, second.padded, "LEVELS", sees, "DOT", "PRECISION")
         return Code(f"_tl_{name}({', '.join((*shown, *sums, same, *sizes))})")
-
-

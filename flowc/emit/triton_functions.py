@@ -18,6 +18,7 @@ _CALLS = {
     "sin": "tl.sin({0})",
     "cos": "tl.cos({0})",
     "sqrt": "tl.sqrt({0})",
+    "root": "tl.sqrt({0})",
     "rsqrt": "tl.rsqrt({0})",
     "abs": "tl.abs({0})",
     "erf": "tl.erf({0})",
@@ -65,7 +66,9 @@ _SUPPORT = {
     "clamp": ("minimum", "maximum"),
     "gate_log1p": ("log1p",),
 }
-_OWN = frozenset(("expm1", "log1p", "exprel", "exprel_slope", "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "floor_log"))
+_OWN = frozenset(
+    ("expm1", "log1p", "exprel", "exprel_slope", "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "floor_log")
+)
 
 
 def number(value: Fraction) -> Code:

@@ -139,7 +139,9 @@ class Memory:
         mask = self.mask(lanes)
         return Code(f"tl.load({pointer} + {at}" + (f", mask={mask}, other=0.0)" if mask else ")"))
 
-    def stored(self, name: str, stored: Sequence[tuple[Size, Lane | int | None]], lanes: Sequence[Lane], code: Code) -> str:
+    def stored(
+        self, name: str, stored: Sequence[tuple[Size, Lane | int | None]], lanes: Sequence[Lane], code: Code
+    ) -> str:
         """The statement that writes a result per token."""
         pointer = self.pointer("result", name)
         at = self.address("token * heads + head", "heads", stored, lanes)
@@ -176,7 +178,8 @@ class Memory:
 
     def scratch(self, name: str, lanes: Sequence[Lane]) -> tuple[str, str]:
         """Where a chunk's value lies, and which of its entries there are."""
-        terms, extents = [], []
+        terms: list[str] = []
+        extents: list[str] = []
         for lane in reversed(lanes):
             if lane.over_rows:
                 frame = self.frame(lane.frame)

@@ -16,7 +16,8 @@ from flowc.emit.triton_expressions import Expressions
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
 from flowc.schedule.plan import Role
-from flowc.schedule.tiles import VALUE, Step, Store, Tile, TileKernel
+from flowc.schedule.tile_plan import Step, Store, TileKernel
+from flowc.schedule.tiles import VALUE, Tile
 from flowc.schedule.triton import sums_columns
 from flowc.semantics.size import ONE, Size
 

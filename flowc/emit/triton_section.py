@@ -21,14 +21,15 @@ from flowc.emit.triton_printer import TritonPrinter
 from flowc.resources import templates
 from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
-from flowc.schedule.tiles import KEY, VALUE, Kind, Lane, Missing, TileKernel, TilePass, TilePlan
+from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan
+from flowc.schedule.tiles import KEY, VALUE, Kind, Lane
 from flowc.schedule.triton import MOST_KEYS, cut, tilings
 from flowc.semantics.model import Kind as ShapeKind
 from flowc.semantics.size import ONE, Size
 
 ORDER = (
-    "maximum", "minimum", "floor_log", "split", "power", "log1p", "expm1", "exprel", "exprel_slope", "sigmoid",
-    "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse", "halves", "own_token", "decay_dot",
+    "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
+    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse", "halves", "own_token", "decay_dot",
     "decay_apply", "decay_apply_transposed",
 )  # fmt: skip
 TITLES = {
@@ -150,7 +151,10 @@ class _Section:
             users = {s.tile for s in kernel.steps if loads & set(tiles.tile_operands(s.op))}
             while users:
                 found = {s.tile: s.op for s in kernel.steps if s.tile in users}
-                if any(not isinstance(op, tiles.Split | tiles.Function | tiles.Masked | tiles.Spread) for op in found.values()):
+                if any(
+                    not isinstance(op, tiles.Split | tiles.Function | tiles.Masked | tiles.Spread)
+                    for op in found.values()
+                ):
                     return False
                 inner = {t for t, op in found.items() if not isinstance(op, tiles.Split)}
                 users = {s.tile for s in kernel.steps if inner & set(tiles.tile_operands(s.op))}
@@ -160,7 +164,9 @@ class _Section:
 
     def gradient(self, name: str) -> str:
         """Memory for an input's gradient, for every value head and token."""
-        shape = ", ".join(("call.batch, call.length, call.heads", *(self.size(s).text for s in self.inputs[name].shape.sizes)))
+        shape = ", ".join(
+            ("call.batch, call.length, call.heads", *(self.size(s).text for s in self.inputs[name].shape.sizes))
+        )
         own = self.interface.inputs[name]
         if name not in self.written():
             return f"torch.zeros_like({own})"
@@ -234,7 +240,9 @@ class _Section:
         if walks:
             arguments += ["start_ptr=final", "final_ptr=begin"] if adjoint else ["start_ptr=start", "final_ptr=final"]
         frames = {lane.frame for s in kernel.steps for lane in s.tile.lanes if lane.over_rows}
-        most = " * ".join(("call.sizes['ROWS']", *sorted(f"_padded({self.size(f).text})" for f in frames if f != ONE)[-1:]))
+        most = " * ".join(
+            ("call.sizes['ROWS']", *sorted(f"_padded({self.size(f).text})" for f in frames if f != ONE)[-1:])
+        )
         role = f"{kernel.name}{'_backward' if adjoint else ''}"
         return f"call.run({name}, {role!r}, {view.blocked or walks}, {most}, {', '.join(arguments)})"
 

@@ -6,42 +6,21 @@ what kernels do not hold: several writes of a token, vectors over anything but t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fractions import Fraction
-
 from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.builder import RANK
 from flowc.chunk.ir import Op
-from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Mask, Space, Value, Where, per_token
 from flowc.schedule import tiles
 from flowc.schedule.places import gates_before, single, within
-from flowc.schedule.tile_builder import TileBuilder, Unsupported, in_order
+from flowc.schedule.tile_builder import Unsupported, in_order
 from flowc.schedule.tiles import KEY, SUB, VALUE, Exponents, Kind, Lane, Tile, Within
+from flowc.schedule.token_lowering import TokenLowering
 from flowc.semantics.size import ONE, Size
 
-FUNCTIONS = frozenset(
-    (
-        *("add", "sub", "mul", "div", "neg", "pow", "exp", "log", "expm1", "log1p", "exprel", "sqrt", "rsqrt", "abs"),
-        *("sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos", "relu", "silu", "gelu", "sign", "erf", "step"),
-        *("max", "min", "clamp", "where", "lt", "le", "floor_log", "gate_log", "gate_log1p", "above_floor"),
-        *("exprel_slope", "inverse_or_zero"),
-    )
-)
-Lanes = Mapping[str, Lane | None]  # by the names of a value's axes
 
-
-class Lowering:
+class Lowering(TokenLowering):
     """One kernel's values as tiles."""
-
-    def __init__(self, program: Program, row: Size, column: Size, fetched: Mapping[Value, str], walks: bool) -> None:
-        """Lower values of `program`; `fetched` are in memory under their names; a walk carries the state itself."""
-        self.program, self.fetched, self.walks = program, fetched, walks
-        self.sizes = {Kind.KEY: row, Kind.VALUE: column}
-        self.build = TileBuilder()
-        self.done: dict[tuple[object, ...], Tile] = {}
-        self.names = {n.value: n.value.name for n in program.nodes}
 
     # -- values per chunk ---------------------------------------------------------------------------------------------
 
@@ -83,7 +62,9 @@ class Lowering:
             case ir.Literal() | ir.Extent() | ir.Head():
                 return self.token(value, ONE, {})
             case ir.Apply(function, arguments):
-                return self.applied(function, [self.chunk(a) if a.level is Level.CHUNK else self.token(a, ONE, {}) for a in arguments])
+                return self.applied(
+                    function, [self.chunk(a) if a.level is Level.CHUNK else self.token(a, ONE, {}) for a in arguments]
+                )
             case ir.Spread(argument, _):
                 return self.chunk(argument) if argument.level is Level.CHUNK else self.token(argument, ONE, {})
             case ir.Rename():
@@ -123,22 +104,6 @@ class Lowering:
             return tile if same else self.build.add(tiles.Transposed(self.full(base)), self.lanes(value))
         return self.build.turned(tile, pairs[0][1]) if pairs else tile
 
-    def applied(self, function: str, found: list[Tile]) -> Tile:
-        """An elementwise function of tiles."""
-        if function not in FUNCTIONS:
-            raise Unsupported(f"the function {function}")
-        return self.power(*found) if function == "pow" else self.build.function(function, tuple(found))
-
-    def power(self, base: Tile, exponent: Tile) -> Tile:
-        """A power that is exact on a device: of an exact number, or by a small whole number or a half."""
-        halves = self.build.ops[exponent]
-        exact = isinstance(halves, tiles.Number) and (2 * halves.value).denominator == 1 and abs(halves.value) <= 8
-        number = self.build.ops[base]
-        positive = isinstance(number, tiles.Extent) or (isinstance(number, tiles.Number) and number.value > Fraction(0))
-        if not exact and not positive:
-            raise Unsupported("a power of a tensor by anything but a small whole number or a half")
-        return self.build.function("pow", (base, exponent))
-
     # -- gates --------------------------------------------------------------------------------------------------------
 
     def gated(self, value: Value, op: Op) -> Tile:
@@ -174,7 +139,8 @@ class Lowering:
         above, below = self.program.defined[upper], self.program.defined[lower]
         if not isinstance(above, ir.At) or not isinstance(below, ir.At):
             raise Unsupported("a decay between other things than places of a step")
-        assert above.space is not None and below.space is not None
+        assert above.space is not None
+        assert below.space is not None
         sees = within(mask)
         between = [
             b and not w
@@ -210,7 +176,9 @@ class Lowering:
         found = []
         for part in op.parts:
             assert part is not None
-            log = self.build.masked(self.token(part, frame, {} if op.axis is None else {"x": KEY}), lanes[0], "log_gate")
+            log = self.build.masked(
+                self.token(part, frame, {} if op.axis is None else {"x": KEY}), lanes[0], "log_gate"
+            )
             found.append(self.build.add(tiles.Split(self.build.spread(log, lanes)), lanes, "gate", True))
         return tuple(found)
 
@@ -231,123 +199,6 @@ class Lowering:
         running = self.build.add(tiles.RunningSums(split), split[0].lanes, "sums", True)
         later = tuple(g for g, b in zip(split, before, strict=True) if not b)
         return running if not later else self.build.add(tiles.SumsBefore(running, later), running.lanes, "", True)
-
-    # -- values per token ---------------------------------------------------------------------------------------------
-
-    def token(self, value: Value, frame: Size, lanes: Lanes) -> Tile:
-        """A value per token or head at every row of a frame; `lanes` says what runs over its axes."""
-        over = {a.name: lanes.get(a.name, "missing") for a in value.axes}
-        if "missing" in over.values():
-            raise Unsupported("vectors over another axis than the state's")
-        key = value, frame, tuple(over.items())
-        if key not in self.done:
-            own = {a.name: lanes[a.name] for a in value.axes}
-            made = self.per_token(value, self.program.defined[value], frame, own)
-            self.done[key] = self.build.named(made, self.names[value])
-        return self.done[key]
-
-    def per_token(self, value: Value, op: Op, frame: Size, lanes: Lanes) -> Tile:
-        """The tile of an operation per token or head."""
-        build = self.build
-        row = (Lane(Kind.ROW, frame),)
-        match op:
-            case ir.Argument(name, role):
-                stored = tuple((a.size, lanes[a.name]) for a in value.axes)
-                return self.load(name, role, stored, row)
-            case ir.Element(source, index):
-                first, *rest = source.axes
-                defined = self.program.defined[source]
-                if not isinstance(defined, ir.Argument):
-                    raise Unsupported("an element of a list that is computed")
-                inner = tuple((a.size, lanes[a.name]) for a in rest)
-                return self.load(defined.name, defined.role, ((first.size, index), *inner), row)
-            case ir.Literal(number):
-                return build.add(tiles.Number(number), ())
-            case ir.Extent(size):
-                return build.add(tiles.Extent(size), ())
-            case ir.Head(count):
-                return build.add(tiles.HeadNumber(count), ())
-            case ir.Index(axis) if lanes[axis.name] is SUB:
-                return build.add(tiles.SubNumber(), row)
-            case ir.Apply(function, arguments):
-                return self.applied(function, [self.token(a, frame, lanes) for a in arguments])
-            case ir.Spread(argument, _):
-                return self.token(argument, frame, lanes)
-            case ir.Rename(argument, old, new):
-                return self.token(argument, frame, {**lanes, old: lanes[new]})
-            case ir.Relabel(argument, names):
-                return self.token(argument, frame, {a.name: lanes[n] for a, n in zip(argument.axes, names, strict=True)})
-            case ir.Sum(argument, axes):
-                return build.totalled(*self.whole(argument, axes, frame, lanes))
-            case ir.Largest(argument, axis):
-                return build.totalled(*self.whole(argument, (axis,), frame, lanes), largest=True)
-            case ir.FromRows(argument, space, part, axis):
-                return self.from_rows(argument, space, part, frame)
-            case _:
-                raise Unsupported(f"the operation {type(op).__name__}")
-
-    def load(self, name: str, role: str, stored: tuple[tuple[Size, Lane | int | None], ...], row: tuple[Lane]) -> Tile:
-        """An argument; each axis is as long as the lane that runs over it."""
-        found: list[Lane] = [] if role == "param" else list(row)
-        for size, lane in stored:
-            if isinstance(lane, Lane):
-                if size != self.sizes[lane.kind]:
-                    raise Unsupported("inputs over another axis than the state's")
-                found.append(lane)
-            elif lane is SUB:
-                found = list(row) + [x for x in found if not x.over_rows]
-        return self.build.add(tiles.Load(name, role, stored), found)
-
-    def whole(self, value: Value, axes: tuple[Axis, ...], frame: Size, lanes: Lanes) -> tuple[Tile, tuple[Lane, ...]]:
-        """An operand with axes that are summed over, and their lanes: the state's rows or columns."""
-        over = {}
-        for axis in axes:
-            fits = [lane for lane in (KEY, VALUE) if self.sizes[lane.kind] == axis.size and lane not in lanes.values()]
-            if not fits:
-                raise Unsupported("a sum over another axis than the state's")
-            over[axis.name] = fits[0]
-        tile = self.token(value, frame, {**lanes, **over})
-        own = (Lane(Kind.ROW, frame),) if value.level is not Level.HEAD else ()
-        full = in_order((*tile.lanes, *own, *over.values()))
-        return self.build.spread(tile, full), tuple(over.values())
-
-    def unsummed(self, value: Value, frame: Size, lanes: Lanes) -> Tile:
-        """A result per token; of one per head that is linear in sums over tokens, what every token gives to it."""
-        op = self.program.defined[value]
-        match op:
-            case ir.SumTokens(argument):
-                return self.token(argument, frame, lanes)
-            case ir.Relabel(argument, names) if value.level is Level.HEAD:
-                return self.unsummed(argument, frame, {a.name: lanes[n] for a, n in zip(argument.axes, names, strict=True)})
-            case ir.Apply(("add" | "neg") as function, arguments) if value.level is Level.HEAD:
-                return self.applied(function, [self.unsummed(a, frame, lanes) for a in arguments])
-            case ir.Apply("mul", (one, other)) if value.level is Level.HEAD:
-                sums = [self.is_summed(v) for v in (one, other)]
-                if sums == [True, True]:
-                    raise Unsupported("a product of sums over tokens")
-                parts = [self.unsummed(v, frame, lanes) if s else self.token(v, frame, lanes) for v, s in zip((one, other), sums)]
-                return self.applied("mul", parts)
-            case _ if value.level is Level.HEAD and self.is_summed(value):
-                raise Unsupported(f"the operation {type(op).__name__} on a sum over tokens")
-            case _:
-                return self.token(value, frame, lanes)
-
-    def is_summed(self, value: Value) -> bool:
-        """Whether a sum over tokens went into a value."""
-        op = self.program.defined[value]
-        return isinstance(op, ir.SumTokens) or any(self.is_summed(v) for v in ir.operands(op) if v.level is Level.HEAD)
-
-    def from_rows(self, argument: Value, space: Space, part: int, frame: Size) -> Tile:
-        """Rows back per token."""
-        op = self.program.defined[argument]
-        if isinstance(op, ir.GateSumsAdjoint):
-            if frame != ONE:
-                raise Unsupported("a gate's gradient at every row")
-            return self.gate_gradient(op, part)
-        single(space)
-        if space.per_token != frame:
-            raise Unsupported("rows of several numbers per token together")
-        return self.chunk(argument)
 
     def gate_gradient(self, op: ir.GateSumsAdjoint, gate: int) -> Tile:
         """The gradient of a step's log gate: all rows' that stand after it, of its own token and of later ones."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
+from flowc.schedule.tile_plan import Step
 from flowc.schedule.tiles import (
     KEY,
     VALUE,
@@ -22,7 +23,6 @@ from flowc.schedule.tiles import (
     Number,
     Product,
     Spread,
-    Step,
     Tile,
     TileOp,
     Total,

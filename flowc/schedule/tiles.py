@@ -1,8 +1,8 @@
 """Tiles: what one Triton program computes, as straight-line code over blocks of numbers.
 
-In: nothing; these are the types that `schedule.lowering` makes of a chunk program. Out: `TileKernel`s in the order in
-which they run, and `Missing`, the reasons why there are none. A tile has lanes, not axes: the chunk's rows whole, rows
-as the second axis of a matrix, the state's rows whole, one block of the state's columns. Refuses nothing.
+In: nothing; these are the types that `schedule.lowering` makes of a chunk program. Out: `Tile`, the result of a step,
+and `TileOp`, the closed union of what a step may do. A tile has lanes, not axes: the chunk's rows whole, rows as the
+second axis of a matrix, the state's rows whole, one block of the state's columns. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from fractions import Fraction
 
-from flowc.schedule.plan import Role
 from flowc.semantics.size import ONE, Size
 
 
@@ -337,76 +336,3 @@ def tile_operands(op: TileOp) -> tuple[Tile, ...]:
 
 def _exponents(e: Exponents) -> tuple[Tile, ...]:
     return (e.upper, e.upper_start, e.lower, e.lower_start, *(() if e.same is None else (e.same,)))
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One statement: `tile = op`."""
-
-    tile: Tile
-    op: TileOp
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """What a kernel leaves: a result of the pass per token, by name, or a chunk's value for others to fetch."""
-
-    name: str
-    tile: Tile
-    fetched: bool
-    stored: tuple[tuple[Size, Lane | int | None], ...] = ()  # of a result: its axes as stored, as in Load
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Memory for what a kernel stores of every chunk: by name, its lanes, and whether the forward keeps it."""
-
-    name: str
-    lanes: tuple[Lane, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TileKernel:
-    """What one program does for one chunk.
-
-    `blocked`: a program holds one block of the state's columns; otherwise it goes through all of them, one loop for
-    every time that something is summed over them. A walk's first store is the next state.
-    """
-
-    name: str
-    role: Role
-    steps: tuple[Step, ...]
-    stores: tuple[Store, ...]
-    blocked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TilePass:
-    """The kernels of a pass in order, what they leave for one another, and what the caller has to do for them.
-
-    `states` is the scratch of the carried state at every chunk, None where nothing fetches it.
-    """
-
-    kernels: tuple[TileKernel, ...]
-    scratch: tuple[Scratch, ...]
-    states: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TilePlan:
-    """Both passes; `saved` are the names of what the forward keeps for the backward."""
-
-    forward: TilePass
-    backward: TilePass
-    saved: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Why a recurrence has no Triton kernels yet."""
-
-    reasons: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """One sentence for a user."""
-        return f"backend='triton' has no kernels yet for: {'; '.join(self.reasons)}; use backend='torch'"

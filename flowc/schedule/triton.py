@@ -23,24 +23,8 @@ from flowc.schedule.plan import Plan, Role
 from flowc.schedule.schedule import solved, twin_key
 from flowc.schedule.share import share_decays
 from flowc.schedule.tile_builder import Unsupported
-from flowc.schedule.tiles import (
-    KEY,
-    SUB,
-    VALUE,
-    Fetch,
-    Kind,
-    Lane,
-    Missing,
-    Product,
-    Scratch,
-    Store,
-    Tile,
-    TileKernel,
-    TilePass,
-    TilePlan,
-    Total,
-    TileOp,
-)
+from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan
+from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Product, Tile, TileOp, Total
 from flowc.semantics.size import ONE, Size
 
 PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse)
@@ -109,10 +93,11 @@ class _Cutter:
         self.needed = self._needed((after,))
         self.twins = self._twins()
         self.deep = {c: self._holding(c) for c in (PRODUCTS, DEAR)}
+        self.across = self._across()
         self.fetched[start] = self._fresh(start)
-        self._visit(after, walking=True)
+        self._visit(after, Role.WALK)
         for _, value in program.results:
-            self._visit(value, walking=False)
+            self._visit(value, Role.OUTPUT)
         kernels = [*self._matrices(), self._walk(), *self._results()]
         fetched = {s.op.name: s.tile.lanes for k in kernels for s in k.steps if isinstance(s.op, Fetch)}
         made = {s.name: s.tile.lanes for k in kernels for s in k.stores if s.fetched}
@@ -148,7 +133,28 @@ class _Cutter:
         """The values that an operation of some kind went into."""
         found: set[Value] = set()
         for node in self.program.nodes:
-            if isinstance(node.op, kinds) or any(v in found for v in ir.operands(node.op)):
+            made = isinstance(node.op, kinds) or any(v in found for v in ir.operands(node.op))
+            if made and node.value not in self.twins:
+                found.add(node.value)
+        return found
+
+    def _across(self) -> set[Value]:
+        """The values that a sum over the state's columns went into: no program of one block of them can make those."""
+        found: set[Value] = set()
+        for node in self.program.nodes:
+            match node.op:
+                case ir.Contract(_, _, axis):
+                    sums = axis.name == "v"
+                case ir.Sum(argument, axes):
+                    sums = any(
+                        a.name == "v" or (argument.level is not Level.CHUNK and a.size == self.column) for a in axes
+                    )
+                case ir.Largest(_, axis):
+                    sums = axis.size == self.column
+                case _:
+                    sums = False
+            made = sums or any(v in found for v in ir.operands(node.op))
+            if made and node.value not in self.twins:
                 found.add(node.value)
         return found
 
@@ -156,39 +162,40 @@ class _Cutter:
         """The values that the forward pass stored."""
         found: dict[str, list[Value]] = {}
         for node in self.program.nodes:
-            name = self.kept.get(twin_key(node))
+            name = self.kept.get(twin_key(node)) if node.value.name else None
             if name is not None and node.value.level is Level.CHUNK:
                 found.setdefault(name, []).append(node.value)
         return {values[0]: name for name, values in found.items() if len(values) == 1}
 
-    def _visit(self, value: Value, walking: bool) -> None:
-        """Note what a kernel that needs `value` fetches."""
+    def _visit(self, value: Value, role: Role) -> None:
+        """Note what a kernel that needs `value` fetches, and what the kernels that store it do."""
         if value in self.fetched:
             return
         if value in self.twins:
             self.fetched[value] = self.twins[value]
             self.used[self.twins[value]] = None
             return
-        if value.level is Level.CHUNK and self._stored(value, walking):
+        if value.level is Level.CHUNK and self._stored(value, role):
             self.fetched[value] = self._fresh(value)
-            (self.walked if value in self.dependent else self.before)[value] = None
-            if value in self.dependent:
-                return
+            walks = value in self.dependent
+            (self.walked if walks else self.before)[value] = None
+            role = Role.WALK if walks else Role.INTRA
         for v in ir.operands(self.ops[value]):
-            self._visit(v, walking)
+            self._visit(v, role)
 
-    def _stored(self, value: Value, walking: bool) -> bool:
+    def _stored(self, value: Value, role: Role) -> bool:
+        """Whether a kernel of some role fetches a value that it needs, and does not make it again."""
         axes = [a.name for a in value.axes]
         if value in self.dependent:
             made = value in self.needed and value in self.deep[PRODUCTS]
-            return made and not walking and axes != ["k", "v"]
+            return made and role is Role.OUTPUT and axes != ["k", "v"]
         op = self.ops[value]
-        summed = isinstance(op, ir.Contract) and op.axis.name == "v"
         matrix = len(axes) == 2 and not {"k", "v"} & set(axes)
-        if isinstance(op, ir.Rename):
+        if isinstance(op, ir.Rename) or role is Role.INTRA:
             return False
-        if walking:
-            return summed or (matrix and value in self.deep[PRODUCTS])
+        if role is Role.WALK:
+            across = value in self.across and axes != ["k", "v"]
+            return across or (matrix and value in self.deep[PRODUCTS])
         return matrix and value in self.deep[DEAR]
 
     # -- kernels ------------------------------------------------------------------------------------------------------

@@ -58,18 +58,19 @@ def test_large_states_are_refused():
         OP(*inputs(keys=257), backend="triton")
 
 
-def test_gradients_are_refused_but_for_no_grad():
+def test_nothing_is_kept_without_a_gradient():
     q, k, v, g = inputs()
     q.requires_grad_()
-    with pytest.raises(ValueError, match="backward pass has no kernels yet, and an argument requires a gradient"):
-        OP(q, k, v, g, backend="triton")
     with torch.no_grad():
         assert not OP(q, k, v, g, backend="triton").requires_grad
 
 
-def test_an_initial_state_that_needs_a_gradient_is_refused():
-    with pytest.raises(ValueError, match="requires a gradient"):
-        OP(*inputs(), initial_state=torch.zeros(1, 2, 16, 24, requires_grad=True), backend="triton")
+def test_a_second_derivative_is_refused():
+    q, k, v, g = inputs()
+    q.requires_grad_()
+    (grad,) = torch.autograd.grad(OP(q, k, v, g, backend="triton").sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="simple_gla: the backward pass cannot be differentiated again"):
+        grad.sum().backward()
 
 
 @pytest.mark.parametrize("chunk", [0, -1, 257, 2.5, True])

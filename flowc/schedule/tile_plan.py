@@ -1,0 +1,86 @@
+"""Kernels of tiles: what one program does for one chunk, and what goes through memory between kernels.
+
+In: nothing; these are the types that `schedule.triton` makes of a plan. Out: `TilePlan`, or `Missing`, the reasons why
+there is none. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowc.schedule.plan import Role
+from flowc.schedule.tiles import Lane, Tile, TileOp
+from flowc.semantics.size import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement: `tile = op`."""
+
+    tile: Tile
+    op: TileOp
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What a kernel leaves: a result of the pass per token, by name, or a chunk's value for others to fetch."""
+
+    name: str
+    tile: Tile
+    fetched: bool
+    stored: tuple[tuple[Size, Lane | int | None], ...] = ()  # of a result: its axes as stored, as in Load
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Memory for what a kernel stores of every chunk: by name, its lanes, and whether the forward keeps it."""
+
+    name: str
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TileKernel:
+    """What one program does for one chunk.
+
+    `blocked`: a program holds one block of the state's columns; otherwise it goes through all of them, one loop for
+    every time that something is summed over them. A walk's first store is the next state.
+    """
+
+    name: str
+    role: Role
+    steps: tuple[Step, ...]
+    stores: tuple[Store, ...]
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TilePass:
+    """The kernels of a pass in order, what they leave for one another, and what the caller has to do for them.
+
+    `states` is the scratch of the carried state at every chunk, None where nothing fetches it.
+    """
+
+    kernels: tuple[TileKernel, ...]
+    scratch: tuple[Scratch, ...]
+    states: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """Both passes; `saved` are the names of what the forward keeps for the backward."""
+
+    forward: TilePass
+    backward: TilePass
+    saved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why a recurrence has no Triton kernels yet."""
+
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One sentence for a user."""
+        return f"backend='triton' has no kernels yet for: {'; '.join(self.reasons)}; use backend='torch'"
