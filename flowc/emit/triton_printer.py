@@ -7,6 +7,7 @@ sum before it goes through the columns again comes in a further loop. Refuses no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -27,9 +28,15 @@ INLINED = (
 )  # fmt: skip
 
 
+MADE_FROM = {"key_live": {"key"}, "live": {"row", "first"}, "token": {"first"}}
+
+
 @dataclass(frozen=True, slots=True)
 class KernelView:
-    """What a kernel's template gets: printed strings. `blocked`: one program per block of the state's columns."""
+    """What a kernel's template gets: printed strings.
+
+    `blocked`: one program per block of the state's columns. `words` are the names that its lines mention.
+    """
 
     name: str
     title: str
@@ -39,6 +46,7 @@ class KernelView:
     body: tuple[str, ...]
     state: str
     blocked: bool
+    words: frozenset[str]
     reverse: bool
 
 
@@ -86,7 +94,8 @@ class TritonPrinter:
         constants += [f"{s}: tl.constexpr" for s in memory.used.values()]
         parameters = (*memory.pointers.values(), *(count for count, _ in memory.heads.values()), *constants)
         setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
-        return KernelView(name, title, parameters, setup, rows, body, self.carry, kernel.blocked, memory.adjoint)
+        words = _mentioned((*setup, *rows, *body))
+        return KernelView(name, title, parameters, setup, rows, body, self.carry, kernel.blocked, words, memory.adjoint)
 
     # -- the three forms ----------------------------------------------------------------------------------------------
 
@@ -230,6 +239,14 @@ class TritonPrinter:
         at, mask = self.memory.scratch(store.name, store.tile.lanes)
         pointer = self.memory.pointer("scratch", store.name)
         return f"tl.store({at}, {code.at(6)}.to({pointer}.dtype.element_ty)" + (f", mask={mask})" if mask else ")")
+
+
+def _mentioned(lines: Iterable[str]) -> frozenset[str]:
+    """The names that a kernel's lines use, and those that the template makes them from."""
+    words = set(re.findall(r"\w+", "\n".join(lines)))
+    for name, parts in MADE_FROM.items():
+        words |= parts if name in words else set()
+    return frozenset(words)
 
 
 def _phases(steps: Iterable[Step]) -> dict[Tile, int]:

@@ -27,8 +27,13 @@ def off(value):
 def loaded(name, tree):
     module = types.ModuleType(name)
     module.off = off
+    tree.body = [node for node in tree.body if not is_kernel(node)]  # Triton takes no code without a file
     exec(compile(ast.fix_missing_locations(tree), f"{name}.py", "exec"), module.__dict__)
     return getattr(module, name)
+
+
+def is_kernel(node):
+    return isinstance(node, ast.FunctionDef) and any(ast.unparse(d) == "_jit" for d in node.decorator_list)
 
 
 def found(name, tree):

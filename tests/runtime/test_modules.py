@@ -56,7 +56,7 @@ import torch
 
 class Stop:
     def find_spec(self, name, path=None, target=None):
-        assert name.split(".")[0] in ("torch",) or name in sys.stdlib_module_names, name
+        assert name.split(".")[0] in ("torch", "triton") or name in sys.stdlib_module_names, name
 
 stop = Stop()
 sys.meta_path.insert(0, stop)
