@@ -77,7 +77,7 @@ class _Writer:
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         forward = f"{forward}\n\n\n{empty_outputs(self.interface)}"
         code = "\n".join((advance, forward, backward, callables, checks))
-        supported = support(("uncast", "group_heads", "put", *self.helpers))
+        supported = support(("uncast", "group_heads", "put", *self.helpers, *kernels.helpers))
         return ModuleView(
             title=self.interface.title,
             banner=banner(self.plan, digest),

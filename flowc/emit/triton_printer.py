@@ -168,7 +168,7 @@ class TritonPrinter:
             self.print.code[tile] = Code(self.carry)
             return
         code = self.print.expression(tile, op)
-        if self.is_fixed(op):
+        if self.is_fixed(tile, op):
             self.fixed.add(tile)
         kept = any(s.tile == tile for s in self.kernel.stores)
         once = self.uses.get(tile, 0) <= 1 and not tile.name and isinstance(op, INLINED) and not kept
@@ -184,13 +184,13 @@ class TritonPrinter:
         """A statement: before the walk's loop where it is the same for every chunk."""
         (self.memory.setup if tile in self.fixed else self.body).append(text)
 
-    def is_fixed(self, op: tiles.TileOp) -> bool:
+    def is_fixed(self, tile: Tile, op: tiles.TileOp) -> bool:
         """Whether a walk's tile is the same for every chunk."""
         if self.kernel.role is not Role.WALK:
             return False
         match op:
             case tiles.Load(_, role, _):
-                return role == "param"
+                return role == "param" and not any(lane.over_rows for lane in tile.lanes)
             case tiles.Number() | tiles.Extent() | tiles.HeadNumber():
                 return True
             case tiles.Function() | tiles.Spread() | tiles.Total():

@@ -15,13 +15,14 @@ from flowc.emit.interface import Interface
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import PRODUCT, Code
+from flowc.emit.torch_part import call, part_function
 from flowc.emit.triton_functions import USES
 from flowc.emit.triton_memory import Input
 from flowc.emit.triton_printer import TritonPrinter
 from flowc.resources import templates
 from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
-from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan
+from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan, TorchPart
 from flowc.schedule.tiles import KEY, VALUE, Kind, Lane
 from flowc.schedule.triton import MOST_KEYS, cut, tilings
 from flowc.semantics.model import Kind as ShapeKind
@@ -75,9 +76,10 @@ class SectionView:
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The section, or (`missing`) why there is none."""
+    """The section, the torch support that it calls, or (`missing`) why there is none."""
 
     text: str
+    helpers: tuple[str, ...]
     missing: str | None
 
 
@@ -85,9 +87,10 @@ def kernels(plan: Plan, interface: Interface) -> Kernels:
     """The Triton section of a plan's module."""
     match cut(plan):
         case Missing() as missing:
-            return Kernels("", f"{plan.recurrence.model.name}: {missing}")
+            return Kernels("", (), f"{plan.recurrence.model.name}: {missing}")
         case TilePlan() as cuts:
-            return Kernels(_Section(plan, cuts, interface).text(), None)
+            section = _Section(plan, cuts, interface)
+            return Kernels(section.text(), tuple(section.torch_helpers), None)
 
 
 class _Section:
@@ -107,6 +110,7 @@ class _Section:
         self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
         self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
         self.helpers: dict[str, None] = {}
+        self.torch_helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
         self.texts: list[str] = []
 
@@ -168,6 +172,8 @@ class _Section:
             ("call.batch, call.length, call.heads", *(self.size(s).text for s in self.inputs[name].shape.sizes))
         )
         own = self.interface.inputs[name]
+        if name in self.finished():
+            return "None"
         if name not in self.written():
             return f"torch.zeros_like({own})"
         wide = self.inputs[name].is_param
@@ -181,6 +187,10 @@ class _Section:
     def reduced(self, at: int, name: str) -> str:
         """A gradient as its input has it: summed over tokens, or over the heads that share one of the input's."""
         own = self.interface.inputs[name]
+        if name in self.finished() and (self.inputs[name].is_param or name == self.value):
+            return f"grads[{at}].to({own}.dtype)"
+        if name in self.finished():
+            return f"_shared(grads[{at}], {own})"
         if name not in self.written():
             return f"grads[{at}]"
         if self.inputs[name].is_param:
@@ -195,14 +205,45 @@ class _Section:
         """The lines that make memory and launch the kernels of a pass."""
         lines = []
         lanes = {s.name: s.lanes for s in passed.scratch}
-        if passed.states is not None:
-            lanes[passed.states] = (KEY, VALUE)
+        lanes[passed.states] = (KEY, VALUE)
         for name, found in lanes.items():
             self.memory[name] = self.names.fresh(name)
-            lines.append(f"{self.memory[name]} = call.memory({', '.join(self.extent(lane) for lane in found)})")
-        for kernel in passed.kernels:
-            lines.append(self.kernel(kernel, passed, adjoint))
+            zeros = ["zeros=True"] if name in self.cuts.read_by_torch else []
+            sizes = [self.extent(lane) for lane in found]
+            lines.append(f"{self.memory[name]} = call.memory({', '.join((*sizes, *zeros))})")
+        suffix = "_backward" if adjoint else ""
+        if passed.before is not None:
+            lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
+            made = self.part(passed.before, f"_before{suffix}", "What kernels fetch and do not make: {}.")
+            lines.append(f"{self.named(passed.before)}, = call.given({lanes_of}, *{made})")
+        lines += [self.kernel(kernel, passed, adjoint) for kernel in passed.kernels]
+        if passed.after is not None:
+            made = self.part(passed.after, f"_after{suffix}", "What kernels do not make of their results: {}.")
+            targets = [n if adjoint else self.argument("result", n, adjoint) for n, _ in passed.after.made]
+            if adjoint:
+                places = ", ".join(self.argument("result", n, adjoint) for n in targets)
+                lines.append(f"{places}, = {made}")
+            else:
+                lines += [f"for out, made in zip(({', '.join(targets)},), {made}):", "    out.copy_(made)"]
         return PassView(tuple(lines))
+
+    def part(self, part: TorchPart, name: str, title: str) -> str:
+        """A function of torch operators; its call."""
+        view = part_function(part, name, title.format(", ".join(n for n, _ in part.made)), self.interface)
+        self.texts.append(view.text)
+        self.torch_helpers |= dict.fromkeys(view.helpers)
+        return call(part, view, self.memory)
+
+    def named(self, part: TorchPart) -> str:
+        """The names of what a part makes for kernels."""
+        for name, _ in part.made:
+            self.memory[name] = self.names.fresh(name)
+        return ", ".join(self.memory[name] for name, _ in part.made)
+
+    def finished(self) -> set[str]:
+        """The inputs whose gradients torch operators finish."""
+        after = self.cuts.backward.after
+        return set() if after is None else {name for name, _ in after.made}
 
     def extent(self, lane: Lane) -> str:
         """How many entries memory has along a lane."""
@@ -220,7 +261,7 @@ class _Section:
             for i in self.model.inputs
         )
         printer = TritonPrinter(
-            kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.state, passed.states or "", adjoint
+            kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.state, passed.states, adjoint
         )
         name = f"_{kernel.name}{'_backward' if adjoint else ''}"
         view = printer.view(name, TITLES[kernel.name])

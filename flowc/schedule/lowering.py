@@ -43,7 +43,11 @@ class Lowering(TokenLowering):
     def chunk(self, value: Value) -> Tile:
         """A chunk's value; lanes along which it is constant may be missing."""
         if (value,) not in self.done:
-            made = self.chunked(value, self.program.defined[value])
+            try:
+                made = self.chunked(value, self.program.defined[value])
+            except Unsupported as reason:
+                reason.through.append(value)
+                raise
             self.done[value,] = self.build.named(made, self.names[value])
         return self.done[value,]
 

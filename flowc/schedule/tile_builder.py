@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
+from flowc.chunk.values import Value
 from flowc.schedule.tile_plan import Step
 from flowc.schedule.tiles import (
     KEY,
@@ -32,7 +33,12 @@ from flowc.schedule.tiles import (
 
 
 class Unsupported(Exception):
-    """Something that Triton kernels cannot do yet; the message names it."""
+    """Something that Triton kernels do not hold; `through` are the values that it is part of, the inner ones first."""
+
+    def __init__(self, message: str) -> None:
+        """Say what it is."""
+        super().__init__(message)
+        self.through: list[Value] = []
 
 
 def in_order(lanes: Iterable[Lane]) -> tuple[Lane, ...]:

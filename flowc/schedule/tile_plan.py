@@ -6,8 +6,12 @@ there is none. Refuses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flowc.chunk.ir import Argument, Node, operands
+from flowc.chunk.program import Program
+from flowc.chunk.values import Value
 from flowc.schedule.plan import Role
 from flowc.schedule.tiles import Lane, Tile, TileOp
 from flowc.semantics.size import Size
@@ -55,15 +59,51 @@ class TileKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class TorchPart:
+    """Part of a pass as torch operators: a program whose arguments of the role `kernel` are in memory.
+
+    `made` are its values by name; `fetched` the names in memory of what it reads. An `adjoint` part reads cotangents.
+    """
+
+    program: Program
+    adjoint: bool
+    made: tuple[tuple[str, Value], ...]
+    fetched: tuple[str, ...]
+
+    @staticmethod
+    def of(program: Program, made: Mapping[str, Value], known: Mapping[Value, str]) -> TorchPart | None:
+        """The part of a program that makes some values from others that are `known`; None where there are none."""
+        if not made:
+            return None
+        wanted = set(made.values())
+        nodes = []
+        fetched: dict[str, None] = {}
+        for node in reversed(program.nodes):
+            if node.value not in wanted:
+                continue
+            if node.value in known and known[node.value] not in made:
+                fetched[known[node.value]] = None
+                nodes.append(Node(node.value, Argument(known[node.value], "kernel")))
+                continue
+            nodes.append(node)
+            wanted.update(operands(node.op))
+        part = Program(tuple(reversed(nodes)), (), program.carry)
+        return TorchPart(part, program.adjoint, tuple(made.items()), tuple(fetched))
+
+
+@dataclass(frozen=True, slots=True)
 class TilePass:
     """The kernels of a pass in order, what they leave for one another, and what the caller has to do for them.
 
-    `states` is the scratch of the carried state at every chunk, None where nothing fetches it.
+    `states` is the scratch of the carried state at every chunk. What kernels do not hold, torch operators make:
+    `before` them what they fetch, `after` them results.
     """
 
     kernels: tuple[TileKernel, ...]
     scratch: tuple[Scratch, ...]
-    states: str | None
+    states: str
+    before: TorchPart | None
+    after: TorchPart | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +113,12 @@ class TilePlan:
     forward: TilePass
     backward: TilePass
     saved: tuple[str, ...]
+
+    @property
+    def read_by_torch(self) -> frozenset[str]:
+        """What torch operators read: rows past a sequence's end, which kernels do not write, have to be 0 there."""
+        parts = (part for p in (self.forward, self.backward) for part in (p.before, p.after))
+        return frozenset(name for part in parts if part is not None for name in part.fetched)
 
 
 @dataclass(frozen=True, slots=True)

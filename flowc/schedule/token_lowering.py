@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from itertools import product
 from operator import add, mul, neg, sub
 
 from flowc.algebra.term import Axis
@@ -97,6 +98,8 @@ class TokenLowering(ABC):
             case ir.Largest(argument, axis):
                 return build.totalled(*self.whole(argument, (axis,), frame, lanes), largest=True)
             case ir.FromRows(argument, space, part, axis):
+                if axis is not None and lanes["x"] != (KEY if axis.name == "k" else VALUE):
+                    raise Unsupported("the state's rows and columns as one axis")
                 return self.from_rows(argument, space, part, frame)
             case _:
                 raise Unsupported(f"the operation {type(op).__name__}")
@@ -115,16 +118,19 @@ class TokenLowering(ABC):
 
     def whole(self, value: Value, axes: tuple[Axis, ...], frame: Size, lanes: Lanes) -> tuple[Tile, tuple[Lane, ...]]:
         """An operand with axes that are summed over, and their lanes: the state's rows or columns."""
-        over = {}
-        for axis in axes:
-            fits = [lane for lane in (KEY, VALUE) if self.sizes[lane.kind] == axis.size and lane not in lanes.values()]
-            if not fits:
-                raise Unsupported("a sum over another axis than the state's")
-            over[axis.name] = fits[0]
-        tile = self.token(value, frame, {**lanes, **over})
-        own = (Lane(Kind.ROW, frame),) if value.level is not Level.HEAD else ()
-        full = in_order((*tile.lanes, *own, *over.values()))
-        return self.build.spread(tile, full), tuple(over.values())
+        refused = Unsupported("a sum over another axis than the state's")
+        choices = [[x for x in (KEY, VALUE) if self.sizes[x.kind] == a.size and x not in lanes.values()] for a in axes]
+        for over in product(*choices):
+            if len(set(over)) < len(over):
+                continue
+            try:
+                tile = self.token(value, frame, {**lanes, **dict(zip((a.name for a in axes), over, strict=True))})
+            except Unsupported as reason:
+                refused = reason
+                continue
+            own = (Lane(Kind.ROW, frame),) if value.level is not Level.HEAD else ()
+            return self.build.spread(tile, in_order((*tile.lanes, *own, *over))), over
+        raise refused
 
     def unsummed(self, value: Value, frame: Size, lanes: Lanes) -> Tile:
         """A result per token; of one per head that is linear in sums over tokens, what every token gives to it."""

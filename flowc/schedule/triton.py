@@ -8,28 +8,22 @@ again where it is used: it costs less than its way through memory. Refuses, as `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import chain, count
+from collections.abc import Iterable, Iterator, Mapping
 
 from flowc.chunk import ir
 from flowc.chunk.builder import RANK
 from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import differentiate
-from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Value
+from flowc.schedule.crossing import PRODUCTS, Crossing
 from flowc.schedule.lowering import Lowering
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.schedule import solved, twin_key
 from flowc.schedule.share import share_decays
-from flowc.schedule.tile_builder import Unsupported
-from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan
+from flowc.schedule.tile_builder import Unsupported, in_order
+from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan, TorchPart
 from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Product, Tile, TileOp, Total
 from flowc.semantics.size import ONE, Size
-
-PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse)
-DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
-
 
 MOST_KEYS = 256
 
@@ -57,146 +51,53 @@ TILINGS = {
 def cut(plan: Plan) -> TilePlan | Missing:
     """The kernels of a plan's two passes, or why there are none."""
     row, column = plan.recurrence.row.size, plan.recurrence.column.size
-    names: set[str] = set()
     try:
-        forward = _Cutter(plan.forward.program, row, column, names, {})
+        forward = _Cutter(plan.forward.program, row, column, frozenset(), {})
         first = forward.run()
         adjoint = solved(share_decays(differentiate(derive(plan.recurrence))))
         kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
-        backward = _Cutter(adjoint, row, column, names, kept)
+        backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept)
         second = backward.run()
     except Unsupported as reason:
         return Missing((str(reason),))
     return TilePlan(first, second, tuple(backward.used))
 
 
-@dataclass
-class _Cutter:
-    """Cuts one pass. `kept` are values that the forward pass stored, by what they share with their twins here."""
-
-    program: Program
-    row: Size
-    column: Size
-    names: set[str]
-    kept: Mapping[tuple[object, ...], str]
-    fetched: dict[Value, str] = field(default_factory=dict)
-    used: dict[str, None] = field(default_factory=dict)
-    before: dict[Value, None] = field(default_factory=dict)
-    walked: dict[Value, None] = field(default_factory=dict)
+class _Cutter(Crossing):
+    """Cuts one pass into kernels."""
 
     def run(self) -> TilePass:
-        """The kernels in order."""
-        program = self.program
-        self.ops = program.defined
-        start, after = program.carry
-        self.dependent = self._dependent()
-        self.needed = self._needed((after,))
-        self.twins = self._twins()
-        self.deep = {c: self._holding(c) for c in (PRODUCTS, DEAR)}
-        self.across = self._across()
-        self.fetched[start] = self._fresh(start)
-        self._visit(after, Role.WALK)
-        for _, value in program.results:
-            self._visit(value, Role.OUTPUT)
+        """The kernels in order; what they do not hold is made by torch operators before or after them."""
+        while True:
+            try:
+                return self.attempt()
+            except Unsupported as reason:
+                first = next((v for v in reason.through if self.by_torch(v)), None)
+                if first is None:
+                    raise
+                self.outside[first] = None
+
+    def attempt(self) -> TilePass:
+        """The kernels, if torch operators make `outside`."""
+        self.cross()
+        self.finished: dict[str, Value] = {}
+        self.handed: dict[Value, str] = {}
         kernels = [*self._matrices(), self._walk(), *self._results()]
-        fetched = {s.op.name: s.tile.lanes for k in kernels for s in k.steps if isinstance(s.op, Fetch)}
         made = {s.name: s.tile.lanes for k in kernels for s in k.stores if s.fetched}
         own = tuple(Scratch(n, lanes) for n, lanes in made.items())
-        states = self.fetched[start]
-        assert fetched.keys() <= {*made, *self.used, states}
-        return TilePass(tuple(kernels), own, states)
+        fetched = {s.op.name: s.tile.lanes for k in kernels for s in k.steps if isinstance(s.op, Fetch)}
+        given = {self.fetched[v]: v for v in self.outside if self.fetched[v] in fetched}
+        states = self.fetched[self.program.carry[0]]
+        assert fetched.keys() <= {*made, *self.used, *given, states}
+        before = TorchPart.of(self.program, given, self.known(given))
+        there = {*made, *self.used, *given, states}
+        known = {v: n for v, n in self.fetched.items() if n in there}
+        after = TorchPart.of(self.program, self.finished, {**known, **self.handed})
+        return TilePass(tuple(kernels), own, states, before, after)
 
-    def _fresh(self, value: Value) -> str:
-        """A name in memory."""
-        base = value.name or "t"
-        name = next(n for n in chain((base,), (f"{base}{i}" for i in count(2))) if n not in self.names)
-        self.names.add(name)
-        return name
-
-    # -- what goes through memory -------------------------------------------------------------------------------------
-
-    def _dependent(self) -> set[Value]:
-        found = {self.program.carry[0]}
-        for node in self.program.nodes:
-            if any(v in found for v in ir.operands(node.op)):
-                found.add(node.value)
-        return found
-
-    def _needed(self, values: Iterable[Value]) -> set[Value]:
-        found = set(values)
-        for node in reversed(self.program.nodes):
-            if node.value in found:
-                found.update(ir.operands(node.op))
-        return found
-
-    def _holding(self, kinds: tuple[type, ...]) -> set[Value]:
-        """The values that an operation of some kind went into."""
-        found: set[Value] = set()
-        for node in self.program.nodes:
-            made = isinstance(node.op, kinds) or any(v in found for v in ir.operands(node.op))
-            if made and node.value not in self.twins:
-                found.add(node.value)
-        return found
-
-    def _across(self) -> set[Value]:
-        """The values that a sum over the state's columns went into: no program of one block of them can make those."""
-        found: set[Value] = set()
-        for node in self.program.nodes:
-            match node.op:
-                case ir.Contract(_, _, axis):
-                    sums = axis.name == "v"
-                case ir.Sum(argument, axes):
-                    sums = any(
-                        a.name == "v" or (argument.level is not Level.CHUNK and a.size == self.column) for a in axes
-                    )
-                case ir.Largest(_, axis):
-                    sums = axis.size == self.column
-                case _:
-                    sums = False
-            made = sums or any(v in found for v in ir.operands(node.op))
-            if made and node.value not in self.twins:
-                found.add(node.value)
-        return found
-
-    def _twins(self) -> dict[Value, str]:
-        """The values that the forward pass stored."""
-        found: dict[str, list[Value]] = {}
-        for node in self.program.nodes:
-            name = self.kept.get(twin_key(node)) if node.value.name else None
-            if name is not None and node.value.level is Level.CHUNK:
-                found.setdefault(name, []).append(node.value)
-        return {values[0]: name for name, values in found.items() if len(values) == 1}
-
-    def _visit(self, value: Value, role: Role) -> None:
-        """Note what a kernel that needs `value` fetches, and what the kernels that store it do."""
-        if value in self.fetched:
-            return
-        if value in self.twins:
-            self.fetched[value] = self.twins[value]
-            self.used[self.twins[value]] = None
-            return
-        if value.level is Level.CHUNK and self._stored(value, role):
-            self.fetched[value] = self._fresh(value)
-            walks = value in self.dependent
-            (self.walked if walks else self.before)[value] = None
-            role = Role.WALK if walks else Role.INTRA
-        for v in ir.operands(self.ops[value]):
-            self._visit(v, role)
-
-    def _stored(self, value: Value, role: Role) -> bool:
-        """Whether a kernel of some role fetches a value that it needs, and does not make it again."""
-        axes = [a.name for a in value.axes]
-        if value in self.dependent:
-            made = value in self.needed and value in self.deep[PRODUCTS]
-            return made and role is Role.OUTPUT and axes != ["k", "v"]
-        op = self.ops[value]
-        matrix = len(axes) == 2 and not {"k", "v"} & set(axes)
-        if isinstance(op, ir.Rename) or role is Role.INTRA:
-            return False
-        if role is Role.WALK:
-            across = value in self.across and axes != ["k", "v"]
-            return across or (matrix and value in self.deep[PRODUCTS])
-        return matrix and value in self.deep[DEAR]
+    def known(self, given: Mapping[str, Value]) -> dict[Value, str]:
+        """What torch operators before the kernels find in memory: what the forward pass kept."""
+        return {v: n for v, n in self.twins.items() if n in self.used and n not in given}
 
     # -- kernels ------------------------------------------------------------------------------------------------------
 
@@ -229,14 +130,43 @@ class _Cutter:
         kernels = []
         for name, blocked in (("columns", True), ("rows", False)):
             low = self._lowering()
-            stores = []
-            for result, value in self.program.results:
-                store = self._result(low, result, value)
-                if self._is_blocked(low, store.tile) == blocked:
-                    stores.append(store)
+            stores = [s for s in self._stores(low) if self._is_blocked(low, s.tile) == blocked]
             if stores:
                 kernels.append(self._kernel(name, Role.OUTPUT, low, tuple(stores)))
         return kernels
+
+    def _stores(self, low: Lowering) -> list[Store]:
+        """Every result, or what torch operators make it of."""
+        stores = []
+        for name, value in self.program.results:
+            try:
+                stores.append(self._result(low, name, value))
+            except Unsupported as reason:
+                if any(self.by_torch(v) for v in reason.through):
+                    raise
+                self.finished[name] = value
+                for part in self._parts(low, value):
+                    self.handed.setdefault(part, self.fresh(part))
+        handed = [Store(n, low.build.spread(low.full(v), in_order(low.lanes(v))), True) for v, n in self.handed.items()]
+        return [*stores, *handed]
+
+    def _parts(self, low: Lowering, value: Value) -> Iterator[Value]:
+        """The values per chunk that kernels make of a result, as far down as they can."""
+        if value in self.fetched or value in self.handed:
+            return
+        if value.level is Level.CHUNK and value not in self.deep[PRODUCTS] and value not in self.dependent:
+            return
+        if value.level is Level.CHUNK and not value.sums and {"gate", "point"}.isdisjoint(a.name for a in value.axes):
+            try:
+                low.full(value)
+            except Unsupported as reason:
+                if any(self.by_torch(v) for v in reason.through):
+                    raise
+            else:
+                yield value
+                return
+        for v in ir.operands(self.ops[value]):
+            yield from self._parts(low, v)
 
     def _result(self, low: Lowering, name: str, value: Value) -> Store:
         """A result per token, every axis on a lane; what is a sum over tokens is left to be summed."""
