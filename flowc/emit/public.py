@@ -126,8 +126,6 @@ def _on_kernels(interface: Interface, passed: str, solved: Size | None) -> list[
         f"tokens = _tokens(chunk_size, {rows}{counted})",
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
-        "if cu_seqlens is not None:",
-        "    raise ValueError(f'{_NAME}: `cu_seqlens` has no kernels yet')",
     ]
 
 
