@@ -26,7 +26,7 @@ def test_every_example_explains(path):
     assert json.loads(json.dumps(record)) == record
     assert record["class"]["name"] in ("G", "D")
     assert f"decided at {path.name}:{record['class']['line']}:" in text
-    assert len(record["kernels"]) == 6
+    assert len(record["kernels"]) == 8
     assert sum(kernel["product_flops"] for kernel in record["kernels"]) > 0
     assert (record["aggregation"] is None) == (record["class"]["name"] == "G")
     assert not any(line.endswith(" ") for line in text.splitlines())
