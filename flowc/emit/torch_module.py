@@ -191,7 +191,7 @@ class _Writer:
 
     def given(self, printer: TorchPrinter, values: dict[Value, str]) -> list[str]:
         """Tell a printer what was made once; the line that takes it apart."""
-        named = {v: printer.names.fresh(text if text.isidentifier() else v.name or "t") for v, text in values.items()}
+        named = {v: printer.names.fresh(text if text.isidentifier() else printer.named[v]) for v, text in values.items()}
         printer.give(named)
         return [f"{', '.join(named.values())}, = rows"] if named else []
 

@@ -13,6 +13,7 @@ from flowc.chunk import ir
 from flowc.chunk.ir import Node, Op
 from flowc.chunk.values import Value
 from flowc.emit.interface import mentions
+from flowc.emit.labels import labels
 from flowc.emit.names import Names
 from flowc.emit.torch_expressions import Expressions
 from flowc.emit.torch_functions import Code
@@ -49,7 +50,7 @@ class TorchPrinter(Expressions):
         super().__init__(passed, sizes, arguments, names, kernels, kept)
         self.rows_of: dict[Value, str] = {}  # results that are rows of chunks, brought into tokens by the caller's copy
         self.role = Role.INTRA
-        self.named = {n.value: n.value.name for n in self.program.nodes}
+        self.named = labels(self.program)
         self.stacks: dict[Value, str] = {}
         self.statements: list[Statement] = []
 
@@ -107,7 +108,7 @@ class TorchPrinter(Expressions):
 
     def stack(self, value: Value, chunks: str) -> None:
         """Memory for a value of every chunk."""
-        self.stacks[value] = self.names.fresh(self.named[value] or "t")
+        self.stacks[value] = self.names.fresh(self.named[value])
         self.emit(f"{self.stacks[value]} = {self.like()}.new_empty({chunks}, programs, {self.shape(value)})", value)
 
     def close_walk(self) -> None:
@@ -139,7 +140,7 @@ class TorchPrinter(Expressions):
         if code.number or self.usage.inlined(node):
             self.code[value] = code
             return
-        name = self.names.fresh(self.named[value] or "t")
+        name = self.names.fresh(self.named[value])
         self.emit(f"{name} = {code.text}", value)
         self.code[value] = Code(name)
 
@@ -155,7 +156,7 @@ class TorchPrinter(Expressions):
             return False
         rows = self.base(op.argument).text
         if sum(v == value for _, v in self.program.results) > 1:  # two inputs with one gradient
-            rows = self.names.fresh(self.named[value] or "t")
+            rows = self.names.fresh(self.named[value])
             self.emit(f"{rows} = {self.base(op.argument).text}", value)
         self.rows_of[value] = rows
         self.code[value] = Code(rows)
