@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc import __version__
-from flowc.chunk.values import Value
+from flowc.chunk.values import Level, Value
 from flowc.emit.artifact import Artifact
 from flowc.emit.banner import banner
 from flowc.emit.format import formatted
@@ -64,12 +64,22 @@ def emit(plan: Plan) -> Artifact:
     return Artifact(plan.recurrence.model.name, formatted(text), view.hash, writer.interface.function)
 
 
+def module_names(plan: Plan) -> tuple[dict[Value, str], dict[Value, str]]:
+    """What the two passes of the module call the values that have a name there."""
+    writer = _Writer(plan)
+    writer.forward()
+    writer.backward()
+    return writer.forward_names, writer.backward_names
+
+
 class _Writer:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.model = plan.recurrence.model
         self.interface = Interface(plan.recurrence)
         self.helpers: dict[str, None] = {}
+        self.forward_names: dict[Value, str] = {}
+        self.backward_names: dict[Value, str] = {}
 
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
@@ -82,7 +92,7 @@ class _Writer:
         supported = support(("uncast", "group_heads", "put", *self.helpers))
         return ModuleView(
             title=self.interface.title,
-            banner=banner(self.plan, digest),
+            banner=banner(self.plan, digest, self.by_derivation()),
             imports=_imports(code + supported),
             version=__version__,
             hash=digest,
@@ -99,6 +109,15 @@ class _Writer:
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
             kernels=kernels.text,
         )
+
+    def by_derivation(self) -> dict[str, list[str]]:
+        """The names of chunked values in the module by those of the derivation, for the legend."""
+        found: dict[str, dict[str, None]] = {}
+        for names, passed in ((self.forward_names, self.plan.forward), (self.backward_names, self.plan.backward)):
+            for node in passed.program.nodes:
+                if node.value in names and node.value.name and node.value.level is Level.CHUNK:
+                    found.setdefault(node.value.name, {})[names[node.value]] = None
+        return {name: list(shown) for name, shown in found.items()}
 
     def tables(self) -> str:
         lines = [
@@ -191,7 +210,9 @@ class _Writer:
 
     def given(self, printer: TorchPrinter, values: dict[Value, str]) -> list[str]:
         """Tell a printer what was made once; the line that takes it apart."""
-        named = {v: printer.names.fresh(text if text.isidentifier() else printer.named[v]) for v, text in values.items()}
+        named = {
+            v: printer.names.fresh(text if text.isidentifier() else printer.named[v]) for v, text in values.items()
+        }
         printer.give(named)
         return [f"{', '.join(named.values())}, = rows"] if named else []
 
@@ -217,8 +238,13 @@ class _Writer:
         ]
 
     def take(self, printer: TorchPrinter) -> None:
-        """Note the support functions a printer used."""
+        """Note the support functions that a printer used, and what it called its values."""
         self.helpers |= printer.helpers | printer.layout.helpers
+        named = {v: c.text for v, c in printer.code.items() if c.text.isidentifier() and not c.number}
+        if printer.program.adjoint:
+            self.backward_names |= named
+        else:
+            self.forward_names |= named
 
     def backward(self) -> str:
         plan, interface = self.plan, self.interface

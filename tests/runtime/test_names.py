@@ -168,6 +168,19 @@ def assigned(name):
     return set(re.findall(r"^ +(\w+) = ", passes, re.MULTILINE))
 
 
+def test_the_legend_has_what_the_code_uses():
+    """Under the module's names, which give way to the spec's own: here an input called T."""
+    spec = SPEC.format(**(PLAIN | dict(q="T", p="scale")))
+    legend = flowc.compile(spec).source.split("In the code:\n")[1].split('"""')[0]
+    assert re.search(r"^    T_ +\(I - N\)\^-1$", legend, re.MULTILINE)
+    assert re.search(r"^    scale_ +scalar factors", legend, re.MULTILINE)
+    assert "l_e" not in legend  # no row writes without reading
+    linear = flowc.compile(ROOT / "examples/linear_attention.flow").source.split('"""')[1]
+    assert "_e marks rows that write without reading" in linear
+    for word in ("(I - N)", "log gates", "gq", "y reads"):
+        assert word not in linear, word
+
+
 def test_temporaries_say_what_they_hold():
     found = assigned("gated_deltanet")
     assert {"beta_rows", "exp_g_query", "O_bar", "P_bar", "decay_P_bar", "N_dot_bar", "y_decayed_bar"} <= found
