@@ -16,8 +16,9 @@ from flowc.options import Options
 
 
 class Role(Enum):
-    """What a kernel runs over: all chunks at once before the walk, the chunks in order, all chunks at once after it."""
+    """What a kernel runs over: the chunks of all segments at once; those of one before the walk, in order, after it."""
 
+    ONCE = "once"
     INTRA = "intra"
     WALK = "walk"
     OUTPUT = "output"
@@ -34,16 +35,26 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A program cut into its three kernels."""
+    """A program cut into its kernels: `once` for a whole sequence, the others segment by segment.
+
+    `in_place` says that nothing but the walk needs the carried state of single chunks.
+    """
 
     program: Program
+    once: Kernel
     intra: Kernel
     walk: Kernel
     output: Kernel
+    in_place: bool
 
     @property
-    def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
+    def kernels(self) -> tuple[Kernel, ...]:
         """In the order in which they run."""
+        return self.once, *self.of_segment
+
+    @property
+    def of_segment(self) -> tuple[Kernel, Kernel, Kernel]:
+        """Those that run segment by segment."""
         return self.intra, self.walk, self.output
 
 
@@ -61,7 +72,7 @@ class Plan:
 
     `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved). `segment` is
     how many chunks (times heads) pass through all kernels before the next ones do, so that what is between kernels
-    stays in a cache.
+    stays in a cache, `forward_segment` the same where nothing is kept.
     """
 
     recurrence: Recurrence
@@ -72,6 +83,7 @@ class Plan:
     chunk_sizes: tuple[Threshold, ...]
     aggregations: tuple[Threshold, ...]
     segment: int
+    forward_segment: int
 
     def __str__(self) -> str:
         """Kernel by kernel, by the names of the chunk program."""
@@ -87,7 +99,7 @@ class Plan:
         lines.append("  chunk size by rows per token: " + _table(self.chunk_sizes))
         if self.aggregations:
             lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
-        lines.append(f"  chunks times heads at a time: {self.segment}")
+        lines.append(f"  chunks times heads at a time: {self.segment}, without gradients {self.forward_segment}")
         return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from flowc.chunk.rewrite import renumbered, replaced
 from flowc.chunk.values import Level, Value, per_token
 from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
+from flowc.schedule.once import made_once
 from flowc.schedule.partition import partition
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.share import share_decays
@@ -30,22 +31,27 @@ CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
 AGGREGATIONS = ("wy", "tensorinv")
-SEGMENT = 32
+SEGMENT = 32  # chunks times heads that pass through all kernels together, where some values are kept
+FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
 
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
     """The plan of a recurrence."""
     forward = solved(share_decays(program))
     backward = solved(share_decays(differentiate(program)))
-    saved = _saved(forward, backward, _sizes(recurrence, 1, 64), machine)
+    sizes = _sizes(recurrence, 1, 64)
+    saved = _saved(forward, backward, sizes, machine)
     backward = _loaded(backward, {b for _, b in saved})
     saved = _present(saved, backward)
     kept = frozenset(f for f, _ in saved)
-    passes = partition(forward, kept), partition(backward)
+    passes = (
+        partition(forward, made_once(forward, sizes, machine, SEGMENT), kept),
+        partition(backward, made_once(backward, sizes, machine, SEGMENT)),
+    )
     chunk_sizes = _chunk_sizes(recurrence, passes, options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
     aggregations = _aggregations(options, machine) if solves else ()
-    return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations, SEGMENT)
+    return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations, SEGMENT, FORWARD_SEGMENT)
 
 
 def solved(program: Program) -> Program:
