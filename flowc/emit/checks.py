@@ -16,7 +16,8 @@ def checked(interface: Interface) -> str:
     v = interface.value
     bound = _fixed(interface)
     lines = [
-        f"def _checked({interface.typed}, initial_state: Tensor | None, timed: bool) -> tuple[Tensor, torch.dtype]:",
+        f"def _checked({interface.typed}, initial_state: Tensor | None, cu_seqlens: Tensor | None, timed: bool)"
+        " -> tuple[Tensor, torch.dtype]:",
         '    """Check every argument; the state to start from, and the type to compute in."""',
         "    lead = 3 if timed else 2",
         *_check(interface, value, "(None,) * lead", "None", bound),
@@ -28,15 +29,15 @@ def checked(interface: Interface) -> str:
         own = "(heads,)" if i.is_param else f"(batch, *time, {heads})"
         lines += _check(interface, i, own, v, bound)
     lines += _late_checks(interface)
-    shape = f"[B, H, {', '.join(str(s) for s in interface.model.states[0].shape.sizes)}]"
+    axes = f"H, {', '.join(str(s) for s in interface.model.states[0].shape.sizes)}]"
     wide = " or ".join(f"{n}.dtype == torch.float64" for n in interface.inputs.values())
     lines += [
         f"    dtype = torch.float64 if {wide} else torch.float32",
+        f"    sizes = (_states(cu_seqlens, {v}), heads, {interface.state_sizes})",
         "    if initial_state is None:",
-        f"        sizes = (batch, heads, {interface.state_sizes})",
         f"        return torch.full(sizes, {interface.start}, device={v}.device, dtype=dtype), dtype",
-        f"    _tensor('initial_state' if timed else 'state', initial_state, {shape!r},"
-        f" (batch, heads, {interface.state_sizes}), {v})",
+        "    shape = '[B, ' if cu_seqlens is None else '[N, '",
+        f"    _tensor('initial_state' if timed else 'state', initial_state, shape + {axes!r}, sizes, {v})",
         "    return initial_state, dtype",
     ]
     return "\n".join(lines)

@@ -61,6 +61,8 @@ OWN = frozenset(
         "tensors",
         "initial_state",
         "output_final_state",
+        "cu_seqlens",
+        "own",
         "chunk_size",
         "schedule",
         "backend",

@@ -13,7 +13,11 @@ from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 from flowc.semantics.size import ONE, Size
 
-SEQUENCE = ("initial_state: Tensor | None = None", "output_final_state: bool = False")
+SEQUENCE = (
+    "initial_state: Tensor | None = None",
+    "output_final_state: bool = False",
+    "cu_seqlens: Tensor | None = None",
+)
 OPTIONS = (
     "chunk_size: int | None = None",
     "aggregation: str | None = None",
@@ -33,6 +37,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None) -> st
         *([_outputs_type(interface)] if interface.several else []),
         _spelled(interface),
         piece("named"),
+        piece("packed"),
         checked(interface),
         piece("tokens"),
         _op(interface, solved, missing),
@@ -77,7 +82,7 @@ def _op(interface: Interface, solved: Size | None, missing: str | None) -> str:
     lines = [
         _head(interface, interface.function, *SEQUENCE, *OPTIONS),
         *_docstring(interface),
-        f"    start, dtype = _checked({passed}, initial_state, True)",
+        f"    start, dtype = _checked({passed}, initial_state, cu_seqlens, True)",
         "    _option('aggregation', aggregation, ('auto', 'wy', 'tensorinv'))",
         "    _option('schedule', schedule, ('auto', 'split'))",
         "    _option('backend', backend, ('auto', 'torch', 'triton'))",
@@ -93,16 +98,14 @@ def _chunked(interface: Interface, passed: str, solved: Size | None) -> list[str
     """The call of the torch version, after the choices that it leaves open."""
     rows = interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
-    how = "_choose(_AGGREGATIONS, tokens * rows) if aggregation in (None, 'auto') else aggregation"
     return [
         *interface.bindings(rows, lead=3),
         "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
-        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1]{counted})",
-        *(["how = 'none'"] if solved is None else [f"rows = {rows}", f"how = {how}"]),
+        f"tokens = _tokens(chunk_size, {rows}{counted})",
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
         f"with _uncast({interface.value}.device):",
-        "    *outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
+        f"    *outputs, final = _Chunked.apply(cu_seqlens, tokens, {rows}, aggregation, dtype, keep, *tensors)",
     ]
 
 
@@ -120,7 +123,7 @@ def _on_kernels(interface: Interface, passed: str, solved: Size | None) -> list[
         *interface.bindings(rows, lead=3),
         "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
         f"chunk_size = _kernel_tokens({rows}, start.shape[2]) if chunk_size is None else chunk_size",
-        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1]{counted})",
+        f"tokens = _tokens(chunk_size, {rows}{counted})",
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
     ]
@@ -137,6 +140,8 @@ def _docstring(interface: Interface) -> list[str]:
     lines += [
         f"        initial_state: the state before the first token, [B, H, {sizes}]; None: {interface.start}.",
         "        output_final_state: whether to return (outputs, final state).",
+        "        cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].",
+        "            They are read once for a tensor, which waits for its device, and again after a change in place.",
         "        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.",
         "        check: enforce the ranges that the spec declares.",
         "",
@@ -166,7 +171,7 @@ def _step(interface: Interface) -> str:
     lines = [
         _head(interface, "step", "state: Tensor | None = None"),
         '    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""',
-        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, False)",
+        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
         f"    heads = {v}.shape[1]",
         f"    with _uncast({v}.device):",
         f"        outputs, (final,) = _advance({', '.join(own)}, start.to(dtype), dtype)",
@@ -185,19 +190,22 @@ def _reference(interface: Interface) -> str:
     lines = [
         _head(interface, "reference", *SEQUENCE),
         '    """The op step by step, as the spec has it; slow, differentiable by autograd."""',
-        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, initial_state, True)",
+        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, initial_state, cu_seqlens, True)",
         f"    batch, length, heads = {v}.shape[:3]",
         f"    out_dtype = {v}.dtype",
         *(f"    {line}" for line in interface.bindings(empty, lead=3)),
         *(f"    {n} = {interface.computed(i)}" for i, n in named),
-        "    state, steps = start.to(dtype), []",
+        "    states, steps = [], []",
         f"    with _uncast({v}.device):",
-        "        for t in range(length):",
-        f"            outputs, (state,) = _advance({', '.join(now)}, state, dtype)",
-        "            steps.append(outputs)",
+        f"        for own, tokens in _sequences({v}, cu_seqlens):",
+        "            state = start[own].to(dtype)",
+        "            for t in range(tokens.start, tokens.stop):",
+        f"                outputs, (state,) = _advance({', '.join(now)}, state, dtype)",
+        "                steps.append(outputs)",
+        "            states.append(state)",
         f"    columns = [torch.stack(c, 1) for c in zip(*steps)] if steps else [{empty}]",
         "    results = [c.to(out_dtype) for c in columns]",
         "    result = Outputs(*results)" if interface.several else "    (result,) = results",
-        "    return (result, state) if output_final_state else result",
+        "    return (result, torch.cat((*states, start[:0].to(dtype)))) if output_final_state else result",
     ]
     return "\n".join(lines)

@@ -128,8 +128,8 @@ class _Writer:
             f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
         ]
-        if self.plan.aggregations:
-            lines.append(f"_AGGREGATIONS = {_table(self.plan.aggregations)}  # (rows per chunk up to, how)")
+        aggregations = self.plan.aggregations or (Threshold(None, "none"),)
+        lines.append(f"_AGGREGATIONS = {_table(aggregations)}  # (rows per chunk up to, how)")
         return "\n".join(lines)
 
     # -- functions ----------------------------------------------------------------------------------------------------
@@ -333,14 +333,16 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 
 def _imports(code: str) -> str:
-    used = [n for n in ("cached_property", "lru_cache", "wraps") if n in code]
+    used = [n for n in ("cached_property", "lru_cache") if n in code] + ["reduce", "wraps"]
     lines = ["import inspect", *(["import math"] if "math." in code else []), "import operator"]
     lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
-    lines += ["from typing import Any, NamedTuple"] if "NamedTuple" in code else ["from typing import Any"]
+    lines += ["from itertools import pairwise"]
+    lines += ["from typing import Any, NamedTuple"]
     lines += ["", "import torch"]
     lines += ["import torch.nn.functional as F"] if "F." in code else []
     lines += ["from torch import Tensor"]
     mode = "is_in_torch_dispatch_mode"
     lines += [f"from torch.utils._python_dispatch import {mode}"] if mode in code else []
+    lines += ["from torch.utils.weak import WeakTensorKeyDictionary"]
     return "\n".join(lines)

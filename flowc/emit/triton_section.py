@@ -31,7 +31,7 @@ from flowc.semantics.size import ONE, Size
 ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
     "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse", "halves", "own_token", "decay_dot",
-    "decay_apply", "decay_apply_transposed",
+    "decay_apply", "decay_apply_transposed", "sequence_at", "chunk_at",
 )  # fmt: skip
 TITLES = {
     "matrices": "Matrices over a chunk's rows that the walk and later kernels use.",
@@ -50,7 +50,10 @@ class PassView:
 
 @dataclass(frozen=True, slots=True)
 class LauncherView:
-    """What the launcher's template gets. `value` is the place of the input that shapes and types follow."""
+    """What the launcher's template gets. `value` is the place of the input that shapes and types follow.
+
+    `apart`: torch operators make some of it, and they run packed sequences one after another.
+    """
 
     value: str
     most_keys: int
@@ -62,6 +65,7 @@ class LauncherView:
     gradients: tuple[str, ...]
     reduced: tuple[str, ...]
     tilings: tuple[str, ...]
+    apart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class _Section:
         )
         self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
         self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
-        self.helpers: dict[str, None] = {}
+        self.helpers: dict[str, None] = dict.fromkeys(("sequence_at", "chunk_at"))
         self.torch_helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
         self.texts: list[str] = []
@@ -128,6 +132,7 @@ class _Section:
             gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
             reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
             tilings=tilings(),
+            apart=any(p is not None for c in (self.cuts.forward, self.cuts.backward) for p in (c.before, c.after)),
         )
         section = SectionView(
             runtime=repr(tuple(self.runtime)),

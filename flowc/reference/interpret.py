@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import assert_never
 
 import torch
@@ -46,7 +47,9 @@ Values = Mapping[str, Tensor]
 DEFAULT_EPS = 1e-6
 
 
-def run(model: Model, inputs: Values, initial: Values | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def run(
+    model: Model, inputs: Values, initial: Values | None = None, cu_seqlens: Tensor | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run `model` over all tokens.
 
     Args:
@@ -55,14 +58,17 @@ def run(model: Model, inputs: Values, initial: Values | None = None) -> tuple[di
             most that any has, if they divide those: head h then uses head `h // group`.
         initial: states `[B, H, *shape]` by name, the declared start for those left out. A model that
             uses `x[t-1]` of an input takes its last token under the name `x[t-1]`, zero if left out.
+        cu_seqlens: offsets `[N + 1]` that pack N sequences along T, with B 1; states are then `[N, H, *shape]`.
 
     Returns:
         Outputs `[B, T, H, *shape]` and final states by name, `x[t-1]` of inputs among them.
 
     Raises:
-        ValueError: a tensor that is missing, unknown or misshapen.
+        ValueError: a tensor that is missing, unknown or misshapen, offsets that do not rise from 0 to T.
     """
     run_ = _Run.bind(model, inputs, time=True)
+    if cu_seqlens is not None:
+        return _apart(run_, inputs, initial or {}, cu_seqlens)
     states = run_.start(initial)
     series = {i.name: i.shape for i in model.inputs if not i.is_param}
     tokens = {name: run_.tensors[name].unbind(1) for name in series}
@@ -75,6 +81,33 @@ def run(model: Model, inputs: Values, initial: Values | None = None) -> tuple[di
     shapes = {output.name: output.value.shape for output in outputs_of(model.statements)}
     whole = {name: run_.stacked(values, shapes[name]) for name, values in collected.items()}
     return whole, states
+
+
+def _apart(
+    run_: _Run, inputs: Values, initial: Values, cu_seqlens: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Run packed sequences one after another."""
+    model = run_.model
+    series = [i.name for i in model.inputs if not i.is_param]
+    length = inputs[series[0]].shape[1]
+    offsets: list[int] = cu_seqlens.tolist()
+    rising = all(a <= b for a, b in pairwise(offsets))
+    if run_.batch != 1 or offsets[:1] != [0] or offsets[-1] != length or not rising:
+        raise ValueError(f"cu_seqlens is {offsets}; expected offsets from 0 to {length} that never fall, with batch 1")
+    for name, value in initial.items():
+        if len(value) != len(offsets) - 1:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {len(offsets) - 1} sequences first")
+    none = {name: x[:, :0] if name in series else x for name, x in inputs.items()}
+    outputs, states = run(model, none)
+    outs, ends = {n: [x] for n, x in outputs.items()}, {n: [x[:0]] for n, x in states.items()}
+    for n, (first, last) in enumerate(pairwise(offsets)):
+        own = {name: x[:, first:last] if name in series else x for name, x in inputs.items()}
+        outputs, states = run(model, own, {name: x[n : n + 1] for name, x in initial.items()})
+        for name, x in outputs.items():
+            outs[name].append(x)
+        for name, x in states.items():
+            ends[name].append(x)
+    return {n: torch.cat(x, 1) for n, x in outs.items()}, {n: torch.cat(x) for n, x in ends.items()}
 
 
 def step(model: Model, inputs: Values, states: Values | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

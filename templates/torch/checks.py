@@ -23,6 +23,23 @@ def _shared_heads(name: str, value: object, axis: int, heads: int) -> int:
     return found
 
 
+def _states(cu_seqlens: object, like: Tensor) -> int:
+    """How many states a call has: one for every sequence that `cu_seqlens` packs along T, else for every batch entry."""
+    if cu_seqlens is None:
+        return like.shape[0]
+    if not isinstance(cu_seqlens, Tensor):
+        raise TypeError(f"{_NAME}: `cu_seqlens` is {type(cu_seqlens).__name__}; expected a tensor [N + 1]")
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{_NAME}: `cu_seqlens` has dtype {cu_seqlens.dtype}; expected torch.int32 or torch.int64")
+    if cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
+        raise ValueError(f"{_NAME}: `cu_seqlens` has shape {list(cu_seqlens.shape)}; expected [N + 1]")
+    if cu_seqlens.device != like.device:
+        raise ValueError(f"{_NAME}: `cu_seqlens` is on {cu_seqlens.device}; expected {like.device}, where `{_VALUE}` is")
+    if like.shape[0] != 1:
+        raise ValueError(f"{_NAME}: `{_VALUE}` has batch size {like.shape[0]}; expected 1, as `cu_seqlens` packs along T")
+    return len(cu_seqlens) - 1
+
+
 def _option(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """An option's value at a call."""
     if value is not None and value not in allowed:

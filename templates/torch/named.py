@@ -7,8 +7,6 @@ def _named(function: Any) -> Any:
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         for name in sorted(kwargs.keys() - known):
-            if name == "cu_seqlens":
-                raise TypeError(f"{_NAME}: packed sequences (`cu_seqlens`) are not supported yet; call it per sequence")
             raise TypeError(f"{_NAME}: there is no argument `{name}`; there are {', '.join(shown)}")
         return function(*args, **{_SPELLED.get(name, name): value for name, value in kwargs.items()})
 

@@ -1,5 +1,5 @@
-def _tokens(chunk_size: Any, rows: int, length: int, counted: str = "") -> int:
-    """The tokens of a chunk: as asked, else by the table; never more than the sequence needs.
+def _tokens(chunk_size: Any, rows: int, counted: str = "") -> int:
+    """The tokens of a chunk: as asked, else by the table.
 
     `rows` are those of a token, in the spec's words `counted`.
     """
@@ -19,4 +19,4 @@ def _tokens(chunk_size: Any, rows: int, length: int, counted: str = "") -> int:
             f"{_NAME}: chunk_size = {size}{per_token} makes {size * rows} rows a chunk, at most 256;"
             f" the largest legal chunk_size is {256 // rows}"
         )
-    return min(size, 1 << (max(length, 1) - 1).bit_length())
+    return size

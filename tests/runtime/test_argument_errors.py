@@ -32,10 +32,50 @@ def test_an_unknown_argument():
         op_of("kda").step(**{n: v[:, 0] for n, v in x.items()}, initial_state=None)
 
 
-@pytest.mark.parametrize("function", ["__call__", "step", "reference"])
-def test_packed_sequences_are_refused_by_name(function):
-    with pytest.raises(TypeError, match=r"kda: packed sequences \(`cu_seqlens`\) are not supported yet"):
-        getattr(op_of("kda"), function)(**inputs(), cu_seqlens=torch.tensor([0, 23]))
+@pytest.mark.parametrize("function", ["__call__", "reference"])
+@pytest.mark.parametrize(
+    ("offsets", "error", "words"),
+    [
+        ([0, 23], TypeError, r"`cu_seqlens` is list; expected a tensor \[N \+ 1\]"),
+        (torch.tensor([0.0, 23.0]), TypeError, r"`cu_seqlens` has dtype torch.float32; expected torch.int32 or"),
+        (torch.tensor([False, True]), TypeError, r"`cu_seqlens` has dtype torch.bool; expected torch.int32 or"),
+        (torch.tensor(23), ValueError, r"`cu_seqlens` has shape \[\]; expected \[N \+ 1\]"),
+        (torch.tensor([[0, 23]]), ValueError, r"`cu_seqlens` has shape \[1, 2\]; expected \[N \+ 1\]"),
+        (torch.tensor([], dtype=torch.long), ValueError, r"`cu_seqlens` has shape \[0\]; expected \[N \+ 1\]"),
+        (torch.tensor([0, 23], device="meta"), ValueError, r"`cu_seqlens` is on meta; expected cpu, where `v` is"),
+        (torch.tensor([1, 23]), ValueError, r"`cu_seqlens` begins with 1; expected 0"),
+        (torch.tensor([0, 9, 7, 23]), ValueError, r"`cu_seqlens` falls: 7 follows 9 at index 2; expected offsets"),
+        (torch.tensor([0, 22]), ValueError, r"`cu_seqlens` ends with 22; expected 23, the tokens of `v`"),
+        (torch.tensor([0, 24]), ValueError, r"`cu_seqlens` ends with 24; expected 23, the tokens of `v`"),
+        (torch.tensor([0]), ValueError, r"`cu_seqlens` ends with 0; expected 23, the tokens of `v`"),
+    ],
+)
+def test_offsets_that_do_not_fit(function, offsets, error, words):
+    with pytest.raises(error, match="kda: " + words):
+        getattr(op_of("kda"), function)(**inputs(batch=1), cu_seqlens=offsets)
+
+
+def test_packed_sequences_are_one_batch_entry_with_a_state_each():
+    offsets = torch.tensor([0, 5, 23])
+    with pytest.raises(ValueError, match=r"kda: `v` has batch size 2; expected 1, as `cu_seqlens` packs along T"):
+        op_of("kda")(**inputs(), cu_seqlens=offsets)
+    words = r"kda: `initial_state` has shape \[1, 2, 5, 4\]; expected \[N, H, K, V\] = \[2, 2, 5, 4\]"
+    with pytest.raises(ValueError, match=words):
+        op_of("kda")(**inputs(batch=1), initial_state=torch.zeros(1, 2, 5, 4), cu_seqlens=offsets)
+    with pytest.raises(TypeError, match=r"kda: there is no argument `cu_seqlens`; there are q, k, v, g, beta, state$"):
+        op_of("kda").step(**{n: x[:, 0] for n, x in inputs().items()}, cu_seqlens=offsets)
+
+
+def test_offsets_changed_in_place_are_read_again():
+    x, offsets = inputs(batch=1), torch.tensor([0, 5, 23])
+    first = op_of("kda")(**x, cu_seqlens=offsets)
+    offsets[1] = 9
+    second = op_of("kda")(**x, cu_seqlens=offsets)
+    assert not torch.equal(first, second)
+    assert torch.equal(second, op_of("kda")(**x, cu_seqlens=torch.tensor([0, 9, 23])))
+    offsets[1] = 24
+    with pytest.raises(ValueError, match=r"`cu_seqlens` falls: 23 follows 24 at index 2"):
+        op_of("kda")(**x, cu_seqlens=offsets)
 
 
 def test_an_unknown_option():

@@ -8,7 +8,7 @@ def _tl_decay_apply_transposed(
     i, j = tl.arange(0, ROWS * ABOVE)[:, None] // ABOVE, tl.arange(0, ROWS * BELOW)[None, :] // BELOW
     out = tl.zeros(low.shape, tl.float32)
     for level in tl.static_range(0, LEVELS):
-        half: tl.constexpr = 1 << level
+        half = 1 << level
         pair = (i // (2 * half) == j // (2 * half)) & (i // half > j // half)
         above = vectors * _tl_halves(up, up_rest, first, first_rest, half, ROWS, ABOVE, True)
         seen = tl.trans(tl.where(pair, weights, 0.0).to(DOT))

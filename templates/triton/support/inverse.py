@@ -14,7 +14,7 @@ def _tl_inverse(matrix, N: tl.constexpr, WY: tl.constexpr, PRECISION: tl.constex
             made = tl.sum(weights[:, None] * out, 0)
             out = out + tl.where(here, made[None, :], 0.0)
     for level in tl.static_range(0, 8):
-        half: tl.constexpr = 1 << level
+        half = 1 << level
         if half < N and (half >= 16 or not WY):
             pair = row // (2 * half) == column // (2 * half)
             below = tl.where(pair & (row // half > column // half), matrix, 0.0)
