@@ -97,10 +97,10 @@ def _chunked(interface: Interface, passed: str, solved: Size | None) -> list[str
     return [
         *interface.bindings(rows, lead=3),
         "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
-        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1]{counted})",
-        *(["how = 'none'"] if solved is None else [f"rows = {rows}", f"how = {how}"]),
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
+        f"tokens = _tokens(chunk_size, {rows}, {interface.value}.shape[1]{counted}, keep=keep)",
+        *(["how = 'none'"] if solved is None else [f"rows = {rows}", f"how = {how}"]),
         f"with _uncast({interface.value}.device):",
         "    *outputs, final = _Chunked.apply(tokens, how, dtype, keep, *tensors)",
     ]
