@@ -127,6 +127,7 @@ class _Writer:
             f"_OUTPUTS = {len(self.plan.recurrence.results)}",
             f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
+            f"_FORWARD_CHUNK_SIZES = {_table(self.plan.forward_chunk_sizes)}  # where no gradient is asked for",
         ]
         aggregations = self.plan.aggregations or (Threshold(None, "none"),)
         lines.append(f"_AGGREGATIONS = {_table(aggregations)}  # (rows per chunk up to, how)")

@@ -16,7 +16,7 @@ from flowc.compiler import Compilation
 from flowc.emit.torch_module import module_names
 from flowc.schedule.machine import CPU
 from flowc.schedule.plan import Pass, Plan, Threshold
-from flowc.schedule.schedule import AGGREGATIONS, chunk_candidates, inverse_seconds, rows_per_token
+from flowc.schedule.schedule import AGGREGATIONS, ROOM, chunk_candidates, inverse_seconds, rows_per_token
 
 NOMINAL_SIDE = 128
 """Rows and columns of the state at which costs are told."""
@@ -43,6 +43,7 @@ class Facts:
     sizes: dict[str, int]
     rows: int
     chunk_size: int
+    forward_chunk_size: int
     aggregation: str | None
     kept: tuple[str, ...]
     kernels: tuple[KernelFacts, ...]
@@ -69,11 +70,17 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
         "step": str(plan.recurrence).splitlines()[1:],
         "sizes": found.sizes,
         "chunk_size": found.chunk_size,
+        "forward_chunk_size": found.forward_chunk_size,
         "rows_per_token": found.rows,
         "aggregation": found.aggregation,
         "candidates": [
-            {"chunk_size": tokens, "seconds_per_token": seconds}
-            for tokens, seconds in chunk_candidates(plan, found.sizes)
+            {
+                "chunk_size": c.tokens,
+                "forward_seconds_per_token": c.forward,
+                "seconds_per_token": c.both,
+                "kept_bytes_per_token": round(c.kept),
+            }
+            for c in chunk_candidates(plan, found.sizes)
         ],
         "options": plan.options.record(),
         "saved": list(found.kept),
@@ -110,7 +117,8 @@ def facts(plan: Plan) -> Facts:
         *_kernels("backward", plan.backward, backward, at, aggregation or "wy"),
     )
     kept = tuple(backward[value] for _, value in plan.saved)
-    return Facts(plan, sizes, rows, chunk_size, aggregation, kept, kernels)
+    alone = int(_chosen(plan.forward_chunk_sizes, rows))
+    return Facts(plan, sizes, rows, chunk_size, alone, aggregation, kept, kernels)
 
 
 def _kernels(name: str, run: Pass, names: Mapping[Value, str], at: Sizes, aggregation: str) -> tuple[KernelFacts, ...]:
@@ -151,6 +159,8 @@ def _choice_lines(found: Facts) -> list[str]:
         f"  chunk size {found.chunk_size}: {forced}, forward and backward; rows per token {found.rows}, "
         f"per chunk {found.rows * found.chunk_size} (at most 256)",
     ]
+    if options.chunk_size is None:
+        lines.append(f"  chunk size {found.forward_chunk_size} where no gradient is asked for: {forced}, forward alone")
     if found.aggregation is None:
         lines.append("  no aggregation: no edit reads the state, so there is no system to solve")
     else:
@@ -164,10 +174,18 @@ def _choice_lines(found: Facts) -> list[str]:
 
 def _candidate_lines(found: Facts) -> list[str]:
     """The table that the chunk size and the aggregation were decided from."""
-    lines = ["  predicted on one CPU core, microseconds per token and head:", "    chunk  rows  forward + backward"]
-    for tokens, seconds in chunk_candidates(found.plan, found.sizes):
-        mark = "  <-" if tokens == found.chunk_size else ""
-        lines.append(f"    {tokens:5}  {tokens * found.rows:4}  {1e6 * seconds:18.2f}{mark}")
+    lines = [
+        "  predicted on one CPU core, microseconds per token and head, and bytes kept, which count too "
+        f"({1e9 * ROOM:.0f} ns each):",
+        "    chunk  rows  forward   forward + backward      kept",
+    ]
+    for c in chunk_candidates(found.plan, found.sizes):
+        first, second = (" <-" if c.tokens == n else "   " for n in (found.forward_chunk_size, found.chunk_size))
+        rows = c.tokens * found.rows
+        text = (
+            f"    {c.tokens:5}  {rows:4}  {1e6 * c.forward:7.2f}{first}  {1e6 * c.both:16.2f}{second}  {c.kept:8,.0f}"
+        )
+        lines.append(text.rstrip())
     if found.aggregation is not None:
         rows = found.rows * found.chunk_size
         times = ", ".join(f"{a} {1e6 * inverse_seconds(a, rows, CPU):.1f}" for a in AGGREGATIONS)

@@ -70,9 +70,9 @@ class Threshold:
 class Plan:
     """A forward and a backward pass; `saved` names what the first keeps for the second, as (forward, backward) values.
 
-    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved). `segment` is
-    how many chunks (times heads) pass through all kernels before the next ones do, so that what is between kernels
-    stays in a cache, `forward_segment` the same where nothing is kept.
+    `chunk_sizes` goes by rows per token, `forward_chunk_sizes` too, where nothing is kept; `aggregations` by rows per
+    chunk (empty where nothing is solved). `segment` is how many chunks (times heads) pass through all kernels before
+    the next ones do, so that what is between kernels stays in a cache; `forward_segment`: where nothing is kept.
     """
 
     recurrence: Recurrence
@@ -81,6 +81,7 @@ class Plan:
     backward: Pass
     saved: tuple[tuple[Value, Value], ...]
     chunk_sizes: tuple[Threshold, ...]
+    forward_chunk_sizes: tuple[Threshold, ...]
     aggregations: tuple[Threshold, ...]
     segment: int
     forward_segment: int
@@ -97,6 +98,7 @@ class Plan:
                 lines += [f"    {kernel.role.value}: {made}", f"      stores {stores}"]
         lines.append("  saved for the backward pass: inputs, " + ", ".join(f.name for f, _ in self.saved))
         lines.append("  chunk size by rows per token: " + _table(self.chunk_sizes))
+        lines.append("  without gradients: " + _table(self.forward_chunk_sizes))
         if self.aggregations:
             lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
         lines.append(f"  chunks times heads at a time: {self.segment}, without gradients {self.forward_segment}")
