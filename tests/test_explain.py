@@ -39,7 +39,7 @@ def test_names_are_those_of_the_module(name):
     """Whatever is kept or stored is assigned or unpacked under that name in the module, and kept names are distinct."""
     record, source = explain_record(op_of(name).compilation), op_of(name).source
     forward, backward = source.split("\ndef _backward_rows(")
-    passes = {"forward": forward.split("\ndef _forward_rows(")[1], "backward": backward.split("\ndef _segments(")[0]}
+    passes = {"forward": forward.split("\ndef _forward_rows(")[1], "backward": backward.split("\nclass _Run(")[0]}
     assert len(set(record["saved"])) == len(record["saved"])
     assert re.search(r"\b" + r",\s+".join(record["saved"]) + r",\s+\)? = saved", passes["backward"]) is not None
     results = {o.name for o in op_of(name).compilation.plan.recurrence.results}
