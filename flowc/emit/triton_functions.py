@@ -54,6 +54,8 @@ USES = {
     "exprel": ("expm1",),
     "softplus": ("maximum", "log1p"),
     "tanh": ("expm1",),
+    "inverse": ("diagonal", "merged"),
+    "merged": ("diagonal",),
     "decay_dot": ("halves", "own_token"),
     "decay_apply": ("halves", "own_token"),
     "decay_apply_transposed": ("halves", "own_token"),

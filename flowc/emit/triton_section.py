@@ -30,7 +30,7 @@ from flowc.semantics.size import ONE, Size
 
 ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
-    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse", "halves", "own_token", "decay_dot",
+    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "diagonal", "merged", "inverse", "halves", "own_token", "decay_dot",
     "decay_apply", "decay_apply_transposed",
 )  # fmt: skip
 TITLES = {

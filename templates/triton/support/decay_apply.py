@@ -1,20 +1,4 @@
 @_jit
-def _tl_decay_apply(
-    weights, vectors, up, up_rest, first, first_rest, low, low_rest, last, last_rest, same,
-    ROWS: tl.constexpr, ABOVE: tl.constexpr, BELOW: tl.constexpr, LEVELS: tl.constexpr, SEES: tl.constexpr,
-    DOT: tl.constexpr, PRECISION: tl.constexpr,
-):
-    """sum_m' weights[m,m'] vectors[m',k] exp(up[m,k] - low[m',k]) over the rows that a row sees; see `_tl_decay_dot`."""
-    i, j = tl.arange(0, ROWS * ABOVE)[:, None] // ABOVE, tl.arange(0, ROWS * BELOW)[None, :] // BELOW
-    out = tl.zeros(up.shape, tl.float32)
-    for level in tl.static_range(0, LEVELS):
-        half = 1 << level  # not for _tl_halves: the interpreter makes a tensor of a name
-        pair = (i // (2 * half) == j // (2 * half)) & (i // half > j // half)
-        below = vectors * _tl_halves(low, low_rest, last, last_rest, 1 << level, ROWS, BELOW, False)
-        seen = tl.where(pair, weights, 0.0).to(DOT)
-        made = tl.dot(seen, below.to(DOT), input_precision=PRECISION, out_dtype=tl.float32)
-        out += made * _tl_halves(up, up_rest, first, first_rest, 1 << level, ROWS, ABOVE, True)
-    if SEES > 0:
-        seen = tl.where(_tl_own_token(ROWS, ABOVE, BELOW, SEES), weights, 0.0).to(DOT)
-        out = tl.dot(seen, (vectors * same).to(DOT), acc=out, input_precision=PRECISION, out_dtype=tl.float32)
-    return out
+def _tl_decay_apply(weights, vectors, up, low, seen, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """sum_m' weights[m,m'] up[m,k] vectors[m',k] low[m',k] over those that are seen."""
+    return up * _tl_product(tl.where(seen, weights, 0.0).to(DOT), (vectors * low).to(DOT), PRECISION)

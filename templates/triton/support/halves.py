@@ -1,21 +1,20 @@
 @_jit
-def _tl_halves(whole, rest, start, start_rest, half: tl.constexpr, ROWS: tl.constexpr, PADDED: tl.constexpr, UPPER: tl.constexpr):
-    """The decay of each row from or to the middle of its block of 2 * half tokens; 0 in the block's other half.
+def _tl_halves(
+    gates, before, after, level, ROWS: tl.constexpr, PADDED: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """The decay of each row from or to the middle of its block of 2 << level tokens.
 
-    whole, rest: the row's sum of log gates, base 2; start: that before its token, which at the middle is the anchor.
+    gates: the tokens' log gates. A row of the block's upper half decays from the middle to its token, then by `before`;
+    one of the lower half by `after`, then from its token to the middle: both are sums of gates without a difference.
     """
-    width: tl.constexpr = 2 * half * PADDED
-    row = tl.arange(0, ROWS * PADDED)
-    middle = (row % width == half * PADDED)[:, None]
-    folded: tl.constexpr = (ROWS * PADDED // width, width, whole.shape[1])
-    anchor = tl.sum(tl.reshape(tl.where(middle, start, 0.0), folded), 1)
-    anchor_rest = tl.sum(tl.reshape(tl.where(middle, start_rest, 0.0), folded), 1)
-    anchor = tl.reshape(tl.broadcast_to(anchor[:, None, :], folded), whole.shape)
-    anchor_rest = tl.reshape(tl.broadcast_to(anchor_rest[:, None, :], folded), whole.shape)
-    if UPPER:
-        mine = (row % width >= half * PADDED)[:, None]
-        exponent = (whole - anchor) + (rest - anchor_rest)
+    token, other = (tl.arange(0, ROWS * PADDED) // PADDED)[:, None], tl.arange(0, ROWS)[None, :]
+    upper = (token >> level) % 2 == 1
+    side = tl.where(upper, other < token, other > token)
+    between = tl.where(side & (token >> level == other >> level), 1.0, 0.0)
+    if DOT == tl.float32:
+        sums = _tl_product(between, gates, PRECISION)
     else:
-        mine = (row % width < half * PADDED)[:, None]
-        exponent = (anchor - whole) + (anchor_rest - rest)
-    return tl.where(mine, tl.exp2(tl.where(mine, exponent, 0.0)), 0.0)
+        high = gates.to(DOT)
+        sums = _tl_product(between.to(DOT), high, PRECISION)
+        sums += _tl_product(between.to(DOT), (gates - high.to(tl.float32)).to(DOT), PRECISION)
+    return tl.exp(sums + tl.where(upper, before, after))
