@@ -11,6 +11,7 @@ from flowc.emit.dispatch import dispatched
 from flowc.emit.interface import Interface
 from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
+from flowc.options import choices
 from flowc.semantics.size import ONE, Size
 
 SEQUENCE = (
@@ -83,9 +84,7 @@ def _op(interface: Interface, solved: Size | None, missing: str | None) -> str:
         _head(interface, interface.function, *SEQUENCE, *OPTIONS),
         *_docstring(interface),
         f"    start, dtype = _checked({passed}, initial_state, cu_seqlens, True)",
-        "    _option('aggregation', aggregation, ('auto', 'wy', 'tensorinv'))",
-        "    _option('schedule', schedule, ('auto', 'split'))",
-        "    _option('backend', backend, ('auto', 'torch', 'triton'))",
+        *(f"    _option({name!r}, {name}, {allowed!r})" for name, allowed in choices().items()),
         *range_checks(interface),
         *(f"    {line}" for line in _run(interface, passed, solved, missing)),
         "    result = Outputs(*outputs)" if interface.several else "    (result,) = outputs",

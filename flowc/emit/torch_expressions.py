@@ -309,6 +309,9 @@ class Expressions(ABC):
             case ir.Inverse(matrix):
                 self.helpers["inverse"] = None
                 return Code(f"_INVERSES[aggregation]({self.base(matrix).text})")
+            case ir.Solve(inverse, right, transposed):
+                self.helpers["solve"] = None
+                return Code(f"_solve({self.base(inverse).text}, {self.base(right).text}, aggregation, {transposed})")
             case ir.DecayDot() | ir.DecayApply():
                 return self.decayed(op)
             case _:

@@ -178,5 +178,7 @@ class TorchPrinter(Expressions):
                 self.emit(f"torch.baddbmm({first}, {left}, {right}, out={target})")
         elif value in self.products:
             self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})")
+        elif isinstance(op, ir.Solve):
+            self.emit(f"{code.text[:-1]}, out={target})")
         else:
             self.emit(f"{target} = {code.text}")

@@ -20,4 +20,16 @@ def _inverse_tensorinv(matrix: Tensor) -> Tensor:
     return out[..., :rows, :rows]
 
 
-_INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv}
+def _inverse_signature(matrix: Tensor) -> Tensor:
+    """The inverses of I - matrix's diagonal blocks of 16 rows, by forward substitution; beside them, matrix as it is."""
+    rows = matrix.shape[-1]
+    missing = -rows % 16
+    out = F.pad(matrix, (0, missing, 0, missing))
+    blocks = out.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16)).diagonal(0, -4, -2).movedim(-1, -3)
+    eye = _identity(16, matrix.device, matrix.dtype)
+    inverses = torch.linalg.solve_triangular(eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True)
+    blocks.copy_(inverses)
+    return out[..., :rows, :rows]
+
+
+_INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv, "signature": _inverse_signature}
