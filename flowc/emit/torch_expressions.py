@@ -311,7 +311,8 @@ class Expressions(ABC):
                 return Code(f"_INVERSES[aggregation]({self.base(matrix).text})")
             case ir.Solve(inverse, right, transposed):
                 self.helpers["solve"] = None
-                return Code(f"_solve({self.base(inverse).text}, {self.base(right).text}, aggregation, {transposed})")
+                turned = ", transposed=True" * transposed
+                return Code(f"_solve({self.base(inverse).text}, {self.base(right).text}, aggregation{turned})")
             case ir.DecayDot() | ir.DecayApply():
                 return self.decayed(op)
             case _:

@@ -26,7 +26,7 @@ def _inverse_signature(matrix: Tensor) -> Tensor:
     missing = -rows % 16
     out = F.pad(matrix, (0, missing, 0, missing))
     blocks = out.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16)).diagonal(0, -4, -2).movedim(-1, -3)
-    eye = _identity(16, matrix.device, matrix.dtype)
+    eye = torch.eye(16, dtype=matrix.dtype, device=matrix.device)
     inverses = torch.linalg.solve_triangular(eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True)
     blocks.copy_(inverses)
     return out[..., :rows, :rows]

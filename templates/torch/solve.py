@@ -1,4 +1,4 @@
-def _solve(inverse: Tensor, right: Tensor, aggregation: str, transposed: bool, out: Tensor | None = None) -> Tensor:
+def _solve(inverse: Tensor, right: Tensor, aggregation: str, transposed: bool = False, out: Tensor | None = None) -> Tensor:
     """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N."""
     inverse = inverse.mT if transposed else inverse
     if aggregation == "signature":
