@@ -110,7 +110,9 @@ class Expressions:
             case tiles.Inverse(matrix):
                 self.helpers["inverse"] = None
                 shown = self.operand(matrix, matrix.lanes).text
-                return Code(f"_tl_inverse({shown}, {self.memory.length(matrix.lanes[0])}, WY, PRECISION)")
+                return Code(f"_tl_inverse({shown}, {self.memory.length(matrix.lanes[0])}, AGGREGATION, PRECISION)")
+            case tiles.Solve():
+                return self.solved(tile, op)
             case tiles.Decay() | tiles.DecayMatrix():
                 return self.decayed(tile, op)
             case tiles.DecayDot() | tiles.DecayApply():
@@ -160,6 +162,13 @@ class Expressions:
         if not added:
             return Code(text)
         return Code(f"tl.maximum({added}, {text})" if op.largest else f"{added} + {text}", SUM)
+
+    def solved(self, tile: Tile, op: tiles.Solve) -> Code:
+        """The solution of a system."""
+        self.helpers["solve"] = None
+        at, live, *sizes = self.memory.system(op.inverse, tile.lanes[0])
+        right = self.operand(op.right, tile.lanes).text
+        return Code(f"_tl_solve({at}, {live}, {right}, {', '.join(sizes)}, AGGREGATION, {op.transposed}, DOT, PRECISION)")
 
     def seen(self, lanes: tuple[Lane, ...], within: Within) -> str:
         """Which columns a row sees."""

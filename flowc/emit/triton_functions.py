@@ -51,6 +51,8 @@ _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div"
 
 # the support functions that each one calls
 USES = {
+    "inverse": ("inverse_wy", "inverse_tensorinv", "inverse_signature"),
+    "solve": ("substituted",),
     "exprel": ("expm1",),
     "softplus": ("maximum", "log1p"),
     "tanh": ("expm1",),

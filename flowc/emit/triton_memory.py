@@ -21,7 +21,7 @@ SKELETON = frozenset(
         *("blocks", "block", "program", "programs", "batch", "head", "heads", "row", "key", "value", "key_live"),
         *("value_live", "state_at", "state_live", "length", "first", "live", "token", "chunk", "c", "start_ptr"),
         *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
-        *("LEVELS", "WY", "PRECISION", "chunks"),
+        *("LEVELS", "AGGREGATION", "PRECISION", "chunks"),
     )
 )
 LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}
@@ -193,6 +193,14 @@ class Memory:
             extents.append(extent)
         whole = " * ".join(("chunk", *reversed(extents)))
         return f"{self.pointer('scratch', name)} + " + " + ".join((whole, *reversed(terms))), self.mask(lanes)
+
+
+    def system(self, name: str, lane: Lane) -> tuple[str, ...]:
+        """Where a chunk's square matrix over rows lies, which rows there are, and TOKENS, RANK and PADDED of them."""
+        frame = self.frame(lane.frame)
+        extent = "TOKENS" if lane.frame == ONE else f"(TOKENS * {frame.rank})"
+        at = f"{self.pointer('scratch', name)} + chunk * {extent} * {extent}"
+        return at, frame.live, "TOKENS", frame.rank, frame.padded
 
 
 def placed(text: str, lane: Lane, lanes: Sequence[Lane]) -> str:

@@ -30,7 +30,8 @@ from flowc.semantics.size import ONE, Size
 
 ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
-    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse", "halves", "own_token", "decay_dot",
+    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse_wy", "inverse_tensorinv",
+    "inverse_signature", "inverse", "substituted", "solve", "halves", "own_token", "decay_dot",
     "decay_apply", "decay_apply_transposed",
 )  # fmt: skip
 TITLES = {

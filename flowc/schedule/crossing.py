@@ -17,7 +17,7 @@ from flowc.schedule.plan import Role
 from flowc.schedule.schedule import twin_key
 from flowc.semantics.size import Size
 
-PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse)
+PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse, ir.Solve)
 DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
 
 

@@ -87,6 +87,8 @@ class Lowering(TokenLowering):
                 return build.add(tiles.Seen(within(mask)), self.lanes(value))
             case ir.Inverse(matrix):
                 return build.add(tiles.Inverse(self.full(matrix)), self.lanes(value))
+            case ir.Solve(inverse, right, transposed):
+                return build.add(tiles.Solve(self.fetched[inverse], self.full(right), transposed), self.lanes(value))
             case _:
                 return self.gated(value, op)
 

@@ -276,9 +276,18 @@ class DecayApply:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """(I - matrix)^{-1} of a strictly lower triangular matrix."""
+    """What an aggregation forms of a strictly lower triangular matrix; see `chunk.ir.Inverse`."""
 
     matrix: Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """(I - N)^{-1} right, or with N transposed, by what an aggregation formed of N, in memory under a name."""
+
+    inverse: str
+    right: Tile
+    transposed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +310,7 @@ TileOp = (
     Load | Fetch | Carry | Number | Extent | HeadNumber | SubNumber | Seen
     | Function | Spread | Turned | Transposed | Masked | Total | PerToken
     | Split | RunningSums | SumsBefore | WholeSums | SuffixSums | Decay | DecayMatrix | DecayDot | DecayApply
-    | Inverse | Product
+    | Inverse | Solve | Product
 )  # fmt: skip
 
 
@@ -328,6 +337,8 @@ def tile_operands(op: TileOp) -> tuple[Tile, ...]:
             return (left, right, *_exponents(exponents))
         case Inverse(matrix):
             return (matrix,)
+        case Solve(_, right, _):
+            return (right,)
         case Product(left, right, _, _, added):
             return (left, right) if added is None else (left, right, added)
         case _:
