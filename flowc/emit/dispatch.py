@@ -20,7 +20,7 @@ def dispatched(
         f"if _on_triton({asked}, ({passed}, start), dtype):",
         *(f"    {line}" for line in chosen),
         f"    with _uncast({value}.device):",
-        "        *outputs, final = _OnTriton.apply(tokens, aggregation != 'tensorinv', keep, *tensors)",
+        "        *outputs, final = _OnTriton.apply(cu_seqlens, tokens, how, keep, *tensors)",
         "else:",
         *(f"    {line}" for line in chunked),
     ]

@@ -122,11 +122,11 @@ def _on_kernels(interface: Interface, passed: str, solved: Size | None) -> list[
         *interface.bindings(rows, lead=3),
         "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
         f"chunk_size = _kernel_tokens({rows}, start.shape[2]) if chunk_size is None else chunk_size",
+        "how = aggregation or __options__['aggregation']",
+        "how = 'wy' if how == 'auto' else how",
         f"tokens = _tokens(chunk_size, {rows}{counted})",
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
-        "if cu_seqlens is not None:",
-        "    raise ValueError(f'{_NAME}: `cu_seqlens` has no kernels yet')",
     ]
 
 

@@ -273,7 +273,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 
 def _imports(code: str) -> str:
-    used = [n for n in ("cached_property", "lru_cache", "wraps") if n in code]
+    used = [n for n in ("cached_property", "lru_cache") if n in code] + ["reduce", "wraps"]
     lines = ["import inspect", *(["import math"] if "math." in code else []), "import operator"]
     lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []

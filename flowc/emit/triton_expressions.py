@@ -166,9 +166,9 @@ class Expressions:
     def solved(self, tile: Tile, op: tiles.Solve) -> Code:
         """The solution of a system."""
         self.helpers["solve"] = None
-        at, live, *sizes = self.memory.system(op.inverse, tile.lanes[0])
+        at, *sizes = self.memory.system(op.inverse, tile.lanes[0])
         right = self.operand(op.right, tile.lanes).text
-        return Code(f"_tl_solve({at}, {live}, {right}, {', '.join(sizes)}, AGGREGATION, {op.transposed}, DOT, PRECISION)")
+        return Code(f"_tl_solve({at}, left, {right}, {', '.join(sizes)}, AGGREGATION, {op.transposed}, DOT, PRECISION)")
 
     def seen(self, lanes: tuple[Lane, ...], within: Within) -> str:
         """Which columns a row sees."""

@@ -18,10 +18,10 @@ from flowc.semantics.size import ONE, Size
 # names that the templates use
 SKELETON = frozenset(
     (
-        *("blocks", "block", "program", "programs", "batch", "head", "heads", "row", "key", "value", "key_live"),
-        *("value_live", "state_at", "state_live", "length", "first", "live", "token", "chunk", "c", "start_ptr"),
+        *("blocks", "block", "program", "programs", "head", "heads", "row", "key", "value", "key_live", "table_ptr"),
+        *("value_live", "state_at", "state_live", "length", "left", "live", "token", "chunk", "c", "start_ptr"),
         *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
-        *("LEVELS", "AGGREGATION", "PRECISION", "chunks"),
+        *("LEVELS", "AGGREGATION", "PRECISION", "chunks", "begin", "tokens", "place", "apart"),
     )
 )
 LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}
@@ -98,8 +98,7 @@ class Memory:
                     f"{made.row} = tl.arange(0, {count})",
                     f"{made.token}, {made.sub} = {made.row} // {padded}, {made.row} % {padded}",
                 ]
-                inside = f"({made.sub} < {rank}) & ({made.token} < TOKENS)"
-                self.rows.append(f"{made.live} = {inside} & (first + {made.token} < length)")
+                self.rows.append(f"{made.live} = ({made.sub} < {rank}) & ({made.token} < left)")
             self.frames[rows] = made
         return self.frames[rows]
 
@@ -196,11 +195,11 @@ class Memory:
 
 
     def system(self, name: str, lane: Lane) -> tuple[str, ...]:
-        """Where a chunk's square matrix over rows lies, which rows there are, and TOKENS, RANK and PADDED of them."""
+        """Where a chunk's square matrix over rows lies, and how many tokens, rows of them and rows of tiles there are."""
         frame = self.frame(lane.frame)
         extent = "TOKENS" if lane.frame == ONE else f"(TOKENS * {frame.rank})"
         at = f"{self.pointer('scratch', name)} + chunk * {extent} * {extent}"
-        return at, frame.live, "TOKENS", frame.rank, frame.padded
+        return at, "TOKENS", frame.rank, frame.padded
 
 
 def placed(text: str, lane: Lane, lanes: Sequence[Lane]) -> str:

@@ -28,7 +28,7 @@ INLINED = (
 )  # fmt: skip
 
 
-MADE_FROM = {"key_live": {"key"}, "live": {"row", "first"}, "token": {"first"}}
+MADE_FROM = {"key_live": {"key"}, "live": {"row", "left"}}
 
 
 @dataclass(frozen=True, slots=True)

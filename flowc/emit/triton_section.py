@@ -32,7 +32,7 @@ ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
     "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse_wy", "inverse_tensorinv",
     "inverse_signature", "inverse", "substituted", "solve", "halves", "own_token", "decay_dot",
-    "decay_apply", "decay_apply_transposed",
+    "decay_apply", "decay_apply_transposed", "sequence_at", "chunk_at",
 )  # fmt: skip
 TITLES = {
     "matrices": "Matrices over a chunk's rows that the walk and later kernels use.",
@@ -51,7 +51,10 @@ class PassView:
 
 @dataclass(frozen=True, slots=True)
 class LauncherView:
-    """What the launcher's template gets. `value` is the place of the input that shapes and types follow."""
+    """What the launcher's template gets. `value` is the place of the input that shapes and types follow.
+
+    `apart`: torch operators make some of it, and they run packed sequences one after another.
+    """
 
     value: str
     most_keys: int
@@ -63,6 +66,7 @@ class LauncherView:
     gradients: tuple[str, ...]
     reduced: tuple[str, ...]
     tilings: tuple[str, ...]
+    apart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class _Section:
         )
         self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
         self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
-        self.helpers: dict[str, None] = {}
+        self.helpers: dict[str, None] = dict.fromkeys(("sequence_at", "chunk_at"))
         self.torch_helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
         self.texts: list[str] = []
@@ -129,6 +133,7 @@ class _Section:
             gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
             reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
             tilings=tilings(),
+            apart=any(p is not None for c in (self.cuts.forward, self.cuts.backward) for p in (c.before, c.after)),
         )
         section = SectionView(
             runtime=repr(tuple(self.runtime)),
@@ -209,9 +214,9 @@ class _Section:
         lanes[passed.states] = (KEY, VALUE)
         for name, found in lanes.items():
             self.memory[name] = self.names.fresh(name)
-            zeros = ["zeros=True"] if name in self.cuts.read_by_torch else []
+            kinds = ["zeros=True"] * (name in self.cuts.read_by_torch) + ["system=True"] * (name in self.cuts.systems)
             sizes = [self.extent(lane) for lane in found]
-            lines.append(f"{self.memory[name]} = call.memory({', '.join((*sizes, *zeros))})")
+            lines.append(f"{self.memory[name]} = call.memory({', '.join((*sizes, *kinds))})")
         suffix = "_backward" if adjoint else ""
         if passed.before is not None:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)

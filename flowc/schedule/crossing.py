@@ -63,7 +63,7 @@ class Crossing:
         """Whether torch operators can make a value before the kernels, and kernels fetch it."""
         rows = {"gate", "point"}.isdisjoint(a.name for a in value.axes)
         free = value.level is Level.CHUNK and value not in self.dependent and value not in self.outside
-        made = not isinstance(self.ops[value], (ir.MaskMatrix, ir.Literal, ir.Extent, ir.Argument))
+        made = not isinstance(self.ops[value], (ir.MaskMatrix, ir.Literal, ir.Extent, ir.Argument, ir.Inverse))
         return free and made and rows and not value.sums
 
     def fresh(self, value: Value) -> str:

@@ -13,7 +13,7 @@ from flowc.chunk.ir import Argument, Node, operands
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
 from flowc.schedule.plan import Role
-from flowc.schedule.tiles import Lane, Tile, TileOp
+from flowc.schedule.tiles import Inverse, Lane, Tile, TileOp
 from flowc.semantics.size import Size
 
 
@@ -113,6 +113,14 @@ class TilePlan:
     forward: TilePass
     backward: TilePass
     saved: tuple[str, ...]
+
+    @property
+    def systems(self) -> frozenset[str]:
+        """What an aggregation formed."""
+        steps = (s for p in (self.forward, self.backward) for k in p.kernels for s in k.steps)
+        formed = {s.tile for s in steps if isinstance(s.op, Inverse)}
+        stores = (s for p in (self.forward, self.backward) for k in p.kernels for s in k.stores)
+        return frozenset(s.name for s in stores if s.tile in formed)
 
     @property
     def read_by_torch(self) -> frozenset[str]:

@@ -1,7 +1,8 @@
 def _put(out: Tensor, values: Tensor) -> None:
     """Per-token values [B, T, H, *] into [B, T, H', *], summed over the value heads that share one of H'."""
     if out.shape[2] != values.shape[2]:
-        values = values.unflatten(2, (out.shape[2], values.shape[2] // out.shape[2])).sum(3)
+        first, *others = values.unflatten(2, (out.shape[2], values.shape[2] // out.shape[2])).unbind(3)
+        values = reduce(torch.add, others, first)  # `sum` takes another order for another number of tokens
     out.copy_(values)
 
 
