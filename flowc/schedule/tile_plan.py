@@ -117,10 +117,11 @@ class TilePlan:
     @property
     def systems(self) -> frozenset[str]:
         """What an aggregation formed."""
-        steps = (s for p in (self.forward, self.backward) for k in p.kernels for s in k.steps)
-        formed = {s.tile for s in steps if isinstance(s.op, Inverse)}
-        stores = (s for p in (self.forward, self.backward) for k in p.kernels for s in k.stores)
-        return frozenset(s.name for s in stores if s.tile in formed)
+        found = set()
+        for kernel in (*self.forward.kernels, *self.backward.kernels):
+            formed = {s.tile for s in kernel.steps if isinstance(s.op, Inverse)}
+            found |= {s.name for s in kernel.stores if s.tile in formed}
+        return frozenset(found)
 
     @property
     def read_by_torch(self) -> frozenset[str]:
