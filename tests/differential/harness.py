@@ -17,6 +17,12 @@ K <= 64 keys, each a random walk of sqrt(n + K) = 18 half roundings: 18 eps. Up 
 off by sqrt(64) / 2 = 4 roundings: a gate's gradient adds that many such entries, so a gradient's floor is four times as
 high; and in float64 a sum of log gates, which is an exponent's error, is off by four roundings of the largest (in
 float32 they are summed in float64).
+
+In half precision everything but the operands of products and the results is still float32. What rounding those costs
+is measured in the same way, by the oracle in float64 on vectors moved by half a distance of neighbours, u, and counts
+`BAR` times: a number goes through several products, each of which rounds it, its partner and what the two make. Where
+nothing grows a value passes through at most four such roundings on its way (the two operands of a product, the state or
+the weights before, its own), u each at most, and a gradient through as many in the forward pass.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from pathlib import Path
 
 import torch
 from differential.specs import SPECS
+from differential.targets import HALVES, TORCH, Target, placed, poisoned, skip_if_missing
 
 import flowc
 from flowc import reference
@@ -39,8 +46,10 @@ TEXTS = EXAMPLES | SPECS
 
 BAR = 8
 FLOOR = 18
+HALF_FLOOR = 4
 SUMMED = 4
 LEAST = 0.1
+RANGE = 2.0**10  # what a result of float16 may be for operands of its products to stay below 2 ** 16
 EPS32 = torch.finfo(torch.float32).eps
 
 # Specs that use a log gate elsewhere than in the gate, where -inf has no meaning.
@@ -64,6 +73,7 @@ class Case:
     start: bool = True
     aggregation: str = "auto"
     layout: str = "contiguous"  # contiguous | strided | expanded
+    wide: bool = True  # gates, scalars and params are float32 where vectors are in half precision
     group: int = 1
     seed: int = 0
 
@@ -172,46 +182,74 @@ def _laid_out(x: torch.Tensor, i: Input, case: Case) -> torch.Tensor:
 
 
 def cotangents(outputs: Tensors, states: Tensors) -> list[torch.Tensor]:
+    """Normal numbers that every type holds exactly: multiples of 1/64 of at most eight digits."""
     rng = torch.Generator().manual_seed(7)
-    return [torch.randn(v.shape, generator=rng, dtype=torch.float64) for v in (*outputs.values(), *states.values())]
+    values = [*outputs.values(), *states.values()]
+    return [
+        torch.randn(v.shape, generator=rng, dtype=torch.float64).mul(64).round().clamp(-256, 256) / 64 for v in values
+    ]
 
 
-def _with_gradients(run, inputs: Tensors, start: Tensors, dtype: torch.dtype) -> Tensors:
-    """Outputs, `S[T]`, `dX` of all inputs and `dS[0]`."""
-    leaves = {n: x.to(dtype).detach().requires_grad_() for n, x in inputs.items()}
-    starts = {n: x.to(dtype).detach().requires_grad_() for n, x in start.items()}
+def type_of(i: Input, case: Case, dtype: torch.dtype) -> torch.dtype:
+    """What an input comes in where vectors come in `dtype`."""
+    narrow = i.shape.kind is not Kind.SCALAR and not i.is_param and not is_log_gate(i)
+    return torch.float32 if dtype in HALVES and case.wide and not narrow else dtype
+
+
+def is_log_gate(i: Input) -> bool:
+    return i.range is not None and i.range.high == 0
+
+
+def _with_gradients(run, inputs: Tensors, start: Tensors) -> Tensors:
+    """Outputs, `S[T]`, `dX` of all inputs and `dS[0]`, all on the CPU; the inputs stay as they are."""
+    leaves = {n: x.detach().requires_grad_() for n, x in inputs.items()}
+    starts = {n: x.detach().requires_grad_() for n, x in start.items()}
+    before = {n: x.detach().clone() for n, x in (leaves | starts).items()}
     outputs, states = run(leaves, starts)
     values = [*outputs.values(), *states.values()]
-    loss = sum((v * w.to(v.dtype)).sum() for v, w in zip(values, cotangents(outputs, states), strict=True))
+    loss = sum((v * w.to(v)).sum() for v, w in zip(values, cotangents(outputs, states), strict=True))
     wanted = {f"d{n}": x for n, x in leaves.items()} | {f"d{n}[0]": x for n, x in starts.items()}
     known = isinstance(loss, torch.Tensor) and loss.requires_grad  # not where there is neither a token nor a start
     found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True) if known else [None] * len(wanted)
     grads = {n: torch.zeros_like(x) if g is None else g for (n, x), g in zip(wanted.items(), found, strict=True)}
-    finals = {f"{n}[T]": v.detach() for n, v in states.items()}
-    return {n: v.detach() for n, v in outputs.items()} | finals | grads
+    for n, x in (leaves | starts).items():
+        assert torch.equal(x, before[n]), f"{n} was modified"
+    finals = {f"{n}[T]": v for n, v in states.items()}
+    return {n: v.detach().cpu() for n, v in (outputs | finals | grads).items()}
 
 
 def run_reference(model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype) -> Tensors:
+    """The oracle, on the CPU, where no product is made of less than its type."""
+
     def run(leaves, starts):
         outputs, final = reference.run(model, leaves, starts)
         return outputs, {s.name: final[s.name] for s in model.states}
 
-    return _with_gradients(run, inputs, start, dtype)
+    return _with_gradients(run, *({n: x.to(dtype) for n, x in xs.items()} for xs in (inputs, start)))
 
 
-def run_op(op, model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype, case: Case) -> Tensors:
+def run_op(
+    op, model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype, case: Case, target: Target = TORCH
+) -> Tensors:
+    """An op on a target, in memory that holds NaN until something is written."""
     names = [o.name for o in reference.outputs_of(model.statements)]
     state = model.states[0].name
+    types = {i.name: type_of(i, case, dtype) for i in model.inputs}
 
     def run(leaves, starts):
-        result, final = op(
-            **leaves, initial_state=starts.get(state), output_final_state=True,
-            chunk_size=case.chunk, aggregation=case.aggregation,
-        )  # fmt: skip
+        options = dict(chunk_size=case.chunk, aggregation=case.aggregation, output_final_state=True)
+        try:
+            result, final = op(**leaves, initial_state=starts.get(state), **options, **dict(target.options))
+        except ValueError as error:
+            skip_if_missing(error)
+            raise
         outputs = {names[0]: result} if len(names) == 1 else dict(zip(names, result, strict=True))
         return outputs, {state: final}
 
-    return _with_gradients(run, inputs, start, dtype)
+    leaves = {n: placed(x, types[n], target.device) for n, x in inputs.items()}
+    starts = {n: placed(x, torch.float32 if dtype in HALVES else dtype, target.device) for n, x in start.items()}
+    with poisoned():
+        return _with_gradients(run, leaves, starts)
 
 
 # -- judging -----------------------------------------------------------------------------------------------------------
@@ -232,15 +270,17 @@ def rms(x: torch.Tensor) -> float:
     return x.double().pow(2).mean().sqrt().item() if x.numel() else 0.0
 
 
-def errors(truth: Tensors, found: Tensors, tokens: int = 1, params: frozenset[str] = frozenset()) -> dict[str, float]:
-    """The error of every quantity; `params` are gradients that sum over `tokens`."""
+def errors(
+    truth: Tensors, found: Tensors, tokens: int = 1, params: frozenset[str] = frozenset(), least: float = 0.0
+) -> dict[str, float]:
+    """The error of every quantity; `params` are gradients that sum over `tokens`; gradients count as `least`."""
     largest = max((rms(v) for n, v in truth.items() if n.startswith("d")), default=0.0)
     result = {}
     for name, expected in truth.items():
         actual = found[name]
         assert actual.shape == expected.shape, (name, actual.shape, expected.shape)
-        least = largest * (tokens if name in params else 1) if name.startswith("d") else LEAST
-        scale = max(rms(expected), least)
+        gradient = max(largest * (tokens if name in params else 1), least)
+        scale = max(rms(expected), gradient if name.startswith("d") else LEAST)
         difference = rms(actual.double() - expected)
         result[name] = difference / scale if scale else difference
     return result
@@ -257,31 +297,52 @@ def largest_sum(inputs: Tensors, model: Model) -> float:
     return given + max(x.shape[1] for i, x in zip(model.inputs, inputs.values(), strict=True) if not i.is_param)
 
 
-def differences(name: str, case: Case, dtype: torch.dtype = torch.float64, op=None) -> list[Difference]:
-    """The op's errors on a case with their tolerances; `op` replaces the one of `name`."""
-    model = model_of(name)
+def differences(
+    name: str, case: Case, dtype: torch.dtype = torch.float64, op=None, target: Target = TORCH
+) -> list[Difference]:
+    """The op's errors on a case with their tolerances; `op` replaces the one of `name`.
+
+    None where the truth leaves the range of float16: what passes through products is then no number either.
+    """
+    model, op = model_of(name), op or op_of(name)
     inputs, start = draw(model, case), draw_states(model, case) if case.start else {}
-    inputs, start = ({n: x.to(dtype).double() for n, x in xs.items()} for xs in (inputs, start))
-    truth = run_reference(model, inputs, start, torch.float64)
+    inputs = {i.name: inputs[i.name].to(type_of(i, case, dtype)).double() for i in model.inputs}
+    start = {n: x.to(torch.float32 if dtype in HALVES else dtype).double() for n, x in start.items()}
     tokens, params = case.batch * case.length, frozenset(f"d{i.name}" for i in model.inputs if i.is_param)
-    losses = errors(truth, run_reference(model, inputs, start, torch.float32), tokens, params)
-    found = errors(truth, run_op(op or op_of(name), model, inputs, start, dtype, case), tokens, params)
-    eps = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).eps
+    # A decay below 2 ** -24 is 0 in float16, so there a gradient counts as much as a value does.
+    least = LEAST if dtype is torch.float16 else 0.0
+    truth = run_reference(model, inputs, start, torch.float64)
+    if dtype is torch.float16 and max((x.abs().max().item() for x in truth.values() if x.numel()), default=0.0) > RANGE:
+        return []
+
+    def errors_of(found: Tensors) -> dict[str, float]:
+        return errors(truth, found, tokens, params, least)
+
+    found = errors_of(run_op(op, model, inputs, start, dtype, case, target))
+    losses = errors_of(run_reference(model, inputs, start, torch.float32))
+    eps = torch.finfo(torch.float64).eps if dtype is torch.float64 else target.single
     exponents = SUMMED * largest_sum(inputs, model) if dtype is torch.float64 else 0
     floors = {n: eps * (exponents + FLOOR * (SUMMED if n.startswith("d") else 1)) for n in truth}
+    if dtype in HALVES:
+        u = torch.finfo(dtype).eps / 2
+        vectors = {i.name for i in model.inputs if type_of(i, Case(), dtype) in HALVES}
+        near = nudged({n: x for n, x in inputs.items() if n in vectors}, u)
+        rounded = errors_of(run_reference(model, inputs | near, nudged(start, u), torch.float64))
+        floors = {n: floors[n] + BAR * rounded[n] + HALF_FLOOR * u * (2 if n.startswith("d") else 1) for n in truth}
     result = [Difference(n, found[n], BAR * losses[n] * eps / EPS32 + floors[n]) for n in truth]
     if all(d.holds for d in result):
         return result
-    moved = errors(truth, run_reference(model, nudged(inputs), nudged(start), torch.float64), tokens, params)
+    moved = errors_of(run_reference(model, nudged(inputs), nudged(start), torch.float64))
     return [replace(d, tolerance=max(d.tolerance, BAR * moved[d.name] * eps / EPS32 + floors[d.name])) for d in result]
 
 
-def nudged(values: Tensors) -> Tensors:
-    """Moved by a float32 rounding; relative, so that 0 and -inf stay."""
+def nudged(values: Tensors, size: float = EPS32) -> Tensors:
+    """Moved by a rounding, float32's where no other is given; relative, so that 0 and -inf stay."""
     rng = torch.Generator().manual_seed(11)
-    return {n: x * (1 + EPS32 * torch.randn(x.shape, generator=rng, dtype=x.dtype)) for n, x in values.items()}
+    return {n: x * (1 + size * torch.randn(x.shape, generator=rng, dtype=x.dtype)) for n, x in values.items()}
 
 
-def check(name: str, case: Case, dtype: torch.dtype = torch.float64, op=None) -> None:
-    failed = [d for d in differences(name, case, dtype, op) if not d.holds]
+def check(name: str, case: Case, dtype: torch.dtype = torch.float64, op=None, target: Target = TORCH) -> None:
+    """Assert that every error of a case is within its tolerance."""
+    failed = [d for d in differences(name, case, dtype, op, target) if not d.holds]
     assert not failed, "\n".join(f"{d.name}: error {d.error:.2e}, tolerance {d.tolerance:.2e}" for d in failed)

@@ -1,6 +1,9 @@
 """Compiled ops against the oracle on drawn shapes, lengths, chunks, gates, keys, strengths and layouts.
 
-Every output, final state and gradient (params, the start, and through the final state) is judged as `harness` says.
+Every output, final state and gradient (params, the start, and through the final state) is judged as `harness` says, on
+every target: on torch operators here, on kernels under the interpreter where tests/triton/test_interpreter.py starts
+this file again, on kernels of a GPU by `pytest -m gpu`. The interpreter runs one program after another: there, sizes
+are such that a call has few.
 """
 
 from dataclasses import replace
@@ -13,6 +16,7 @@ from differential.harness import (
     TEXTS,
     Case,
     check,
+    cotangents,
     draw,
     draw_states,
     errors,
@@ -22,17 +26,19 @@ from differential.harness import (
     run_reference,
     shares_heads,
 )
-from hypothesis import given, settings
+from differential.targets import INTERPRETED, INTERPRETER, on_targets
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flowc import reference
 
-# A quarter of the profile's examples for each of the specs: 5 locally, 25 in CI.
-DRAWN = settings(max_examples=max(5, settings().max_examples // 4))
+# For each of the specs, of the profile's examples a quarter: 5 locally, 25 in CI; a tenth under the interpreter.
+DRAWN = settings(max_examples=settings().max_examples // 10 if INTERPRETED else max(5, settings().max_examples // 4))
 
 GATES = ("zero", "mild", "strong", "mixed", "never")
 KEYS = ("random", "repeated", "near", "alternating")
 LONGEST = {"features": 6}  # K: the state has 1 + K + K K rows
+PROGRAMS = 16  # chunks, sequences and heads together, where programs run one after another
 DELTAS = ("deltanet", "gated_deltanet", "kda", "gated_deltanet2", "comba", "gated_delta_product")
 
 
@@ -49,17 +55,22 @@ def can_share(name):
 
 
 @st.composite
-def cases(draw_, name):
+def cases(draw_, name, target):
     heads = draw_(st.integers(1, 3))
     group = draw_(st.sampled_from((1, 1, 2))) if can_share(name) else 1
     ranks = draw_(st.integers(1, 4)), draw_(st.integers(1, 4))
+    length = draw_(st.sampled_from((0, 1, 2, 5, 13, 33, 64, 100)) | st.integers(0, 40))
+    batch = draw_(st.sampled_from((1, 2, 0)))
+    # At most 256 rows a chunk: two_repeats has up to 12 rows per token.
+    chunk = draw_(st.sampled_from((1, 3, 7, 16, 21, None) if ranks != (1, 1) else (1, 3, 7, 16, 24, 40, 64, 100, None)))
+    if target is INTERPRETER:
+        assume(max(batch, 1) * heads * group * -(-length // (chunk or 16)) <= PROGRAMS)
     return Case(
-        batch=draw_(st.sampled_from((1, 2, 0))),
-        length=draw_(st.sampled_from((0, 1, 2, 5, 13, 33, 64, 100)) | st.integers(0, 40)),
+        batch=batch,
+        length=length,
         heads=heads * group,
         sizes=(draw_(st.integers(1, LONGEST.get(name, 20))), draw_(st.integers(1, 20)), *ranks),
-        # At most 256 rows a chunk: two_repeats has up to 12 rows per token.
-        chunk=draw_(st.sampled_from((1, 3, 7, 16, 21, None) if ranks != (1, 1) else (1, 3, 7, 16, 40, 64, None))),
+        chunk=chunk,
         gate=draw_(st.sampled_from(gates_of(name))),
         keys=draw_(st.sampled_from(KEYS)),
         beta=draw_(st.sampled_from((None, 0, 1, 2))),
@@ -67,59 +78,68 @@ def cases(draw_, name):
         aggregation=draw_(st.sampled_from(("auto", "wy", "tensorinv"))),
         layout=draw_(st.sampled_from(("contiguous", "strided", "expanded"))),
         group=group,
+        wide=draw_(st.booleans()),
         seed=draw_(st.integers(0, 2**20)),
     )
 
 
+@on_targets
 @pytest.mark.parametrize("name", TEXTS)
 @given(data=st.data())
 @DRAWN
-def test_as_the_oracle(name, data):
-    dtype = data.draw(st.sampled_from((torch.float64, torch.float32)))
-    check(name, data.draw(cases(name)), dtype)
+def test_as_the_oracle(name, target, data):
+    dtype = data.draw(st.sampled_from(target.types))
+    check(name, data.draw(cases(name, target)), dtype, target=target)
 
 
+@on_targets
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("beta", [0, 1, 2])
-def test_hard_keys_and_gates(keys, gate, beta):
+def test_hard_keys_and_gates(keys, gate, beta, target):
     """Every combination, in the precision that suffers most, with chunks long enough for the sums to lose."""
     for name in ("gated_deltanet", "kda"):
-        check(name, Case(1, 130, 1, (16, 8), 64, gate, keys, beta), torch.float32)
+        check(name, Case(1, 130, 1, (16, 8), 64, gate, keys, beta), torch.float32, target=target)
 
 
+@on_targets
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_long(name, dtype):
+@pytest.mark.parametrize("widest", [True, False])
+def test_long(name, widest, target):
     """Many chunks of the length the op chooses itself, and a last one that is not full."""
-    check(name, Case(1, 301, 1, (6, 5, 2), None, "mild"), dtype)
+    check(name, Case(1, 301, 1, (6, 5, 2), None, "mild"), target.types[0 if widest else 1], target=target)
 
 
+@on_targets
 @pytest.mark.parametrize("name", DELTAS)
 @pytest.mark.parametrize("rows", [1, 2, 17, 64, 256])
-def test_aggregations_agree(name, rows):
+def test_aggregations_agree(name, rows, target):
     """wy and tensorinv at the same chunk, up to the most rows there may be: both within the bar, so alike."""
     rank = 2 if name == "gated_delta_product" and rows > 1 else 1
-    case = Case(1, 300, 1, (8, 6, rank), max(rows // rank, 1), "mild")
+    chunk = max(rows // rank, 1)
+    case = Case(1, min(300, PROGRAMS * chunk), 1, (8, 6, rank), chunk, "mild")
     for aggregation in ("wy", "tensorinv"):
-        check(name, replace(case, aggregation=aggregation))
+        check(name, replace(case, aggregation=aggregation), target.types[0], target=target)
 
 
+@on_targets
 @pytest.mark.parametrize("name", DELTAS)
-def test_aggregations_differ_in_rounding(name):
+def test_aggregations_differ_in_rounding(name, target):
     """The option reaches the solve: another algorithm rounds otherwise."""
     case = Case(1, 64, 1, (8, 6, 1), 64)
     model = model_of(name)
     x = draw(model, case)
     found = [
-        run_op(op_of(name), model, x, {}, torch.float32, replace(case, aggregation=a))["o"] for a in ("wy", "tensorinv")
+        run_op(op_of(name), model, x, {}, torch.float32, replace(case, aggregation=a), target)["o"]
+        for a in ("wy", "tensorinv")
     ]
     assert not torch.equal(*found)
 
 
+@on_targets
 @pytest.mark.parametrize("name", ["kda", "gla", "rwkv7", "outputs_everywhere", "key_gates_in_repeat", "gated_deltanet"])
 @pytest.mark.parametrize("chunk", [3, 7, 40])
-def test_a_gate_of_zero_at_a_chunk_s_end(name, chunk):
+def test_a_gate_of_zero_at_a_chunk_s_end(name, chunk, target):
     """The last token of a chunk and the first of the next forget everything; the chunk's length is no power of two."""
     case, model = Case(1, 2 * chunk, 1, chunk=chunk), model_of(name)
     x, start = draw(model, case), draw_states(model, case)
@@ -127,7 +147,7 @@ def test_a_gate_of_zero_at_a_chunk_s_end(name, chunk):
         if i.range and i.range.high == 0:
             x[i.name][:, chunk - 1 : chunk + 1] = -torch.inf
     truth = run_reference(model, x, start, torch.float64)
-    off = errors(truth, run_op(op_of(name), model, x, start, torch.float32, case))
+    off = errors(truth, run_op(op_of(name), model, x, start, torch.float32, case, target))
     # 80 tokens of float32 sums: a hundred roundings.
     assert max(off.values()) < 1e-5, off
 
@@ -192,30 +212,32 @@ def test_the_output_has_the_value_s_type(name, value_type):
 # -- states ------------------------------------------------------------------------------------------------------------
 
 
+@on_targets
 @pytest.mark.parametrize("name", TEXTS)
-def test_two_halves_are_the_whole(name):
+def test_two_halves_are_the_whole(name, target):
     """The final state of the first tokens starts the rest."""
-    case, model = Case(1, 20, 2, start=True), model_of(name)
+    case, model, dtype = Case(1, 20, 2, start=True), model_of(name), target.types[0]
     x, start = draw(model, case), draw_states(model, case)
     params = {i.name for i in model.inputs if i.is_param}
     state = model.states[0].name
     truth = run_reference(model, x, start, torch.float64)
     halves = [{n: v if n in params else v[:, part] for n, v in x.items()} for part in (slice(9), slice(9, None))]
-    first = run_op(op_of(name), model, halves[0], start, torch.float64, case)
-    second = run_op(op_of(name), model, halves[1], {state: first[f"{state}[T]"]}, torch.float64, case)
+    first = run_op(op_of(name), model, halves[0], start, dtype, case, target)
+    second = run_op(op_of(name), model, halves[1], {state: first[f"{state}[T]"]}, dtype, case, target)
     values = [n for n in truth if not n.startswith("d") and not n.endswith("[T]")]
     joined = {n: torch.cat((first[n], second[n]), 1) for n in values} | {f"{state}[T]": second[f"{state}[T]"]}
     off = errors({n: truth[n] for n in joined}, joined)
     # 20 tokens of sums of at most 56 terms: some hundred roundings, ten times that where a state grows.
-    assert max(off.values()) < 1e3 * torch.finfo(torch.float64).eps, off
+    assert max(off.values()) < 1e3 * torch.finfo(dtype).eps, off
 
 
+@on_targets
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_token_hands_the_start_on(name):
-    case, model = Case(2, 0, 2), model_of(name)
-    start = draw_states(model, case)
-    state = model.states[0].name
-    found = run_op(op_of(name), model, draw(model, case), start, torch.float64, case)
+def test_no_token_hands_the_start_on(name, target):
+    case, model, dtype = Case(2, 0, 2), model_of(name), target.types[0]
+    start = {n: x.to(dtype) for n, x in draw_states(model, case).items()}
+    (state,) = start
+    found = run_op(op_of(name), model, draw(model, case), start, dtype, case, target)
     assert torch.equal(found[f"{state}[T]"], start[state])
-    weight = torch.randn(start[state].shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    assert found[f"d{state}[0]"].shape == weight.shape
+    (weight,) = cotangents({}, {state: start[state]})
+    assert torch.equal(found[f"d{state}[0]"], weight.to(dtype))
