@@ -7,26 +7,22 @@ def _tl_substituted(
 
     In float32: what is rounded here is multiplied by all that is solved for after it.
     """
-    blocks: tl.constexpr = right.shape[0] // 16
-    folded: tl.constexpr = (blocks, 16, right.shape[1])
-    row = tl.arange(0, right.shape[0])
-    at, live = row // PADDED * RANK + row % PADDED, (row // PADDED < tokens) & (row % PADDED < RANK)
-    out = right
-    for step in tl.static_range(0, blocks):
-        block = blocks - 1 - step if TRANSPOSED else step
-        near = block * 16 + tl.arange(0, 16)
-        there, seen = near // PADDED * RANK + near % PADDED, (near // PADDED < tokens) & (near % PADDED < RANK)
-        if TRANSPOSED:
-            rest = live & (row // 16 < block)
-            own_at, rest_at = there[None, :] * (TOKENS * RANK) + there[:, None], there[None, :] * (TOKENS * RANK) + at[:, None]
-        else:
-            rest = live & (row // 16 > block)
-            own_at, rest_at = there[:, None] * (TOKENS * RANK) + there[None, :], at[:, None] * (TOKENS * RANK) + there[None, :]
-        own = tl.load(inverse + own_at, mask=seen[:, None] & seen[None, :], other=0.0)
-        factor = tl.load(inverse + rest_at, mask=rest[:, None] & seen[None, :], other=0.0)
-        here = (row // 16 == block)[:, None]
-        mine = tl.sum(tl.reshape(tl.where(here, out, 0.0), folded), 0)
+    BLOCKS: tl.constexpr = right.shape[0] // 16
+    block, near = tl.arange(0, BLOCKS)[:, None, None], tl.arange(0, 16)
+    row = block * 16 + near[None, :, None]
+    out = tl.reshape(right, (BLOCKS, 16, right.shape[1]))
+    for step in tl.static_range(0, BLOCKS):
+        this = BLOCKS - 1 - step if TRANSPOSED else step
+        column = this * 16 + near[None, None, :]
+        after, before = (column, row) if TRANSPOSED else (row, column)
+        there = (after // PADDED * RANK + after % PADDED) * (TOKENS * RANK) + before // PADDED * RANK + before % PADDED
+        seen = (after // PADDED < tokens) & (after % PADDED < RANK) & (before // PADDED < tokens) & (before % PADDED < RANK)
+        left = block < this if TRANSPOSED else block > this
+        factor = tl.load(inverse + there, mask=seen & left, other=0.0)
+        own = tl.sum(tl.load(inverse + there, mask=seen & (block == this), other=0.0), 0)
+        mine = tl.sum(tl.where(block == this, out, 0.0), 0)
         solved = tl.dot(own, mine, input_precision=PRECISION, out_dtype=tl.float32)
-        out = tl.where(here, tl.reshape(tl.broadcast_to(solved[None, :, :], folded), right.shape), out)
-        out = tl.dot(factor, solved, acc=out, input_precision=PRECISION, out_dtype=tl.float32)
-    return out
+        all_solved = tl.broadcast_to(solved[None, :, :], out.shape)
+        out = tl.where(block == this, all_solved, out)
+        out = tl.dot(factor, all_solved, acc=out, input_precision=PRECISION, out_dtype=tl.float32)
+    return tl.reshape(out, right.shape)
