@@ -1,9 +1,11 @@
 """An explanation names the class, the span that decides it, the choices and every kernel."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from differential.harness import op_of
 
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
@@ -26,10 +28,25 @@ def test_every_example_explains(path):
     assert json.loads(json.dumps(record)) == record
     assert record["class"]["name"] in ("G", "D")
     assert f"decided at {path.name}:{record['class']['line']}:" in text
-    assert len(record["kernels"]) == 6
+    assert len(record["kernels"]) == 8
     assert sum(kernel["product_flops"] for kernel in record["kernels"]) > 0
     assert (record["aggregation"] is None) == (record["class"]["name"] == "G")
     assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "epilogue", "product_of_reads", "prelude"])
+def test_names_are_those_of_the_module(name):
+    """Whatever is kept or stored is assigned or unpacked under that name in the module, and kept names are distinct."""
+    record, source = explain_record(op_of(name).compilation), op_of(name).source
+    forward, backward = source.split("\ndef _backward_rows(")
+    passes = {"forward": forward.split("\ndef _forward_rows(")[1], "backward": backward.split("\nclass _Run(")[0]}
+    assert len(set(record["saved"])) == len(record["saved"])
+    assert re.search(r"\b" + r",\s+".join(record["saved"]) + r",\s+\)? = saved", passes["backward"]) is not None
+    results = {o.name for o in op_of(name).compilation.plan.recurrence.results}
+    results |= {f"{i.name}_bar" for i in op_of(name).compilation.model.inputs}
+    for kernel in record["kernels"]:
+        for stored in set(kernel["stores"]) - results:
+            assert re.search(rf"\b{stored}\b,? = |\b{stored},\n", passes[kernel["kernel"].split()[0]]), stored
 
 
 def test_a_forced_choice_is_told_from_a_chosen_one():

@@ -17,13 +17,12 @@ import pytest
 
 from flowc.algebra.recurrence import Gate, Recurrence, Write
 from flowc.algebra.term import axes_of
-from flowc.chunk.cost import Sizes
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.diagnostics import CODES, FlowError
 from flowc.doctor import CONDITIONS
 from flowc.options import Options
 from flowc.report.explain import explain_record
-from flowc.schedule.schedule import seconds_per_token
+from flowc.schedule.schedule import chunk_candidates
 from flowc.semantics import load, warnings
 from flowc.semantics.functions import CALLABLE
 from flowc.semantics.model import Repeat, Statement, Update
@@ -172,13 +171,11 @@ SHAPE = {"length": 4096, "heads": 8, "size": 128}
 def predicted() -> dict[str, float]:
     """Seconds of the benchmark by the cost model."""
     plan = compiled(ROOT / "examples/gated_deltanet.flow").plan
-    (chunk,) = (int(t.choice) for t in plan.chunk_sizes)
-    sizes = Sizes({"K": SHAPE["size"], "V": SHAPE["size"]}, chunk)
-    forward, both = (
-        SHAPE["length"] * SHAPE["heads"] * seconds_per_token(passes, sizes)
-        for passes in ((plan.forward,), (plan.forward, plan.backward))
-    )
-    return {"forward": forward, "both": both}
+    sides = {"K": SHAPE["size"], "V": SHAPE["size"]}
+    alone, chunk = ({c.tokens: c for c in chunk_candidates(plan, sides)}[int(t.choice)]
+                    for (t,) in (plan.forward_chunk_sizes, plan.chunk_sizes))  # fmt: skip
+    tokens = SHAPE["length"] * SHAPE["heads"]
+    return {"forward": tokens * alone.forward, "both": tokens * chunk.both}
 
 
 LABELS = {"forward": "forward", "both": "forward and backward"}

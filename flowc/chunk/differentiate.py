@@ -91,6 +91,8 @@ class _Adjoint:
         self.give(after, carried)
         for node in reversed(primal):
             bar = self.collected(node.value)
+            if bar is not None and node.value.name and not isinstance(node.op, Argument | Rename | Relabel):
+                bar = build.named(bar, f"{node.value.name}_bar")
             if bar is not None or node.value in self.logs or node.value in self.elements:
                 self.rule(node.value, node.op, bar)
         results = {}

@@ -85,7 +85,7 @@ class Interface:
         """The lines that bind the open sizes that `text` mentions, `lead` axes coming before an input's own."""
         lines = []
         for d in self.model.dimensions:
-            if d.value is None and _mentions(text, self.sizes[d.name]):
+            if d.value is None and mentions(text, self.sizes[d.name]):
                 found = self.bound_by(d.name)
                 assert found is not None
                 i, axis = found
@@ -98,7 +98,7 @@ class Interface:
         lines = []
         for i in self.model.inputs:
             name = self.inputs[i.name]
-            if _mentions(text, name):
+            if mentions(text, name):
                 lines.append(f"{name} = {self.computed(i)}")
         return lines
 
@@ -111,11 +111,12 @@ class Interface:
         """The lines that `text` needs first: leading sizes, the device, open sizes."""
         v = self.value
         lines = [f"batch, length, heads = {v}.shape[:3]" if lead == 3 else f"batch, heads = {v}.shape[:2]"]
-        lines += [f"device = {v}.device"] if _mentions(text, "device") else []
+        lines += [f"device = {v}.device"] if mentions(text, "device") else []
         return [*lines, *self.bindings(text, lead)]
 
 
-def _mentions(text: str, name: str) -> bool:
+def mentions(text: str, name: str) -> bool:
+    """Whether a text of code uses a name."""
     return re.search(rf"(?<![\w.\"']){re.escape(name)}(?![\w\"'])", text) is not None
 
 

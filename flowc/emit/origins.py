@@ -26,7 +26,7 @@ def commented(statements: list[Statement], recurrence: Recurrence) -> list[State
     out: list[Statement] = []
     for statement in statements:
         lines = known.pop(statement.name, ())
-        out += [Statement(f"# {line}", statement.needed_by) for line in lines]
+        out += [Statement(f"# {line}", statement.needed_by, walk=statement.walk) for line in lines]
         out.append(statement)
     return out
 

@@ -14,6 +14,7 @@ USES = {
     "rows_index": ("cached",),
     "mask": ("cached",),
     "halving": ("cached",),
+    "inverse": ("cached",),
     "mask_matrix": ("mask",),
     "decay_matrix": ("mask_matrix",),
     "at": ("rows_index",),

@@ -100,9 +100,9 @@ def _chunked(interface: Interface, passed: str, solved: Size | None) -> list[str
     return [
         *interface.bindings(rows, lead=3),
         "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
-        f"tokens = _tokens(chunk_size, {rows}{counted})",
         f"tensors = ({passed}, start)",
         "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
+        f"tokens = _tokens(chunk_size, {rows}{counted}, keep=keep)",
         f"with _uncast({interface.value}.device):",
         f"    *outputs, final = _Chunked.apply(cu_seqlens, tokens, {rows}, aggregation, dtype, keep, *tensors)",
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import assert_never
 
 from flowc.algebra.term import Axis
@@ -19,9 +20,18 @@ from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
 from flowc.emit.usage import Usage
-from flowc.schedule.plan import Pass, Role
+from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.schedule.share import exponent_key
 from flowc.semantics.size import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Matrix products added to `first`, which may be a product of two factors that has not been made yet."""
+
+    first: str | tuple[str, str]
+    products: tuple[tuple[str, str], ...]
+    text: str
 
 
 class Expressions(ABC):
@@ -33,17 +43,18 @@ class Expressions(ABC):
         sizes: Mapping[str, str],
         arguments: Mapping[str, str],
         names: Names,
-        kept: frozenset[Value] = frozenset(),
+        kernels: tuple[Kernel, ...],
+        kept: frozenset[Value],
     ) -> None:
-        """Print `passed` with emitted names of sizes and of arguments; `kept` are values needed after it."""
+        """Print `kernels` of `passed` with names of sizes and of arguments; `kept` are values needed after it."""
         self.passed, self.sizes, self.arguments, self.names = passed, {**sizes, "#C": "tokens"}, arguments, names
         self.program = passed.program
-        self.usage = Usage(passed, kept)
+        self.usage = Usage(passed, kernels, kept)
         self.helpers: dict[str, None] = {}
         self.layout = Layout(self.sizes, names)
         self.code: dict[Value, Code] = {}
         self.products: dict[Value, tuple[str, str]] = {}  # the factors of matrix products, to be added in one call
-        self.sums: dict[Value, tuple[str | tuple[str, str], str, str]] = {}  # those added in one call
+        self.sums: dict[Value, Added] = {}  # what a walk adds products to, one call each
         self.waiting: dict[Value, Code] = {}  # rows that one elementwise product alone uses
         self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
         self.in_walk = False
@@ -52,7 +63,7 @@ class Expressions(ABC):
     def base(self, value: Value) -> Code:
         """A value where it stands: in the walk, what another kernel made is taken at the chunk."""
         code = self.code[value]
-        outside = value.level is Level.CHUNK and self.usage.roles[value] is not Role.WALK and not code.number
+        outside = value.level is Level.CHUNK and self.usage.role(value) is not Role.WALK and not code.number
         if self.in_walk and outside and not isinstance(self.program.defined[value], ir.MaskMatrix):
             return Code(f"{code.at(ATOM)}[c]")
         return code
@@ -115,8 +126,8 @@ class Expressions(ABC):
 
     def inner_product(self, argument: Value, axes: tuple[Axis, ...]) -> tuple[str, str] | None:
         """The factors of a product of two matrices that is summed over both axes, and not needed otherwise."""
-        users, roles = self.usage.users[argument], self.usage.roles
-        alone = len(users) == 1 and roles[argument] is roles[users[0]]
+        users = self.usage.users[argument]
+        alone = len(users) == 1 and self.usage.role(argument) is self.usage.role(users[0])
         if not alone or len(axes) != 2 or axes != argument.axes:
             return None
         match self.program.defined[argument]:
@@ -148,12 +159,8 @@ class Expressions(ABC):
             self.helpers[name] = None
         if op.function == "add" and self.in_walk:
             for one, other in (op.arguments, op.arguments[::-1]):
-                if one in self.products and self.usage.roles[one] is Role.WALK and other.axes == value.axes:
-                    added = self.operand(other, value.axes)
-                    self.sums[value] = (self.factors.get(other, added.text), *self.products[one])
-                    if self.usage.overwritable(other, value):
-                        return Code(f"{added.at(ATOM)}.baddbmm_({', '.join(self.products[one])})")
-                    return Code(f"torch.baddbmm({', '.join((added.text, *self.products[one]))})")
+                if one in self.products and self.usage.role(one) is Role.WALK and other.axes == value.axes:
+                    return self.added(value, other, self.products[one])
         for one, other in (op.arguments, op.arguments[::-1]) if op.function == "add" and not self.in_walk else ():
             if (
                 other in self.products
@@ -171,6 +178,18 @@ class Expressions(ABC):
         if self.in_walk and op.function == "mul" and not any(c.number for c in codes):
             self.factors[value] = (codes[0].text, codes[1].text)
         return call(op.function, codes)
+
+    def added(self, value: Value, other: Value, product: tuple[str, str]) -> Code:
+        """In the walk, a product added to another value, in its memory where nothing else reads it."""
+        code = self.operand(other, value.axes)
+        inner = self.sums.get(other)
+        known = inner if inner is not None and inner.text == code.text else None
+        text = f"torch.baddbmm({', '.join((code.text, *product))})"
+        if self.usage.overwritable(other, value):
+            text = f"{code.at(ATOM)}.baddbmm_({', '.join(product)})"
+        first = self.factors.get(other, code.text) if known is None else known.first
+        self.sums[value] = Added(first, (product,) if known is None else (*known.products, product), text)
+        return Code(text)
 
     def contracted(self, value: Value, op: ir.Contract) -> Code:
         """A product over one axis; products of two matrices are noted, to be added in one call."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc import __version__
+from flowc.chunk.values import Level, Value
 from flowc.emit.artifact import Artifact
 from flowc.emit.banner import banner
 from flowc.emit.format import formatted
-from flowc.emit.interface import Interface
+from flowc.emit.interface import Interface, mentions
 from flowc.emit.names import Names
 from flowc.emit.origins import commented
 from flowc.emit.pieces import piece, support
@@ -25,7 +26,7 @@ from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
-from flowc.schedule.plan import Plan, Threshold
+from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.schedule import saved_name, system_rows
 
 
@@ -47,6 +48,7 @@ class ModuleView:
     checks: str
     public: str
     segment: str
+    forward_segment: str
     value: str
     kernels: str
 
@@ -62,12 +64,22 @@ def emit(plan: Plan) -> Artifact:
     return Artifact(plan.recurrence.model.name, formatted(text), view.hash, writer.interface.function)
 
 
+def module_names(plan: Plan) -> tuple[dict[Value, str], dict[Value, str]]:
+    """What the two passes of the module call the values that have a name there."""
+    writer = _Writer(plan)
+    writer.forward()
+    writer.backward()
+    return writer.forward_names, writer.backward_names
+
+
 class _Writer:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.model = plan.recurrence.model
         self.interface = Interface(plan.recurrence)
         self.helpers: dict[str, None] = {}
+        self.forward_names: dict[Value, str] = {}
+        self.backward_names: dict[Value, str] = {}
 
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
@@ -80,7 +92,7 @@ class _Writer:
         supported = support(("uncast", "group_heads", "put", *self.helpers, *kernels.helpers))
         return ModuleView(
             title=self.interface.title,
-            banner=banner(self.plan, digest),
+            banner=banner(self.plan, digest, self.by_derivation()),
             imports=_imports(code + supported),
             version=__version__,
             hash=digest,
@@ -93,9 +105,19 @@ class _Writer:
             checks=checks,
             public=callables,
             segment=str(self.plan.segment),
+            forward_segment=str(self.plan.forward_segment),
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
             kernels=kernels.text,
         )
+
+    def by_derivation(self) -> dict[str, list[str]]:
+        """The names of chunked values in the module by those of the derivation, for the legend."""
+        found: dict[str, dict[str, None]] = {}
+        for names, passed in ((self.forward_names, self.plan.forward), (self.backward_names, self.plan.backward)):
+            for node in passed.program.nodes:
+                if node.value in names and node.value.name and node.value.level is Level.CHUNK:
+                    found.setdefault(node.value.name, {})[names[node.value]] = None
+        return {name: list(shown) for name, shown in found.items()}
 
     def tables(self) -> str:
         lines = [
@@ -105,6 +127,7 @@ class _Writer:
             f"_OUTPUTS = {len(self.plan.recurrence.results)}",
             f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
+            f"_FORWARD_CHUNK_SIZES = {_table(self.plan.forward_chunk_sizes)}  # where no gradient is asked for",
         ]
         aggregations = self.plan.aggregations or (Threshold(None, "none"),)
         lines.append(f"_AGGREGATIONS = {_table(aggregations)}  # (rows per chunk up to, how)")
@@ -134,34 +157,65 @@ class _Writer:
         ]
         return "\n".join(lines)
 
+    def once(self, name: str, passed: Pass) -> tuple[str, dict[Value, str]]:
+        """The function that makes what a pass has once for all segments, and what it calls those values."""
+        names = Names(self.interface.taken)
+        state = names.fresh(self.model.states[0].name)
+        printer = TorchPrinter(passed, self.interface.sizes, self.arguments | {"carry": state}, names, (passed.once,))
+        printer.run()
+        self.take(printer)
+        body = [s.text for s in commented(printer.statements, self.plan.recurrence)]
+        given = {v: printer.code[v].text for v in passed.once.stores}
+        lines = [
+            f"def {name}({_typed((*self.interface.inputs.values(), state))}, tokens: int, dtype: torch.dtype)"
+            " -> tuple[Tensor, ...]:",
+            '    """Numbers per row, [T / C, B H, rows], for all chunks at once: those of a segment are few."""',
+            *_indented(self.opening(printer, body, ()) if body else ()),
+            *_indented(body),
+            f"    return {_tuple(given.values())}",
+        ]
+        return "\n".join(lines), {v: text for v, text in given.items()}
+
     def forward(self) -> str:
         plan, interface = self.plan, self.interface
+        once, given = self.once("_forward_rows", plan.forward)
         names = Names(interface.taken)
         state = names.fresh(self.model.states[0].name)
-        arguments = {f"{role} {n}": code for n, code in interface.inputs.items() for role in ("input", "param")}
         kept = frozenset(f for f, _ in plan.saved)
-        printer = TorchPrinter(plan.forward, interface.sizes, arguments | {"carry": "start"}, names, kept)
+        passed = plan.forward
+        printer = TorchPrinter(
+            passed, interface.sizes, self.arguments | {"carry": state}, names, passed.of_segment, kept
+        )
+        taken = self.given(printer, given)
         printer.run()
         self.take(printer)
         results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
-        saved = ", ".join(f"{printer.code[f].text}" for f, _ in plan.saved)
-        final = f"{printer.carry}[-1].reshape(batch, heads, {interface.state_sizes})"
-        body = [s.text for s in commented(printer.statements, plan.recurrence)]
-        ending = "\n".join((*results, final))
+        saved = _tuple(printer.code[f].text for f, _ in plan.saved)
+        body = _guarded(commented(printer.statements, plan.recurrence), ())
+        shaped = f"{state} = {state}.view(programs, {interface.state_sizes})"
         lines = [
-            f"def _forward({_typed((*interface.inputs.values(), state))}, tokens: int, aggregation: str,"
-            " dtype: torch.dtype, keep: bool, outs: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:",
-            '    """Write outputs to `outs`; the final state, and with `keep`, what the backward pass uses again."""',
-            *_indented(
-                self.opening(
-                    printer, (*body, ending), f"start = {state}.reshape(programs, {interface.state_sizes}).to(dtype)"
-                )
-            ),
+            f"def _forward({_typed((*interface.inputs.values(), state))}, rows: Sequence[Tensor], tokens: int,"
+            " aggregation: str, dtype: torch.dtype, keep: bool, outs: list[Tensor]) -> tuple[Tensor, ...]:",
+            f'    """Write outputs to `outs` and the state after to `{state}`; with `keep`, what to save."""',
+            *_indented(self.opening(printer, (*body, *results), (shaped, *taken))),
             *_indented(body),
             *_indented(results),
-            f"    return {final}, ({saved}{',' if saved else ''}) if keep else ()",
+            f"    return {saved} if keep else ()",
         ]
-        return "\n".join(lines)
+        return f"{once}\n\n\n" + "\n".join(lines)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What inputs and params are called."""
+        return {f"{role} {n}": code for n, code in self.interface.inputs.items() for role in ("input", "param")}
+
+    def given(self, printer: TorchPrinter, values: dict[Value, str]) -> list[str]:
+        """Tell a printer what was made once; the line that takes it apart."""
+        named = {
+            v: printer.names.fresh(text if text.isidentifier() else printer.named[v]) for v, text in values.items()
+        }
+        printer.give(named)
+        return [f"{', '.join(named.values())}, = rows"] if named else []
 
     def result(self, printer: TorchPrinter, name: str, at: int) -> str:
         """The statement that writes an output of a segment, [B, T, H, *], in the type of the value input."""
@@ -171,63 +225,65 @@ class _Writer:
             return f"_put_rows(outs[{at}], {printer.rows_of[value]}, heads, tokens)"
         return f"outs[{at}].fill_({code.text})" if code.number else f"outs[{at}].copy_({code.text})"
 
-    def opening(self, printer: TorchPrinter, body: Iterable[str], start: str) -> list[str]:
-        """Sizes, casts and the step's layout."""
+    def opening(self, printer: TorchPrinter, body: Iterable[str], start: Iterable[str]) -> list[str]:
+        """Sizes, casts, what `start` names and the step's layout."""
         interface = self.interface
-        text = "\n".join((*body, *printer.layout.lines, start))
+        text = "\n".join((*(line for line in body if not line.lstrip().startswith("#")), *printer.layout.lines, *start))
+        counts = {"chunks": "-(-length // tokens)", "programs": "batch * heads"}
         return [
             *interface.prologue(text, lead=3),
             *interface.casts(text),
-            "chunks, programs = -(-length // tokens), batch * heads",
-            start,
+            *(f"{name} = {count}" for name, count in counts.items() if mentions(text, name)),
+            *start,
             *printer.layout.lines,
         ]
 
     def take(self, printer: TorchPrinter) -> None:
-        """Note the support functions a printer used."""
+        """Note the support functions that a printer used, and what it called its values."""
         self.helpers |= printer.helpers | printer.layout.helpers
+        named = {v: c.text for v, c in printer.code.items() if c.text.isidentifier() and not c.number}
+        if printer.program.adjoint:
+            self.backward_names |= named
+        else:
+            self.forward_names |= named
 
     def backward(self) -> str:
         plan, interface = self.plan, self.interface
+        once, given = self.once("_backward_rows", plan.backward)
         names = Names(interface.taken)
-        state = names.fresh(self.model.states[0].name)
-        arguments = {f"{role} {n}": code for n, code in interface.inputs.items() for role in ("input", "param")}
+        state = names.fresh(f"{self.model.states[0].name}_bar")
         saved = {b: names.fresh(b.name or "t") for _, b in plan.saved}
-        arguments |= {f"saved {saved_name(b)}": name for b, name in saved.items()}
         bars = {r.name: names.fresh(f"{r.name}_bar") for r in plan.recurrence.results}
-        arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {"carry": "end"}
-        printer = TorchPrinter(plan.backward, interface.sizes, arguments, names)
+        arguments = self.arguments | {f"saved {saved_name(b)}": name for b, name in saved.items()}
+        arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {"carry": state}
+        printer = TorchPrinter(plan.backward, interface.sizes, arguments, names, plan.backward.of_segment)
+        taken = self.given(printer, given)
         printer.run()
         self.take(printer)
         body = _guarded(commented(printer.statements, plan.recurrence), interface.tensor_names)
-        final = names.fresh("state_bar")
-        cotangents, gradients = self.cotangents(bars, final), self.gradients(printer)
-        text = (*body, *cotangents, *gradients)
-        zero = f"end = torch.zeros(programs, {interface.state_sizes}, device=device, dtype=dtype)"
+        cotangents, gradients = self.cotangents(bars, state), self.gradients(printer)
+        shaped = f"{state} = {state}.view(programs, {interface.state_sizes})"
         lines = [
-            f"def _backward({_typed((*interface.inputs.values(), state))}, saved: tuple[Tensor, ...],"
-            " cotangents: tuple[Tensor | None, ...], tokens: int, aggregation: str, dtype: torch.dtype,"
-            " need: frozenset[str], grads: list[Tensor | None]) -> Tensor:",
-            '    """Write the gradients named in `need` to `grads`, adding up those of params; '
-            'the gradient of the state."""',
-            *_indented(self.opening(printer, text, zero)),
+            f"def _backward({_typed((*interface.inputs.values(), state))}, rows: Sequence[Tensor],"
+            " saved: Sequence[Tensor], cotangents: Sequence[Tensor | None], tokens: int, aggregation: str,"
+            " dtype: torch.dtype, need: frozenset[str], grads: list[Tensor | None]) -> None:",
+            '    """Write the gradients named in `need` to `grads`, adding up those of params, '
+            f'and that of the state before to `{state}`."""',
+            *_indented(self.opening(printer, (*body, *cotangents, *gradients), (shaped, *taken))),
             *_indented(cotangents),
             *([f"    {', '.join(saved.values())}, = saved"] if saved else []),
             *_indented(body),
             *_indented(gradients),
         ]
-        return "\n".join(lines)
+        return f"{once}\n\n\n" + "\n".join(lines)
 
-    def cotangents(self, bars: dict[str, str], final: str) -> list[str]:
+    def cotangents(self, bars: dict[str, str], state: str) -> list[str]:
         """Missing cotangents are zero."""
-        lines = [f"{', '.join((*bars.values(), final))} = cotangents"]
+        lines = [f"{', '.join(bars.values())}, = cotangents"]
         for r in self.plan.recurrence.results:
             shape = self.interface.shape(r.shape, "batch, length, heads")
             bar = bars[r.name]
-            lines.append(f"{bar} = end.new_zeros({shape}) if {bar} is None else {bar}.to(dtype)")
-        lines.append(
-            f"end = end if {final} is None else {final}.reshape(programs, {self.interface.state_sizes}).to(dtype)"
-        )
+            lines.append(f"{bar} = {state}.new_zeros({shape}) if {bar} is None else {bar}.to(dtype)")
         return lines
 
     def gradients(self, printer: TorchPrinter) -> list[str]:
@@ -244,20 +300,25 @@ class _Writer:
             else:
                 code = printer.code[values[i.name]].text
                 lines.append(f"    {out}.add_({code})" if i.is_param else f"    _put({out}, {code})")
-        return [*lines, f"return {printer.carry}[0].reshape(batch, heads, {self.interface.state_sizes})"]
+        return lines
 
 
 def _guarded(statements: list[Statement], order: Iterable[str]) -> list[str]:
     """Statements, neighbours needed by the same gradients under one `if`."""
     lines: list[str] = []
-    current: frozenset[str] | None = None
+    current: tuple[bool, frozenset[str] | None] = (False, None)
     for s in statements:
-        if s.needed_by != current and s.needed_by is not None:
+        indent = "    " * s.walk
+        if (s.walk, s.needed_by) != current and s.needed_by is not None:
             names = ", ".join(repr(n) for n in order if n in s.needed_by)
-            lines.append(f"if need & {{{names}}}:")
-        current = s.needed_by
-        lines.append(s.text if current is None else "    " + s.text)
+            lines.append(f"{indent}if need & {{{names}}}:")
+        current = s.walk, s.needed_by
+        lines.append(indent + "    " * (s.needed_by is not None) + s.text)
     return lines
+
+
+def _tuple(texts: Iterable[str]) -> str:
+    return "(" + "".join(f"{text}, " for text in texts).strip() + ")"
 
 
 def _typed(names: Iterable[str]) -> str:

@@ -37,8 +37,9 @@ def part_function(part: TorchPart, name: str, title: str, interface: Interface) 
     arguments |= {f"kernel {n}": own for n, own in fetched.items()}
     wanted = tuple(v for _, v in part.made)
     intra = Kernel(Role.INTRA, part.program.nodes, wanted)
-    passed = Pass(part.program, intra, Kernel(Role.WALK, (), ()), Kernel(Role.OUTPUT, (), ()))
-    printer = TorchPrinter(passed, interface.sizes, arguments, names, frozenset(wanted))
+    once, walk, output = (Kernel(role, (), ()) for role in (Role.ONCE, Role.WALK, Role.OUTPUT))
+    passed = Pass(part.program, once, intra, walk, output, in_place=False)
+    printer = TorchPrinter(passed, interface.sizes, arguments, names, (intra,), frozenset(wanted))
     printer.kernel(intra)
     body = [s.text for s in printer.statements]
     made = [_tensor(printer, v) for v in wanted]

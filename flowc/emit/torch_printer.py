@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from flowc.chunk import ir
 from flowc.chunk.ir import Node, Op
 from flowc.chunk.values import Value
+from flowc.emit.interface import mentions
+from flowc.emit.labels import labels
 from flowc.emit.names import Names
 from flowc.emit.torch_expressions import Expressions
 from flowc.emit.torch_functions import Code
@@ -21,15 +23,19 @@ from flowc.schedule.share import exponent_key
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A line of code, the gradients that need it (None: always), and the name in the chunk program of what it makes."""
+    """A line of code, the gradients that need it (None: always), and the name in the chunk program of what it makes.
+
+    `walk` puts it into the loop over chunks.
+    """
 
     text: str
     needed_by: frozenset[str] | None
     name: str = ""
+    walk: bool = False
 
 
 class TorchPrinter(Expressions):
-    """Prints one pass."""
+    """Prints kernels of one pass."""
 
     def __init__(
         self,
@@ -37,21 +43,25 @@ class TorchPrinter(Expressions):
         sizes: Mapping[str, str],
         arguments: Mapping[str, str],
         names: Names,
+        kernels: tuple[Kernel, ...],
         kept: frozenset[Value] = frozenset(),
     ) -> None:
-        """Print `passed` with emitted names of sizes and of arguments; `kept` are values needed after it."""
-        super().__init__(passed, sizes, arguments, names, kept)
+        """Print `kernels` of `passed` with names of sizes and of arguments; `kept` are values needed after it."""
+        super().__init__(passed, sizes, arguments, names, kernels, kept)
         self.rows_of: dict[Value, str] = {}  # results that are rows of chunks, brought into tokens by the caller's copy
         self.role = Role.INTRA
-        self.named = {n.value: n.value.name for n in self.program.nodes}
+        self.named = labels(self.program)
         self.stacks: dict[Value, str] = {}
-        self.carry = names.fresh("states_bar" if self.program.adjoint else "states")
         self.statements: list[Statement] = []
 
     def run(self) -> None:
-        """Print the three kernels."""
-        for kernel in self.passed.kernels:
+        """Print the kernels."""
+        for kernel in self.usage.kernels:
             self.kernel(kernel)
+
+    def give(self, names: Mapping[Value, str]) -> None:
+        """What values that were made before are called."""
+        self.code |= {value: Code(name) for value, name in names.items()}
 
     def kernel(self, kernel: Kernel) -> None:
         """Print the nodes of a kernel."""
@@ -59,7 +69,8 @@ class TorchPrinter(Expressions):
         if kernel.role is Role.WALK:
             self.open_walk(kernel)
         for node in kernel.nodes:
-            self.node(node)
+            if not (self.in_walk and node.value == self.program.carry[1]):
+                self.node(node)
         if kernel.role is Role.WALK:
             self.close_walk()
 
@@ -76,45 +87,39 @@ class TorchPrinter(Expressions):
 
     def emit(self, text: str, value: Value | None = None) -> None:
         """One statement, guarded by what needs `value`."""
-        indent = "    " if self.role is Role.WALK and self.in_walk else ""
-        needed = None if value is None or indent else self.usage.needs.get(value)
-        self.statements.append(Statement(indent + text, needed, "" if value is None else self.named[value]))
+        needed = None if value is None else self.usage.needs.get(value)
+        name = "" if value is None else self.named[value]
+        self.statements.append(Statement(text, needed, name, self.in_walk))
 
     def open_walk(self, kernel: Kernel) -> None:
-        """Memory for the states and what else every chunk stores, and the head of the loop."""
+        """Memory for what every chunk stores, and the head of the loop."""
         before = self.program.carry[0]
-        shape = self.shape(before)
-        self.emit(f"{self.carry} = {self.like()}.new_empty({self.lead_plus(1)}, {shape})")
-        first = "-1" if self.program.adjoint else "0"
-        self.emit(f"{self.carry}[{first}] = {self.arguments['carry']}")
-        for value in kernel.stores:
-            if value == self.program.carry[1]:
-                continue
-            name = self.names.fresh(self.named[value] or "t")
-            self.stacks[value] = name
-            self.emit(f"{name} = {self.like()}.new_empty(chunks, programs, {self.shape(value)})")
-        loop = "reversed(range(chunks))" if self.program.adjoint else "range(chunks)"
-        self.emit(f"for c in {loop}:")
+        state = self.arguments["carry"]
+        stored = [v for v in kernel.stores if v != self.program.carry[1]]
+        for value in stored:
+            self.stack(value, "chunks")
+        if before in self.usage.kept or not self.passed.in_place:
+            self.stack(before, "chunks" if not self.passed.in_place else "chunks if keep else 0")
+        self.emit("for c in " + ("reversed(range(chunks)):" if self.program.adjoint else "range(chunks):"))
         self.in_walk = True
-        start = f"{self.carry}[c + 1]" if self.program.adjoint else f"{self.carry}[c]"
-        self.code[before] = Code(start)
+        self.code[before] = Code(state)
+        if before in self.stacks:
+            self.emit(f"{'if keep: ' * self.passed.in_place}{self.stacks[before]}[c] = {state}")
+
+    def stack(self, value: Value, chunks: str) -> None:
+        """Memory for a value of every chunk."""
+        self.stacks[value] = self.names.fresh(self.named[value])
+        self.emit(f"{self.stacks[value]} = {self.like()}.new_empty({chunks}, programs, {self.shape(value)})", value)
 
     def close_walk(self) -> None:
-        """The end of the loop; what it stored is then read as a whole."""
+        """The next state, last of all; what the loop stored is then read as a whole."""
         before, after = self.program.carry
-        if before == after:  # nothing changes the state
-            self.emit(
-                "{0}[{1}] = {0}[{2}]".format(self.carry, *(("c", "c + 1") if self.program.adjoint else ("c + 1", "c")))
-            )
+        if before != after:
+            self.next_state(after)
         self.in_walk = False
         for value, name in self.stacks.items():
             self.code[value] = Code(name)
-        before = self.program.carry[0]
-        self.code[before] = Code(f"{self.carry}[1:]" if self.program.adjoint else f"{self.carry}[:-1]")
-
-    def lead_plus(self, more: int) -> str:
-        """The leading sizes of `more` states than there are chunks."""
-        return f"chunks + {more}, programs"
+            self.products.pop(value, None)
 
     def node(self, node: Node) -> None:
         """Print a node, or note its code for where it is used."""
@@ -126,9 +131,6 @@ class TorchPrinter(Expressions):
         if self.in_walk and value in self.stacks:
             self.stacked(value, op)
             return
-        if value == self.program.carry[1]:
-            self.next_state(value, op)
-            return
         if self.direct(value, op):
             return
         code = self.expression(value, op)
@@ -138,7 +140,7 @@ class TorchPrinter(Expressions):
         if code.number or self.usage.inlined(node):
             self.code[value] = code
             return
-        name = self.names.fresh(self.named[value] or "t")
+        name = self.names.fresh(self.named[value])
         self.emit(f"{name} = {code.text}", value)
         self.code[value] = Code(name)
 
@@ -152,8 +154,12 @@ class TorchPrinter(Expressions):
             return False
         if len(op.space.parts) != 1 or op.space.parts[0].several:
             return False
-        self.rows_of[value] = self.base(op.argument).text
-        self.code[value] = Code(self.rows_of[value])
+        rows = self.base(op.argument).text
+        if sum(v == value for _, v in self.program.results) > 1:  # two inputs with one gradient
+            rows = self.names.fresh(self.named[value])
+            self.emit(f"{rows} = {self.base(op.argument).text}", value)
+        self.rows_of[value] = rows
+        self.code[value] = Code(rows)
         return True
 
     def stacked(self, value: Value, op: Op) -> None:
@@ -162,23 +168,36 @@ class TorchPrinter(Expressions):
         self.written(target, value, op)
         self.code[value] = Code(target)
 
-    def next_state(self, value: Value, op: Op) -> None:
-        """The state after a chunk: written in place."""
-        self.written(f"{self.carry}[c]" if self.program.adjoint else f"{self.carry}[c + 1]", value, op)
+    def next_state(self, value: Value) -> None:
+        """The state after a chunk, in the memory of the state before it."""
+        state = self.arguments["carry"]
+        code = self.expression(value, self.program.defined[value])
+        added = self.sums.get(value)
+        first, products = (self.factors.get(value, ""), ()) if added is None else (added.first, added.products)
+        scale = [f for f in first if f != state] if isinstance(first, tuple) and state in first else []
+        inside = [*scale, *(factor for product in products for factor in product)]
+        if (first == state or len(scale) == 1) and not any(mentions(text, state) for text in inside):
+            calls = [f"mul_({s})" for s in scale] + [f"baddbmm_({left}, {right})" for left, right in products]
+            self.emit(".".join((state, *calls)), value)
+        else:
+            self.emit(f"{state}.copy_({code.text})", value)
 
     def written(self, target: str, value: Value, op: Op) -> None:
         """A value computed into memory that is there, by one call where it is a product or a sum with one."""
         code = self.expression(value, op)
-        if value in self.sums:
-            first, left, right = self.sums[value]
+        added = self.sums.get(value)
+        if added is not None:
+            first, products = added.first, added.products
             if isinstance(first, tuple):  # a product of its own is made in place
-                self.emit(f"torch.mul({', '.join(first)}, out={target})")
-                self.emit(f"{target}.baddbmm_({left}, {right})")
+                self.emit(f"torch.mul({', '.join(first)}, out={target})", value)
             else:
-                self.emit(f"torch.baddbmm({first}, {left}, {right}, out={target})")
+                self.emit(f"torch.baddbmm({', '.join((first, *products[0]))}, out={target})", value)
+                products = products[1:]
+            for left, right in products:
+                self.emit(f"{target}.baddbmm_({left}, {right})", value)
         elif value in self.products:
-            self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})")
+            self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})", value)
         elif isinstance(op, ir.Solve):
-            self.emit(f"{code.text[:-1]}, out={target})")
+            self.emit(f"{code.text[:-1]}, out={target})", value)
         else:
-            self.emit(f"{target} = {code.text}")
+            self.emit(f"{target} = {code.text}", value)

@@ -21,7 +21,7 @@ SKELETON = frozenset(
         *("blocks", "block", "program", "programs", "head", "heads", "row", "key", "value", "key_live", "table_ptr"),
         *("value_live", "state_at", "state_live", "length", "left", "live", "token", "chunk", "c", "start_ptr"),
         *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
-        *("LEVELS", "AGGREGATION", "PRECISION", "chunks", "begin", "tokens", "place", "apart"),
+        *("LEVELS", "AGGREGATION", "PRECISION", "chunks", "begin", "tokens", "place", "apart", "before", "entry"),
     )
 )
 LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}

@@ -32,7 +32,7 @@ ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
     "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "inverse_wy", "inverse_tensorinv",
     "inverse_signature", "inverse", "substituted", "solve", "halves", "own_token", "decay_dot",
-    "decay_apply", "decay_apply_transposed", "sequence_at", "chunk_at",
+    "decay_apply", "decay_apply_transposed",
 )  # fmt: skip
 TITLES = {
     "matrices": "Matrices over a chunk's rows that the walk and later kernels use.",
@@ -114,7 +114,7 @@ class _Section:
         )
         self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
         self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
-        self.helpers: dict[str, None] = dict.fromkeys(("sequence_at", "chunk_at"))
+        self.helpers: dict[str, None] = {}
         self.torch_helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
         self.texts: list[str] = []

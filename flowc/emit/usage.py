@@ -1,14 +1,17 @@
 """Who uses what: which values of a pass get a name, which are written where they are used, and which memory is free.
 
-In: a `Pass` and the values needed after it. Out: answers by value. Refuses nothing.
+In: a `Pass`, those of its kernels that are printed together, and the values needed after it. Out: answers by value.
+Refuses nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flowc.chunk import ir
 from flowc.chunk.ir import Node
 from flowc.chunk.values import Level, Value
-from flowc.schedule.plan import Pass, Role
+from flowc.schedule.plan import Kernel, Pass, Role
 
 VIEWS = (ir.Rename, ir.Relabel, ir.Literal, ir.Extent)
 CHEAP = (ir.Apply, ir.Decay, ir.Spread, ir.Sum, ir.Head, ir.Element, ir.Cut, ir.Unflatten, ir.FromRows, ir.AtAdjoint)
@@ -17,36 +20,43 @@ CHEAP = (ir.Apply, ir.Decay, ir.Spread, ir.Sum, ir.Head, ir.Element, ir.Cut, ir.
 class Usage:
     """The uses of a pass's values."""
 
-    def __init__(self, passed: Pass, kept: frozenset[Value]) -> None:
-        """Look at `passed`; `kept` are values needed after it."""
-        self.passed, self.kept, self.program = passed, kept, passed.program
-        self.roles = {n.value: k.role for k in passed.kernels for n in k.nodes}
+    def __init__(self, passed: Pass, kernels: Iterable[Kernel], kept: frozenset[Value]) -> None:
+        """Look at `kernels` of `passed`; `kept` are values needed after it."""
+        self.kernels, self.kept, self.program = tuple(kernels), kept, passed.program
+        self.roles = {n.value: k.role for k in self.kernels for n in k.nodes}
         self.users = self._users()
-        self.stored = frozenset(v for k in passed.kernels for v in k.stores)
+        self.stored = frozenset(v for k in self.kernels for v in k.stores)
         self.needs = self._needs()
 
     def _users(self) -> dict[Value, list[Value]]:
         users: dict[Value, list[Value]] = {}
-        for node in self.program.nodes:
-            for v in ir.operands(node.op):
-                users.setdefault(v, []).append(node.value)
+        for kernel in self.kernels:
+            for node in kernel.nodes:
+                for v in ir.operands(node.op):
+                    users.setdefault(v, []).append(node.value)
         return users
 
+    def role(self, value: Value) -> Role:
+        """The kernel that makes a value; what these kernels do not make is made once."""
+        return self.roles.get(value, Role.ONCE)
+
     def _needs(self) -> dict[Value, frozenset[str] | None]:
-        """The results that depend on each value; None for a forward pass, where all are wanted."""
-        if not self.program.adjoint:
+        """The results that depend on each value; None for what is always made, such as all of a forward pass."""
+        if not self.program.adjoint or any(k.role is Role.ONCE for k in self.kernels):
             return {n.value: None for n in self.program.nodes}
         needs: dict[Value, set[str]] = {}
         for name, value in self.program.results:
             needs.setdefault(value, set()).add(name)
         everything = {name for name, _ in self.program.results} | {"initial_state"}
         needs.setdefault(self.program.carry[1], set()).add("initial_state")
-        walked = {n.value for n in self.passed.walk.nodes}
+        walked = {self.program.carry[1]}
         for node in reversed(self.program.nodes):
             if node.value in walked or isinstance(node.op, ir.At):  # gate sums are views that primitives share
                 needs[node.value] = set(everything)
             for v in ir.operands(node.op):
                 needs.setdefault(v, set()).update(needs.get(node.value, set()))
+                if node.value in walked and self.role(v) is Role.WALK:
+                    walked.add(v)
         return {v: None if n == everything else frozenset(n) for v, n in needs.items()}
 
     def inlined(self, node: Node) -> bool:
@@ -54,7 +64,7 @@ class Usage:
         if isinstance(node.op, VIEWS):
             return True
         users = self.users.get(node.value, [])
-        alone = len(users) == 1 and self.roles[users[0]] is self.roles[node.value] and node.value not in self.stored
+        alone = len(users) == 1 and self.role(users[0]) is self.role(node.value) and node.value not in self.stored
         if isinstance(node.op, (ir.Contract, ir.DecayMatrix)):
             return alone and self.reusable(node.value, users[0])
         return alone and isinstance(node.op, CHEAP)
@@ -70,18 +80,15 @@ class Usage:
         """Whether an operand is a new tensor that nothing else reads, so that `user` may overwrite it."""
         op = self.program.defined[value]
         made = isinstance(op, (ir.Contract, ir.DecayMatrix, ir.Decay, ir.Apply))
-        once = self.users[value] == [user] and self.roles[value] is self.roles[user] and value not in self.stored
-        return made and once and not value.sums and self.reusable(value, user)
+        here = self.role(value) is self.role(user) and value not in self.stored
+        walked = self.role(value) is Role.WALK and self.role(user) is Role.OUTPUT and value not in self.kept
+        alone = self.users[value] == [user] and not value.sums
+        return made and alone and (here or walked) and self.reusable(value, user)
 
     def scaled_alone(self, rows: Value) -> bool:
         """Whether rows are used once, to be multiplied by a scalar per row."""
         users = self.users.get(rows, [])
-        if (
-            len(users) != 1
-            or rows in self.stored
-            or len(rows.axes) != 2
-            or self.roles[users[0]] is not self.roles[rows]
-        ):
+        if len(users) != 1 or rows in self.stored or len(rows.axes) != 2 or self.role(users[0]) is not self.role(rows):
             return False
         match self.program.defined[users[0]]:
             case ir.Apply("mul", (left, right)):
@@ -93,5 +100,5 @@ class Usage:
     def overwritable(self, value: Value, user: Value) -> bool:
         """Whether a value of every chunk is made for one user alone: a walk may add to it in place."""
         op = self.program.defined[value]
-        made = isinstance(op, (ir.Apply, ir.Contract)) and self.roles[value] is Role.INTRA
+        made = isinstance(op, (ir.Apply, ir.Contract)) and self.role(value) is Role.INTRA
         return made and self.users[value] == [user] and value not in self.kept

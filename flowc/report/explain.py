@@ -1,20 +1,22 @@
 """What was derived from a spec and what was chosen for it, and why.
 
 In: a `Compilation`. Out: `explain_text` for people, `explain_record` for programs: the class with the span that
-decides it, the normal form, every kernel with its cost, and the choices. Costs are those of the cost model at nominal
-sizes, per token and head. Refuses nothing.
+decides it, the normal form, every kernel with its cost, and the choices. Values have the names of the emitted module.
+Costs are those of the cost model at nominal sizes, per token and head. Refuses nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flowc.chunk.cost import Cost, Sizes, cost
-from flowc.chunk.program import value_names
+from flowc.chunk.values import Value
 from flowc.compiler import Compilation
+from flowc.emit.torch_module import module_names
 from flowc.schedule.machine import CPU
 from flowc.schedule.plan import Pass, Plan, Threshold
-from flowc.schedule.schedule import AGGREGATIONS, chunk_candidates, inverse_seconds, rows_per_token
+from flowc.schedule.schedule import AGGREGATIONS, ROOM, chunk_candidates, inverse_seconds, rows_per_token
 
 NOMINAL_SIDE = 128
 """Rows and columns of the state at which costs are told."""
@@ -41,7 +43,9 @@ class Facts:
     sizes: dict[str, int]
     rows: int
     chunk_size: int
+    forward_chunk_size: int
     aggregation: str | None
+    kept: tuple[str, ...]
     kernels: tuple[KernelFacts, ...]
 
 
@@ -66,14 +70,20 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
         "step": str(plan.recurrence).splitlines()[1:],
         "sizes": found.sizes,
         "chunk_size": found.chunk_size,
+        "forward_chunk_size": found.forward_chunk_size,
         "rows_per_token": found.rows,
         "aggregation": found.aggregation,
         "candidates": [
-            {"chunk_size": tokens, "seconds_per_token": seconds}
-            for tokens, seconds in chunk_candidates(plan, found.sizes)
+            {
+                "chunk_size": c.tokens,
+                "forward_seconds_per_token": c.forward,
+                "seconds_per_token": c.both,
+                "kept_bytes_per_token": round(c.kept),
+            }
+            for c in chunk_candidates(plan, found.sizes)
         ],
         "options": plan.options.record(),
-        "saved": [value.name for value, _ in plan.saved],
+        "saved": list(found.kept),
         "kernels": [
             {
                 "kernel": kernel.name,
@@ -100,20 +110,25 @@ def facts(plan: Plan) -> Facts:
     rows = rows_per_token(plan.forward.program, Sizes(sizes, NOMINAL_SIDE))
     chunk_size = int(_chosen(plan.chunk_sizes, rows))
     aggregation = str(_chosen(plan.aggregations, rows * chunk_size)) if plan.aggregations else None
-    passes = (("forward", plan.forward), ("backward", plan.backward))
+    forward, backward = module_names(plan)
     at = Sizes(sizes, chunk_size)
-    kernels = tuple(found for name, run in passes for found in _kernels(name, run, at, aggregation or "wy"))
-    return Facts(plan, sizes, rows, chunk_size, aggregation, kernels)
+    kernels = (
+        *_kernels("forward", plan.forward, forward, at, aggregation or "wy"),
+        *_kernels("backward", plan.backward, backward, at, aggregation or "wy"),
+    )
+    kept = tuple(backward[value] for _, value in plan.saved)
+    alone = int(_chosen(plan.forward_chunk_sizes, rows))
+    return Facts(plan, sizes, rows, chunk_size, alone, aggregation, kept, kernels)
 
 
-def _kernels(name: str, run: Pass, at: Sizes, aggregation: str) -> tuple[KernelFacts, ...]:
-    names = value_names(run.program)
+def _kernels(name: str, run: Pass, names: Mapping[Value, str], at: Sizes, aggregation: str) -> tuple[KernelFacts, ...]:
+    results = {value: f"{n}_bar" if run.program.adjoint else n for n, value in run.program.results}
+    shown = {**names, **results}
     found = []
     for kernel in run.kernels:
         whole = cost(kernel.nodes, at, aggregation)
         share = Cost(whole.products / at.tokens, whole.elementwise / at.tokens, whole.bytes / at.tokens)
-        unnamed = sum(not value.name for value in kernel.stores)
-        stores = [names[value] for value in kernel.stores if value.name] + [f"{unnamed} unnamed"] * (unnamed > 0)
+        stores = dict.fromkeys(shown[value] for value in kernel.stores if value in shown)  # others stand where used
         found.append(KernelFacts(f"{name} {kernel.role.value}", len(kernel.nodes), share, tuple(stores)))
     return tuple(found)
 
@@ -144,23 +159,33 @@ def _choice_lines(found: Facts) -> list[str]:
         f"  chunk size {found.chunk_size}: {forced}, forward and backward; rows per token {found.rows}, "
         f"per chunk {found.rows * found.chunk_size} (at most 256)",
     ]
+    if options.chunk_size is None:
+        lines.append(f"  chunk size {found.forward_chunk_size} where no gradient is asked for: {forced}, forward alone")
     if found.aggregation is None:
         lines.append("  no aggregation: no edit reads the state, so there is no system to solve")
     else:
         why = "asked for" if options.aggregation != "auto" else "the cheaper inverse by the cost model"
         lines.append(f"  aggregation {found.aggregation}: {why}")
     lines += _candidate_lines(found)
-    saved = ", ".join(value.name for value, _ in found.plan.saved) or "nothing"
+    saved = ", ".join(found.kept) or "nothing"
     lines.append(f"  kept for the backward pass beside the inputs: {saved}; what else it needs is cheaper to repeat")
     return lines
 
 
 def _candidate_lines(found: Facts) -> list[str]:
     """The table that the chunk size and the aggregation were decided from."""
-    lines = ["  predicted on one CPU core, microseconds per token and head:", "    chunk  rows  forward + backward"]
-    for tokens, seconds in chunk_candidates(found.plan, found.sizes):
-        mark = "  <-" if tokens == found.chunk_size else ""
-        lines.append(f"    {tokens:5}  {tokens * found.rows:4}  {1e6 * seconds:18.2f}{mark}")
+    lines = [
+        "  predicted on one CPU core, microseconds per token and head, and bytes kept, which count too "
+        f"({1e9 * ROOM:.0f} ns each):",
+        "    chunk  rows  forward   forward + backward      kept",
+    ]
+    for c in chunk_candidates(found.plan, found.sizes):
+        first, second = (" <-" if c.tokens == n else "   " for n in (found.forward_chunk_size, found.chunk_size))
+        rows = c.tokens * found.rows
+        text = (
+            f"    {c.tokens:5}  {rows:4}  {1e6 * c.forward:7.2f}{first}  {1e6 * c.both:16.2f}{second}  {c.kept:8,.0f}"
+        )
+        lines.append(text.rstrip())
     if found.aggregation is not None:
         rows = found.rows * found.chunk_size
         times = ", ".join(f"{a} {1e6 * inverse_seconds(a, rows, CPU):.1f}" for a in AGGREGATIONS)

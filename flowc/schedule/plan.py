@@ -16,8 +16,9 @@ from flowc.options import Options
 
 
 class Role(Enum):
-    """What a kernel runs over: all chunks at once before the walk, the chunks in order, all chunks at once after it."""
+    """What a kernel runs over: the chunks of all segments at once; those of one before the walk, in order, after it."""
 
+    ONCE = "once"
     INTRA = "intra"
     WALK = "walk"
     OUTPUT = "output"
@@ -34,16 +35,26 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A program cut into its three kernels."""
+    """A program cut into its kernels: `once` for a whole sequence, the others segment by segment.
+
+    `in_place` says that nothing but the walk needs the carried state of single chunks.
+    """
 
     program: Program
+    once: Kernel
     intra: Kernel
     walk: Kernel
     output: Kernel
+    in_place: bool
 
     @property
-    def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
+    def kernels(self) -> tuple[Kernel, ...]:
         """In the order in which they run."""
+        return self.once, *self.of_segment
+
+    @property
+    def of_segment(self) -> tuple[Kernel, Kernel, Kernel]:
+        """Those that run segment by segment."""
         return self.intra, self.walk, self.output
 
 
@@ -59,9 +70,9 @@ class Threshold:
 class Plan:
     """A forward and a backward pass; `saved` names what the first keeps for the second, as (forward, backward) values.
 
-    `chunk_sizes` goes by rows per token, `aggregations` by rows per chunk (empty where nothing is solved). `segment` is
-    how many chunks (times heads) pass through all kernels before the next ones do, so that what is between kernels
-    stays in a cache.
+    `chunk_sizes` goes by rows per token, `forward_chunk_sizes` too, where nothing is kept; `aggregations` by rows per
+    chunk (empty where nothing is solved). `segment` is how many chunks (times heads) pass through all kernels before
+    the next ones do, so that what is between kernels stays in a cache; `forward_segment`: where nothing is kept.
     """
 
     recurrence: Recurrence
@@ -70,8 +81,10 @@ class Plan:
     backward: Pass
     saved: tuple[tuple[Value, Value], ...]
     chunk_sizes: tuple[Threshold, ...]
+    forward_chunk_sizes: tuple[Threshold, ...]
     aggregations: tuple[Threshold, ...]
     segment: int
+    forward_segment: int
 
     def __str__(self) -> str:
         """Kernel by kernel, by the names of the chunk program."""
@@ -85,9 +98,10 @@ class Plan:
                 lines += [f"    {kernel.role.value}: {made}", f"      stores {stores}"]
         lines.append("  saved for the backward pass: inputs, " + ", ".join(f.name for f, _ in self.saved))
         lines.append("  chunk size by rows per token: " + _table(self.chunk_sizes))
+        lines.append("  without gradients: " + _table(self.forward_chunk_sizes))
         if self.aggregations:
             lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
-        lines.append(f"  chunks times heads at a time: {self.segment}")
+        lines.append(f"  chunks times heads at a time: {self.segment}, without gradients {self.forward_segment}")
         return "\n".join(lines)
 
 

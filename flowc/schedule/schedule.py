@@ -7,8 +7,9 @@ rows, with ValueError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from flowc.algebra.recurrence import Recurrence
 from flowc.chunk.builder import Builder
@@ -20,6 +21,7 @@ from flowc.chunk.rewrite import renumbered, replaced
 from flowc.chunk.values import Level, Value, per_token
 from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
+from flowc.schedule.once import made_once
 from flowc.schedule.partition import partition
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.share import share_decays
@@ -32,22 +34,31 @@ PROGRAMS = 8  # heads at a time, likewise
 NARROW = 32  # rows below which products are slower, in proportion
 SYSTEM = 7e-7  # seconds that each of a batch of triangular systems takes beside its flops
 AGGREGATIONS = ("wy", "tensorinv", "signature")
-SEGMENT = 32
+SEGMENT = 32  # chunks times heads that pass through all kernels together, where some values are kept
+FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
+TRANSFERS = 4  # a number that is kept is fetched, written back, read again, and takes the place of another in a cache
+ROOM = 1e-9  # seconds that a byte of memory is worth: a chunk half as long keeps twice as many states
 
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
     """The plan of a recurrence."""
     forward = solved(share_decays(program))
     backward = solved(share_decays(differentiate(program)))
-    saved = _saved(forward, backward, _sizes(recurrence, 1, 64), machine)
+    sizes = _sizes(recurrence, 1, 64)
+    saved = _saved(forward, backward, sizes, machine)
     backward = _loaded(backward, {b for _, b in saved})
     saved = _present(saved, backward)
     kept = frozenset(f for f, _ in saved)
-    passes = partition(forward, kept), partition(backward)
-    chunk_sizes = _chunk_sizes(recurrence, passes, options, machine)
+    passes = (
+        partition(forward, made_once(forward, sizes, machine, SEGMENT), kept),
+        partition(backward, made_once(backward, sizes, machine, SEGMENT)),
+    )
+    training = _chunk_sizes(recurrence, passes, options, machine, kept)
+    forward_only = _chunk_sizes(recurrence, passes[:1], options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
     aggregations = _aggregations(options, machine) if solves else ()
-    return Plan(recurrence, options, *passes, saved, chunk_sizes, aggregations, SEGMENT)
+    segments = SEGMENT, FORWARD_SEGMENT
+    return Plan(recurrence, options, *passes, saved, training, forward_only, aggregations, *segments)
 
 
 def solved(program: Program) -> Program:
@@ -138,25 +149,44 @@ def _present(saved: tuple[tuple[Value, Value], ...], backward: Program) -> tuple
 # -- choices by cost --------------------------------------------------------------------------------------------------
 
 
-def seconds_per_token(passes: tuple[Pass, Pass], sizes: Sizes, machine: Machine = CPU) -> float:
-    """The predicted time of a token of a head, forward and backward."""
-    total = 0.0
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk size with its predicted seconds per token and head, and the bytes that it keeps for each."""
+
+    tokens: int
+    forward: float
+    both: float
+    kept: float
+
+
+def seconds_per_token(
+    passes: tuple[Pass, ...], sizes: Sizes, machine: Machine = CPU, kept: Iterable[Value] = ()
+) -> float:
+    """The predicted time of a token of a head in `passes`, the values `kept` from the first to the second."""
+    total = TRANSFERS * BYTES * sum(sizes.entries(v) for v in kept) / machine.bandwidth
+    segment = FORWARD_SEGMENT if len(passes) == 1 else SEGMENT
     for passed in passes:
-        walk = cost(passed.walk.nodes, sizes)
         flat = [n for n in (*passed.intra.nodes, *passed.output.nodes) if not isinstance(n.op, Inverse)]
-        total += machine.seconds(walk, PROGRAMS) + machine.seconds(cost(flat, sizes), SEGMENT)
+        total += machine.seconds(cost(flat, sizes), segment)
+        total += machine.seconds(cost(passed.walk.nodes, sizes), PROGRAMS, cached=True)
         for node in passed.intra.nodes:
             if isinstance(node.op, Inverse):
                 rows = sizes.of(node.value.axes[0])
-                total += min(aggregation_seconds(a, rows, machine) for a in AGGREGATIONS)
+                total += min(aggregation_seconds(a, rows, len(passes), machine) for a in AGGREGATIONS)
     return total / sizes.tokens
 
 
-def chunk_candidates(plan: Plan, dimensions: Mapping[str, int]) -> tuple[tuple[int, float], ...]:
-    """The chunk sizes that a choice is made from at given sizes, each with its predicted seconds per token and head."""
+def chunk_candidates(plan: Plan, dimensions: Mapping[str, int]) -> tuple[Candidate, ...]:
+    """The chunk sizes that a choice is made from at given sizes."""
     rows = rows_per_token(plan.forward.program, Sizes(dimensions, 1))
-    passes = plan.forward, plan.backward
-    return tuple((c, seconds_per_token(passes, Sizes(dimensions, c))) for c in _legal(rows))
+    kept = [f for f, _ in plan.saved]
+    found = []
+    for tokens in _legal(rows):
+        sizes = Sizes(dimensions, tokens)
+        forward = seconds_per_token((plan.forward,), sizes)
+        both = seconds_per_token((plan.forward, plan.backward), sizes, kept=kept)
+        found.append(Candidate(tokens, forward, both, BYTES * sum(sizes.entries(v) for v in kept) / tokens))
+    return tuple(found)
 
 
 def _legal(rows: int) -> list[int]:
@@ -176,9 +206,13 @@ def rows_per_token(program: Program, sizes: Sizes) -> int:
 
 
 def _chunk_sizes(
-    recurrence: Recurrence, passes: tuple[Pass, Pass], options: Options, machine: Machine
+    recurrence: Recurrence,
+    passes: tuple[Pass, ...],
+    options: Options,
+    machine: Machine,
+    kept: frozenset[Value] = frozenset(),
 ) -> tuple[Threshold, ...]:
-    """The cheapest legal chunk by rows per token, equal neighbours joined."""
+    """The cheapest legal chunk by rows per token, equal neighbours joined; what is kept costs memory too."""
     if options.chunk_size is not None:
         rows = rows_per_token(passes[0].program, _sizes(recurrence, 1, options.chunk_size))
         whole = rows * options.chunk_size
@@ -190,10 +224,16 @@ def _chunk_sizes(
                 f" at most {MOST_ROWS}; the largest legal chunk_size is {MOST_ROWS // rows}"
             )
         return (Threshold(None, options.chunk_size),)
+
+    def price(rank: int, tokens: int) -> float:
+        sizes = _sizes(recurrence, rank, tokens)
+        room = ROOM * BYTES * sum(sizes.entries(v) for v in kept) / tokens
+        return seconds_per_token(passes, sizes, machine, kept) + room
+
     table: list[Threshold] = []
     for rank in (1, 2, 3, 4, 8, 16):
         rows = rows_per_token(passes[0].program, _sizes(recurrence, rank, 16))
-        best = min(_legal(rows), key=lambda c: seconds_per_token(passes, _sizes(recurrence, rank, c), machine))
+        best = min(_legal(rows), key=partial(price, rank))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))
@@ -219,16 +259,13 @@ def solve_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     """The predicted time of solving a system of `rows` rows, formed ahead, for the state's columns in the walk."""
     made = solve_cost(aggregation, rows, HEAD_SIZE)
     slower = NARROW / min(NARROW, BLOCK if aggregation == "signature" else rows)
-    return machine.seconds(replace(made, products=made.products * slower), PROGRAMS)
+    return machine.seconds(replace(made, products=made.products * slower), PROGRAMS, cached=True)
 
 
-def aggregation_seconds(aggregation: str, rows: int, machine: Machine) -> float:
-    """The predicted time that an aggregation takes for one system, forward and backward.
-
-    The products that others than `signature` make in the walk are counted there.
-    """
+def aggregation_seconds(aggregation: str, rows: int, solves: int, machine: Machine) -> float:
+    """The predicted time that an aggregation takes for a system, beyond as many products with an inverse as `solves`."""
     more = solve_seconds(aggregation, rows, machine) - solve_seconds("wy", rows, machine)
-    return inverse_seconds(aggregation, rows, machine) + 2 * more
+    return inverse_seconds(aggregation, rows, machine) + solves * more
 
 
 def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
@@ -237,7 +274,7 @@ def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
         return (Threshold(None, options.aggregation),)
     table: list[Threshold] = []
     for rows in (16, 32, 64, 128, 256):
-        best = min(AGGREGATIONS, key=lambda a: aggregation_seconds(a, rows, machine))
+        best = min(AGGREGATIONS, key=lambda a: aggregation_seconds(a, rows, 2, machine))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))

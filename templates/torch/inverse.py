@@ -1,6 +1,12 @@
+@_cached
+def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The identity matrix."""
+    return torch.eye(rows, device=device, dtype=dtype)
+
+
 def _inverse_wy(matrix: Tensor) -> Tensor:
     """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
-    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    eye = _identity(matrix.shape[-1], matrix.device, matrix.dtype)
     return torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
 
 

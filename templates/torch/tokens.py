@@ -1,10 +1,11 @@
-def _tokens(chunk_size: Any, rows: int, counted: str = "") -> int:
+def _tokens(chunk_size: Any, rows: int, counted: str = "", keep: bool = True) -> int:
     """The tokens of a chunk: as asked, else by the table.
 
-    `rows` are those of a token, in the spec's words `counted`.
+    `rows` are those of a token, in the spec's words `counted`; `keep` says that a backward pass may follow.
     """
     if chunk_size is None:
-        chunk_size = min(_choose(_CHUNK_SIZES, rows), max(256 // max(rows, 1), 1))
+        table = _CHUNK_SIZES if keep else _FORWARD_CHUNK_SIZES
+        chunk_size = min(_choose(table, rows), max(256 // max(rows, 1), 1))
     try:
         size = 0 if isinstance(chunk_size, bool) else operator.index(chunk_size)
     except TypeError:

@@ -1,11 +1,16 @@
 """Names that Python, torch or the emitted module have a use for are legal in a spec, and callable by name."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 import flowc
 from flowc import reference
 from flowc.semantics import load
+
+ROOT = Path(__file__).parent.parent.parent
 
 # Sizes, a value, a gate, keys and queries, a state, an output and a let, all of names that collide with something.
 SPEC = """flow {op}({K}, {V})
@@ -154,3 +159,32 @@ S[t] = S[t-1] + k @ v.T
     for field, name in zip(fields, names, strict=True):
         expected = outputs[name]
         assert ((getattr(found, field) - expected).norm() / expected.norm()).item() < 1e-13
+
+
+def assigned(name):
+    """The names that the two passes of an example's module assign, once each."""
+    source = flowc.compile(ROOT / f"examples/{name}.flow").source
+    passes = source[source.index("def _forward") : source.index("class _Run(")]
+    return set(re.findall(r"^ +(\w+) = ", passes, re.MULTILINE))
+
+
+def test_the_legend_has_what_the_code_uses():
+    """Under the module's names, which give way to the spec's own: here an input called T."""
+    spec = SPEC.format(**(PLAIN | dict(q="T", p="scale")))
+    legend = flowc.compile(spec).source.split("In the code:\n")[1].split('"""')[0]
+    assert re.search(r"^    T_ +\(I - N\)\^-1$", legend, re.MULTILINE)
+    assert re.search(r"^    scale_ +scalar factors", legend, re.MULTILINE)
+    assert "l_e" not in legend  # no row writes without reading
+    linear = flowc.compile(ROOT / "examples/linear_attention.flow").source.split('"""')[1]
+    assert "_e marks rows that write without reading" in linear
+    for word in ("(I - N)", "log gates", "gq", "y reads"):
+        assert word not in linear, word
+
+
+def test_temporaries_say_what_they_hold():
+    found = assigned("gated_deltanet")
+    assert {"beta_rows", "exp_g_query", "O_bar", "P_bar", "decay_P_bar", "N_dot_bar", "y_decayed_bar"} <= found
+    assert {"P", "P_bar", "above_floor_g"} <= assigned("kda")
+    for path in sorted((ROOT / "examples").glob("*.flow")):
+        found = assigned(path.stem)
+        assert sum(re.fullmatch(r"t(_\d*)?", n) is not None for n in found) <= len(found) / 4, path.stem

@@ -63,7 +63,7 @@ def test_random_expressions(tree: syntax.Expression) -> None:
     words = {node.id for node in ast.walk(_parsed(text)) if isinstance(node, ast.Name)}
     assume("t" not in words and not any(keyword.iskeyword(word) for word in words))
     assume(not any(isinstance(node, ast.Subscript) and _twice(node) for node in ast.walk(_parsed(text))))
-    item = spec(f'def f(S: "state A9"):\n    a = {text}\n    return S, a9\n').items[1]
+    item = spec(f'def f(carried: "state A9"):\n    a = {text}\n    return carried, a9\n').items[1]
     assert isinstance(item, syntax.Let)
     assert bare(item.value) == bare(tree)
 

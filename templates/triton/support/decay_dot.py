@@ -12,9 +12,9 @@ def _tl_decay_dot(
     i, j = tl.arange(0, ROWS * ABOVE)[:, None] // ABOVE, tl.arange(0, ROWS * BELOW)[None, :] // BELOW
     out = tl.zeros((ROWS * ABOVE, ROWS * BELOW), tl.float32)
     for level in tl.static_range(0, LEVELS):
-        half = 1 << level
-        above = left * _tl_halves(up, up_rest, first, first_rest, half, ROWS, ABOVE, True)
-        below = right * _tl_halves(low, low_rest, last, last_rest, half, ROWS, BELOW, False)
+        half = 1 << level  # not for _tl_halves: the interpreter makes a tensor of a name
+        above = left * _tl_halves(up, up_rest, first, first_rest, 1 << level, ROWS, ABOVE, True)
+        below = right * _tl_halves(low, low_rest, last, last_rest, 1 << level, ROWS, BELOW, False)
         made = tl.dot(above.to(DOT), tl.trans(below.to(DOT)), input_precision=PRECISION, out_dtype=tl.float32)
         out += tl.where(i // (2 * half) == j // (2 * half), made, 0.0)
     if SEES > 0:
