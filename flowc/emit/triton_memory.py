@@ -193,9 +193,8 @@ class Memory:
         whole = " * ".join(("chunk", *reversed(extents)))
         return f"{self.pointer('scratch', name)} + " + " + ".join((whole, *reversed(terms))), self.mask(lanes)
 
-
     def system(self, name: str, lane: Lane) -> tuple[str, ...]:
-        """Where a chunk's square matrix over rows lies, and how many tokens, rows of them and rows of tiles there are."""
+        """Where a chunk's square matrix over rows lies, and how many tokens, rows of them and of tiles there are."""
         frame = self.frame(lane.frame)
         extent = "TOKENS" if lane.frame == ONE else f"(TOKENS * {frame.rank})"
         at = f"{self.pointer('scratch', name)} + chunk * {extent} * {extent}"

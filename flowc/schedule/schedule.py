@@ -263,7 +263,7 @@ def solve_seconds(aggregation: str, rows: int, machine: Machine) -> float:
 
 
 def aggregation_seconds(aggregation: str, rows: int, solves: int, machine: Machine) -> float:
-    """The predicted time that an aggregation takes for a system, beyond as many products with an inverse as `solves`."""
+    """The predicted time that an aggregation takes for a system, beyond a product with an inverse for each solve."""
     more = solve_seconds(aggregation, rows, machine) - solve_seconds("wy", rows, machine)
     return inverse_seconds(aggregation, rows, machine) + solves * more
 
