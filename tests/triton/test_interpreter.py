@@ -1,8 +1,9 @@
 """Runs tests where TRITON_INTERPRET is set before Triton is imported: in processes of their own.
 
 These are tests/triton/interpreted, and of tests/differential those that have the interpreter as a target. Directly:
-`TRITON_INTERPRET=1 python -m pytest tests/triton/interpreted`, `TRITON_INTERPRET=1 python -m pytest tests/differential -k
-interpreter`.
+
+    TRITON_INTERPRET=1 python -m pytest tests/triton/interpreted
+    TRITON_INTERPRET=1 python -m pytest tests/differential -k interpreter
 """
 
 import os
