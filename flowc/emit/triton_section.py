@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from flowc.chunk.values import CHUNK_LENGTH
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
@@ -61,6 +62,7 @@ class LauncherView:
     dots: tuple[str, ...]
     unpacked: str
     saved: tuple[str, ...]
+    saved_memory: tuple[str, ...]
     forward: PassView
     backward: PassView
     gradients: tuple[str, ...]
@@ -112,8 +114,9 @@ class _Section:
             trim_blocks=True,
             autoescape=False,
         )
-        self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
+        self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "how", "places")))
         self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
+        self.made: dict[str, str] = {}  # how memory of those names is made
         self.helpers: dict[str, None] = {}
         self.torch_helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
@@ -128,6 +131,7 @@ class _Section:
             dots=tuple(self.places[name] for name in self.dots()),
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
             saved=tuple(self.memory[name] for name in self.cuts.saved),
+            saved_memory=tuple(self.made[name] for name in self.cuts.saved),
             forward=forward,
             backward=backward,
             gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
@@ -216,7 +220,8 @@ class _Section:
             self.memory[name] = self.names.fresh(name)
             kinds = ["zeros=True"] * (name in self.cuts.read_by_torch) + ["system=True"] * (name in self.cuts.systems)
             sizes = [self.extent(lane) for lane in found]
-            lines.append(f"{self.memory[name]} = call.memory({', '.join((*sizes, *kinds))})")
+            self.made[name] = f"call.memory({', '.join((*sizes, *kinds))})"
+            lines.append(f"{self.memory[name]} = {self.placed(name)}")
         suffix = "_backward" if adjoint else ""
         if passed.before is not None:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
@@ -233,6 +238,12 @@ class _Section:
                 lines += [f"for out, made in zip(({', '.join(targets)},), {made}):", "    out.copy_(made)"]
         return PassView(tuple(lines))
 
+    def placed(self, name: str) -> str:
+        """Memory of its own, or that which the caller has for what is saved."""
+        if name not in self.cuts.saved:
+            return self.made[name]
+        return f"{self.made[name]} if places is None else places[{self.cuts.saved.index(name)}]"
+
     def part(self, part: TorchPart, name: str, title: str) -> str:
         """A function of torch operators; its call."""
         view = part_function(part, name, title.format(", ".join(n for n, _ in part.made)), self.interface)
@@ -242,8 +253,9 @@ class _Section:
 
     def named(self, part: TorchPart) -> str:
         """The names of what a part makes for kernels."""
-        for name, _ in part.made:
+        for name, value in part.made:
             self.memory[name] = self.names.fresh(name)
+            self.made[name] = f"call.memory({', '.join(self.size(a.size).text for a in value.axes)})"
         return ", ".join(self.memory[name] for name, _ in part.made)
 
     def finished(self) -> set[str]:
@@ -309,8 +321,8 @@ class _Section:
 
     def size(self, size: Size) -> Code:
         """A size, from the state or the first input that has its dimensions."""
-        found = {}
-        for name in size.names:
+        found = dict.fromkeys(CHUNK_LENGTH.names, "tokens")
+        for name in size.names - found.keys():
             declared = next(d for d in self.model.dimensions if d.name == name)
             found[name] = str(declared.value) if declared.value is not None else self.dimension(name)
         return size_code(size, found)
