@@ -7,7 +7,8 @@ def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 def _inverse_wy(matrix: Tensor) -> Tensor:
     """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
     eye = _identity(matrix.shape[-1], matrix.device, matrix.dtype)
-    return torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
+    inverse = torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
+    return F.hardshrink(inverse, _LEAST[matrix.dtype])  # of several decays multiplied
 
 
 def _inverse_tensorinv(matrix: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def _inverse_tensorinv(matrix: Tensor) -> Tensor:
         first, last = done[..., :half, :half], done[..., half:, half:]
         done[..., half:, :half] = last @ below[..., half:, :half] @ first
         half *= 2
-    return out[..., :rows, :rows]
+    return F.hardshrink(out[..., :rows, :rows], _LEAST[matrix.dtype])
 
 
 def _inverse_signature(matrix: Tensor) -> Tensor:

@@ -120,3 +120,20 @@ def test_offsets_that_do_not_fit(name, offsets, words, target):
     inputs = {n: x.to(target.device, torch.float32) for n, x in draw(model_of(name), Case(batch=1)).items()}
     with pytest.raises(ValueError, match=f"{name}: `cu_seqlens` {words}"):
         op_of(name)(**inputs, cu_seqlens=torch.tensor(offsets, device=target.device), **dict(target.options))
+
+
+@on_targets
+@pytest.mark.parametrize("name", ["gated_deltanet", "by_hand"])
+def test_the_backward_pass_goes_by_the_offsets_of_the_forward(name, target):
+    def gradient(changed):
+        inputs = {
+            n: x.to(target.device, torch.float32) for n, x in draw(model_of(name), Case(batch=1, heads=1)).items()
+        }
+        offsets = torch.tensor([0, 4, 5, 23], device=target.device)
+        inputs["k"].requires_grad_()
+        o = op_of(name)(**inputs, cu_seqlens=offsets, **dict(target.options))
+        if changed:
+            offsets[2] = 9
+        return torch.autograd.grad(o.sum(), inputs["k"])[0]
+
+    assert torch.equal(gradient(False), gradient(True))
