@@ -16,10 +16,10 @@ from flowc.emit.torch_functions import Code
 from flowc.emit.triton_expressions import Expressions
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
+from flowc.schedule.loops import Loop, loops
 from flowc.schedule.plan import Role
 from flowc.schedule.tile_plan import Step, Store, TileKernel
-from flowc.schedule.tiles import VALUE, Tile
-from flowc.schedule.triton import sums_columns
+from flowc.schedule.tiles import Tile
 from flowc.semantics.size import ONE, Size
 
 INLINED = (
@@ -112,27 +112,16 @@ class TritonPrinter:
 
     def loops(self) -> None:
         """Straight code and loops over blocks of the state's columns in turn."""
-        phases = _phases(self.kernel.steps)
-        steps = {s.tile: s for s in self.kernel.steps}
-        for phase in range(max(phases.values(), default=0) + 1):
-            for step in self.kernel.steps:
-                if phases[step.tile] == phase and VALUE not in step.tile.lanes and not sums_columns(step.op):
-                    self.step(step)
-            sums = [s for s in self.kernel.steps if sums_columns(s.op) and phases[s.tile] == phase + 1]
-            ready = {s.tile for s in self.kernel.stores if phases[s.tile] == phase}
-            stores = [s for s in self.kernel.stores if s.tile in ready]
-            wide = [s for s in stores if VALUE in s.tile.lanes]
-            if sums or wide:
-                self.loop(sums, wide, steps)
-            self.body += [self.store(s) for s in stores if s not in wide]
+        for loop in loops(self.kernel):
+            for step in loop.before:
+                self.step(step)
+            if loop.sums or loop.stores:
+                self.loop(loop)
+            self.body += [self.store(s) for s in loop.after]
 
-    def loop(self, sums: list[Step], stores: list[Store], steps: Mapping[Tile, Step]) -> None:
+    def loop(self, loop: Loop) -> None:
         """One loop over blocks of columns: what is accumulated, and what is stored of each."""
-        wanted = {t for s in sums for t in tiles.tile_operands(s.op)} | {s.tile for s in stores}
-        for step in reversed(self.kernel.steps):
-            if step.tile in wanted and VALUE in step.tile.lanes:
-                wanted.update(tiles.tile_operands(step.op))
-        for step in sums:
+        for step in loop.sums:
             start = self.print.zeros(step.tile.lanes) if step.tile.lanes else "0.0"
             op = step.op
             if isinstance(op, tiles.Product) and op.added is not None:
@@ -144,15 +133,14 @@ class TritonPrinter:
         outer, self.body = self.body, []
         self.body.append("value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)")
         self.body.append("value_live = value < VALUES")
-        for step in self.kernel.steps:
-            if step.tile in wanted and VALUE in step.tile.lanes:
-                self.step(step)
-        for step in sums:
+        for step in loop.body:
+            self.step(step)
+        for step in loop.sums:
             assert isinstance(step.op, tiles.Product | tiles.Total)
             name = self.shown[step.tile]
             self.body.append(f"{name} = {self.print.summed(step.op, name).text}")
             self.print.code[step.tile] = Code(name)
-        self.body += [self.store(s) for s in stores]
+        self.body += [self.store(s) for s in loop.stores]
         inner, self.body = self.body, outer
         self.body += ["for block in range(0, blocks):", *(f"    {line}" for line in inner)]
 
@@ -247,12 +235,3 @@ def _mentioned(lines: Iterable[str]) -> frozenset[str]:
     for name, parts in MADE_FROM.items():
         words |= parts if name in words else set()
     return frozenset(words)
-
-
-def _phases(steps: Iterable[Step]) -> dict[Tile, int]:
-    """How many loops over the state's columns a tile comes after."""
-    found: dict[Tile, int] = {}
-    for step in steps:
-        before = max((found[t] for t in tiles.tile_operands(step.op)), default=0)
-        found[step.tile] = before + sums_columns(step.op)
-    return found

@@ -16,13 +16,14 @@ from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import differentiate
 from flowc.chunk.values import Level, Value
 from flowc.schedule.crossing import PRODUCTS, Crossing
+from flowc.schedule.loops import sums_columns
 from flowc.schedule.lowering import Lowering
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.schedule import solved, twin_key
 from flowc.schedule.share import share_decays
 from flowc.schedule.tile_builder import Unsupported, in_order
 from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan, TorchPart
-from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Product, Tile, TileOp, Total
+from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Tile
 from flowc.semantics.size import ONE, Size
 
 MOST_KEYS = 256
@@ -224,8 +225,3 @@ class _Cutter(Crossing):
 def _sums_columns(low: Lowering, tiles: Iterable[Tile]) -> bool:
     """Whether something is summed over the state's columns."""
     return any(sums_columns(s.op) for s in low.build.needed(tiles))
-
-
-def sums_columns(op: TileOp) -> bool:
-    """Whether an operation sums over the state's columns."""
-    return isinstance(op, Product | Total) and op.lane == VALUE
