@@ -1,6 +1,7 @@
 # The commands of the README. Each sets up .venv where it is missing or where what it holds has changed.
 #
-#   make demo    compile every example, run one on a real text, compare with the step-by-step form
+#   make demo    compile every example, run one on a real text, compare with the step-by-step form;
+#                BACKEND=triton runs the Triton kernels, without a GPU through Triton's interpreter
 #   make test    the whole suite, on two workers
 #   make lint    ruff, mypy and the import contract alone
 #   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
@@ -13,6 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PIP_ARGS ?=
 TEST_ARGS ?=
+BACKEND ?= torch
 
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
@@ -20,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint peers clean
 
 demo: .venv/.installed
-	@.venv/bin/python benchmarks/demo.py
+	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
 
 test: .venv/.installed
 	.venv/bin/python -m pytest -n 2 $(TEST_ARGS)

@@ -125,7 +125,7 @@ def make(launch: Launch, target: str) -> Made:
         arguments["PRECISION"] = "ieee" if target.startswith("gfx") else "tf32x3"
     for at, parameter in enumerate(launch.kernel.params):
         value = arguments[parameter.name]
-        if parameter.is_constexpr:
+        if parameter.is_constexpr or value is None:
             signature[parameter.name], constants[parameter.name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[parameter.name] = f"*{NUMBERS[value.dtype]}"

@@ -1,9 +1,11 @@
-"""One side of a benchmark in a process of its own: the compiled op, the step-by-step form or a peer.
+"""One side of a benchmark in a process of its own: the op, its Triton kernels, the step-by-step form or a peer.
 
 In: the side's name, the inputs and the shape on the command line, then commands on standard input, one a line:
-`forward`, `both` (forward and backward), `gemm`, `save FILE`, `compare FILE`. Out: one JSON object a line: seconds of
-one run, peak memory in MiB above what the inputs took, GFLOP/s, errors. A peer runs in `.venv-peers`, where flowc is
-not installed, so this file imports it only where it is the side. Refuses an unknown command by a KeyError.
+`forward`, `both` (forward and backward), `gemm`, `save FILE`, `compare FILE` (of what `both` made last). Out: one JSON
+object a line: seconds of one run, peak memory in MiB above what the inputs took, GFLOP/s, errors. Kernels run on a GPU
+where there is one, else under Triton's interpreter where TRITON_INTERPRET=1 is set; all else is on the CPU. A peer runs
+in `.venv-peers`, where flowc is not installed, so this file imports it only where it is the side. Refuses an unknown
+command by a KeyError.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ Inputs = dict[str, Tensor]
 Form = Callable[[Inputs], Tensor]
 
 
-def peak() -> float:
-    """Maximum resident size of this process so far, MiB."""
+def peak(device: str = "cpu") -> float:
+    """Maximum resident size of this process so far, or what it took of a GPU at most, MiB."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -77,8 +81,8 @@ def form_of(side: str) -> Form:
         return lambda x: torch_chunk_gated_delta_rule(x["q"], x["k"], x["v"], x["g"], x["beta"])[0]
     import flowc
 
-    op = flowc.compile(EXAMPLES / "gated_deltanet.flow", backend="torch")
-    run = op if side == "compiled" else op.reference
+    op = flowc.compile(EXAMPLES / "gated_deltanet.flow", backend="triton" if side == "triton" else "torch")
+    run = op.reference if side == "steps" else op
     return lambda x: run(**x)
 
 
@@ -94,29 +98,42 @@ class Worker:
 
     def __init__(self, side: str, inputs: Inputs) -> None:
         """Load the side, make the inputs and remember what that took."""
+        self.device = "cuda" if side == "triton" and torch.cuda.is_available() else "cpu"
         self.form = form_of(side)
-        self.inputs = {name: value.requires_grad_() for name, value in scaled(side, inputs).items()}
-        self.cotangent = torch.randn(inputs["v"].shape, generator=torch.Generator().manual_seed(1))
-        self.before = peak()
+        self.inputs = {n: x.to(self.device).requires_grad_() for n, x in scaled(side, inputs).items()}
+        self.cotangent = torch.randn(inputs["v"].shape, generator=torch.Generator().manual_seed(1)).to(self.device)
+        self.results: dict[str, Tensor] = {}
+        self.before = peak(self.device)
+
+    def timed(self, run: Callable[[], object]) -> dict[str, float]:
+        """Seconds of one run, and peak memory since the beginning."""
+        begin = time.perf_counter()
+        run()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return {"seconds": time.perf_counter() - begin, "peak": peak(self.device) - self.before}
 
     def forward(self) -> dict[str, float]:
-        """Seconds of one forward without gradients."""
+        """One forward without gradients."""
         with torch.no_grad():
-            begin = time.perf_counter()
-            self.form(self.inputs)
-            return {"seconds": time.perf_counter() - begin, "peak": peak() - self.before}
+            return self.timed(lambda: self.form(self.inputs))
 
     def both(self) -> dict[str, float]:
-        """Seconds of one forward and backward."""
-        begin = time.perf_counter()
-        self.results()
-        return {"seconds": time.perf_counter() - begin, "peak": peak() - self.before}
+        """One forward and backward."""
+        return self.timed(self.run)
 
-    def results(self) -> dict[str, Tensor]:
-        """The output and the gradient of every input."""
+    def run(self) -> None:
+        """Make the output and the gradient of every input."""
+        self.results = {}
         o = self.form(self.inputs)
         grads = torch.autograd.grad(o, list(self.inputs.values()), self.cotangent)
-        return {"o": o.detach(), **{f"d{n}": g for n, g in zip(self.inputs, grads, strict=True)}}
+        self.results = {"o": o.detach(), **{f"d{n}": g for n, g in zip(self.inputs, grads, strict=True)}}
+
+    def made(self) -> dict[str, Tensor]:
+        """What the last run made; the first where there was none."""
+        if not self.results:
+            self.run()
+        return self.results
 
     def gemm(self) -> dict[str, float]:
         """The machine's own rate, GFLOP/s: the best of ten 2048 x 2048 products in float32."""
@@ -130,20 +147,20 @@ class Worker:
 
     def save(self, path: str) -> dict[str, float]:
         """Keep output and gradients in a file."""
-        torch.save(self.results(), path)
+        torch.save(self.made(), path)
         return {}
 
     def compare(self, path: str) -> dict[str, float]:
         """Relative RMS difference from what another side saved; its query gradient in this side's scale."""
         theirs = torch.load(path)
-        mine = self.results()
+        mine = {n: x.cpu() for n, x in self.made().items()}
         return {n: ((mine[n] - theirs[n]).pow(2).mean() / theirs[n].pow(2).mean()).sqrt().item() for n in mine}
 
 
 def main() -> None:
     """Serve commands until standard input ends."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("side", choices=("compiled", "steps", "peer"))
+    parser.add_argument("side", choices=("compiled", "triton", "steps", "peer"))
     parser.add_argument("inputs", choices=("random", "text"))
     parser.add_argument("length", type=int)
     parser.add_argument("heads", type=int)
@@ -158,8 +175,8 @@ def main() -> None:
         "save": worker.save,
         "compare": worker.compare,
     }
-    versions = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    print(json.dumps(versions), flush=True)
+    about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": worker.device}
+    print(json.dumps(about), flush=True)
     for line in sys.stdin:
         name, *rest = line.split()
         print(json.dumps(commands[name](*rest)), flush=True)

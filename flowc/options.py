@@ -43,10 +43,11 @@ class Options:
     )
     aggregation: str = _choice(
         "auto",
-        "how the edits of a chunk become products",
-        auto="the cheaper one, by the cost model",
-        wy="factors of I - N applied to the chunk's reads and writes",
-        tensorinv="the inverse of I - N formed once and multiplied",
+        "how the system (I - N) U = Z of a chunk is solved",
+        auto="the cheapest one, by the cost model",
+        wy="the inverse of I - N by forward substitution, formed ahead and multiplied",
+        tensorinv="the inverse of I - N by recursive inversion of blocks, formed ahead and multiplied",
+        signature="no inverse of I - N: substitution on the right-hand side, 16 rows at a time",
     )
     schedule: str = _choice(
         "auto",
@@ -92,3 +93,8 @@ class Options:
 def option_names() -> tuple[str, ...]:
     """The names of all options, in declaration order."""
     return tuple(option.name for option in fields(Options))
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """What every option allows that is a choice of several."""
+    return {o.name: tuple(o.metadata["choices"]) for o in fields(Options) if "choices" in o.metadata}

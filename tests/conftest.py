@@ -15,6 +15,15 @@ settings.load_profile("ci" if os.environ.get("CI", "").lower() in ("true", "1") 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite golden files instead of comparing with them")
+    parser.addoption(
+        "--part", default="1/1", metavar="N/OF", help="run every OF-th of the selected tests, from the N-th"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    number, of = map(int, config.getoption("--part").split("/"))
+    items[:] = items[number - 1 :: of]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ from flowc.options import Options, option_names
         ("chunk_size", -4, "chunk_size is -4"),
         ("chunk_size", True, "chunk_size is True"),
         ("chunk_size", "64", "chunk_size is '64'"),
-        ("aggregation", "magic", "aggregation is 'magic'; allowed: 'auto', 'wy', 'tensorinv'"),
+        ("aggregation", "magic", "aggregation is 'magic'; allowed: 'auto', 'wy', 'tensorinv', 'signature'"),
         ("backend", "cuda", "backend is 'cuda'; allowed: 'auto', 'torch', 'triton'"),
         ("schedule", "fused", "schedule is 'fused'; allowed: 'auto', 'split'"),
     ],

@@ -34,6 +34,7 @@ from flowc.chunk.ir import (
 from flowc.chunk.values import Level, Value
 
 BYTES = 4
+BLOCK = 16  # rows of a diagonal block of `signature`
 FREE = (Argument, At, Element, Extent, Head, Literal, MaskMatrix, Relabel, Rename, Spread)  # views, and made once
 
 
@@ -74,15 +75,37 @@ class Sizes:
 
 
 def inverse_products(aggregation: str, rows: int) -> list[tuple[int, int]]:
-    """What an inverse of n rows is made of: (independent products, flops of each), one entry after another in time."""
-    if aggregation == "wy":  # row by row forward substitution: n^3 / 3
-        return [(1, 2 * row * row) for row in range(rows)]
-    size = 1 << max(rows - 1, 0).bit_length()
-    levels, half = [], 1
-    while half < size:
-        levels.append((size // (2 * half), 4 * half**3))
-        half *= 2
-    return levels
+    """What an aggregation forms of n rows: (independent products, flops of each), one entry after another in time."""
+    match aggregation:
+        case "wy":  # row by row forward substitution, rows of a triangle: n^3 / 3
+            return [(1, row * row) for row in range(rows)]
+        case "signature":  # the same within every diagonal block: 85 n
+            return [(-(-rows // BLOCK), row * row) for row in range(min(BLOCK, rows))]
+        case "tensorinv":  # blocks of two merged by two dense products: 2 n^3 / 3
+            halves = [1 << level for level in range(max(rows - 1, 0).bit_length())]
+            return [(2 * halves[-1] // (2 * half), 4 * half**3) for half in halves]
+        case _:
+            raise ValueError(f"no aggregation {aggregation!r}")
+
+
+def solve_products(aggregation: str, rows: int, columns: int) -> list[int]:
+    """The products, one after another, that solve for `columns` columns with what was formed: the flops of each."""
+    if aggregation != "signature":
+        return [2 * rows * rows * columns]
+    found = []
+    for start in range(0, rows, BLOCK):
+        here = min(BLOCK, rows - start)
+        later = rows - start - here
+        found += [2 * here * here * columns, *([2 * here * later * columns] if later else [])]
+    return found
+
+
+def solve_cost(aggregation: str, rows: int, columns: int) -> Cost:
+    """The cost of solving for `columns` columns with what was formed."""
+    products = solve_products(aggregation, rows, columns)
+    copied = len(products) > 1  # the right-hand side, which is solved in place
+    moved = BYTES * (rows * rows + 2 * rows * columns)
+    return Cost(float(sum(products)), 0, moved, len(products) + copied)
 
 
 def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
@@ -95,18 +118,17 @@ def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
         case Contract(_, _, axis):
             return Cost(2.0 * entries * sizes.of(axis), 0, moved, 1)
         case Solve(matrix, _, _):
-            return Cost(1.0 * entries * sizes.of(matrix.axes[0]), 0, moved, 1)
+            rows = sizes.of(matrix.axes[0])
+            return solve_cost(aggregation, rows, entries // rows)
         case Inverse(matrix):
             steps = inverse_products(aggregation, sizes.of(matrix.axes[0]))
-            launches = 1 if aggregation == "wy" else len(steps)
+            launches = len(steps) if aggregation == "tensorinv" else 1
             return Cost(float(sum(n * f for n, f in steps)), 0, moved * launches, launches)
         case DecayDot(left, _, _, _, mask):
             columns = sizes.of(mask.columns.axis)
-            products = 2.0 * sizes.entries(left) * columns
-            return Cost(products, 0, moved + _halving(sizes, left), 20)
+            return Cost(2.0 * sizes.entries(left) * columns, 0, moved + _halving(sizes, left), 20)
         case DecayApply(_, vectors, _, _, _, _):
-            products = 2.0 * entries * sizes.of(vectors.axes[0])
-            return Cost(products, 0, moved + _halving(sizes, vectors), 20)
+            return Cost(2.0 * entries * sizes.of(vectors.axes[0]), 0, moved + _halving(sizes, vectors), 20)
         case _:
             return Cost(0, float(entries), moved, 1)
 

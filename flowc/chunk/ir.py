@@ -279,7 +279,10 @@ class DecayApply:
 
 @dataclass(frozen=True, slots=True)
 class Solve:
-    """(I - matrix)^{-1} right, or with the transposed matrix; `matrix` is strictly lower triangular in its rows."""
+    """(I - matrix)^{-1} right, or with the transposed matrix; `matrix` is strictly lower triangular in its rows.
+
+    In a schedule `matrix` is an Inverse, or one that was kept.
+    """
 
     matrix: Value
     right: Value
@@ -288,7 +291,11 @@ class Solve:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """(I - matrix)^{-1}; a schedule puts it in Solve's place."""
+    """What an aggregation forms of a matrix before the walk, for every Solve with it; a schedule puts it there.
+
+    `wy` and `tensorinv` form (I - matrix)^{-1}. `signature` forms the inverses of I - matrix's diagonal blocks of 16
+    rows, and leaves the rest of matrix beside them.
+    """
 
     matrix: Value
 

@@ -100,7 +100,7 @@ CODE = (
     ("decay", "exp of differences of gate sums where a row is seen, else 0"),
     ("N_dot", "N before its scalars and gates"),
     ("E_dot", "E before its scalars and gates"),
-    ("T", "(I - N)^-1"),
+    ("inverse", "(I - N)^-1; by `signature`, N with those of I - N's diagonal blocks of 16 rows"),
     ("y_decayed", "Y * exp(gr)"),
     ("q_decayed", "Q * exp(gq)"),
     ("l_decayed", "L * exp(g_C - gl)"),

@@ -30,9 +30,8 @@ def checked(interface: Interface) -> str:
         lines += _check(interface, i, own, v, bound)
     lines += _late_checks(interface)
     axes = f"H, {', '.join(str(s) for s in interface.model.states[0].shape.sizes)}]"
-    wide = " or ".join(f"{n}.dtype == torch.float64" for n in interface.inputs.values())
     lines += [
-        f"    dtype = torch.float64 if {wide} else torch.float32",
+        f"    dtype = torch.float64 if {interface.wide} else torch.float32",
         f"    sizes = (_states(cu_seqlens, {v}), heads, {interface.state_sizes})",
         "    if initial_state is None:",
         f"        return torch.full(sizes, {interface.start}, device={v}.device, dtype=dtype), dtype",

@@ -1,26 +1,26 @@
 """Which version of an op a call runs on.
 
-In: the op's printed arguments, the lines that call the torch version, and why there are no Triton kernels, None where
-there are. Out: lines. Refuses nothing itself; backend="triton" without kernels becomes an error of the emitted op.
+In: the op's printed arguments, its rows per token, and why there are no Triton kernels, None where there are. Out:
+lines. Refuses nothing itself; backend="triton" without kernels becomes an error of the emitted op.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
-
-def dispatched(
-    passed: str, value: str, chunked: Sequence[str], chosen: Sequence[str], missing: str | None
-) -> list[str]:
-    """The call of the kernels where they can run, else of the torch version."""
+def dispatched(passed: str, rows: str, counted: str, missing: str | None) -> list[str]:
+    """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are."""
     asked = "backend or __options__['backend']"
+    opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"
+    tokens = f"_tokens(chunk_size, {rows}{counted}, keep=keep)"
+    chunked = f"return _InChunks(cu_seqlens, {tokens}, {rows}, aggregation, dtype, keep)"
     if missing is not None:
-        return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", *chunked]
+        return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", opened, chunked]
     return [
+        opened,
         f"if _on_triton({asked}, ({passed}, start), dtype):",
-        *(f"    {line}" for line in chosen),
-        f"    with _uncast({value}.device):",
-        "        *outputs, final = _OnTriton.apply(cu_seqlens, tokens, aggregation != 'tensorinv', keep, *tensors)",
-        "else:",
-        *(f"    {line}" for line in chunked),
+        f"    chunk_size = _kernel_tokens({rows}, start.shape[2]) if chunk_size is None else chunk_size",
+        "    how = aggregation or __options__['aggregation']",
+        "    how = 'wy' if how == 'auto' else how",
+        f"    return _OnTriton(cu_seqlens, _tokens(chunk_size, {rows}{counted}), how)",
+        chunked,
     ]

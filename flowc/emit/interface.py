@@ -60,6 +60,11 @@ class Interface:
         value = self.model.states[0].start
         return {float("inf"): "math.inf", float("-inf"): "-math.inf"}.get(value, repr(value))
 
+    @property
+    def wide(self) -> str:
+        """Whether a call computes in float64, as an expression: one such input is enough."""
+        return " or ".join(f"{name}.dtype == torch.float64" for name in self.inputs.values())
+
     def size(self, size: Size) -> str:
         """A size as an expression."""
         return size_code(size, self.sizes).text

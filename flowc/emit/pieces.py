@@ -16,17 +16,18 @@ USES = {
     "halving": ("cached",),
     "inverse": ("cached",),
     "mask_matrix": ("mask",),
-    "decay_matrix": ("mask_matrix",),
+    "decay_matrix": ("cached", "mask", "decays"),
     "at": ("rows_index",),
     "at_adjoint": ("rows_index",),
     "decay_dot": ("blocks", "mask"),
     "decay_apply": ("blocks", "mask"),
-    "blocks": ("mask_matrix", "halving"),
+    "blocks": ("decay_matrix", "halving"),
 }
 ORDER = (
     "uncast", "cached", "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread", "rounds",
     "to_rows", "from_rows", "put", "add_product", "points", "rows_index", "gate_sums", "gate_sums_adjoint", "at",
-    "at_adjoint", "mask", "mask_matrix", "decay_matrix", "halving", "blocks", "decay_dot", "decay_apply", "inverse",
+    "at_adjoint", "mask", "mask_matrix", "decays", "decay_matrix", "halving", "blocks", "decay_dot", "decay_apply",
+    "inverse", "solve",
 )  # fmt: skip
 
 

@@ -6,11 +6,16 @@ Refuses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from flowc.chunk.values import CHUNK_LENGTH, Value
 from flowc.emit.checks import checked, range_checks, range_text
 from flowc.emit.dispatch import dispatched
 from flowc.emit.interface import Interface
 from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
+from flowc.emit.sizes import size_code
+from flowc.options import choices
 from flowc.semantics.size import ONE, Size
 
 SEQUENCE = (
@@ -40,7 +45,9 @@ def public(interface: Interface, solved: Size | None, missing: str | None) -> st
         piece("packed"),
         checked(interface),
         piece("tokens"),
-        _op(interface, solved, missing),
+        _choice(interface, solved, missing),
+        piece("operators"),
+        _op(interface),
         _step(interface),
         _reference(interface),
     ]
@@ -56,6 +63,21 @@ def empty_outputs(interface: Interface) -> str:
         '    """Memory for the outputs of whole sequences, in the type of the value input."""',
         *(f"    {line}" for line in interface.prologue(made, lead=3)),
         f"    return [{made}]",
+    ]
+    return "\n".join(lines)
+
+
+def kept_sizes(interface: Interface, kept: Sequence[Value]) -> str:
+    """The function that says how large is what the forward pass keeps."""
+    assert not any(value.sums for value in kept)  # all of the computing type: operators have it in one piece of memory
+    names = interface.sizes | dict.fromkeys(CHUNK_LENGTH.names, "tokens")
+    shapes = [", ".join(size_code(axis.size, names).text for axis in value.axes) for value in kept]
+    sizes = f"[{', '.join(f'[{shape}]' for shape in shapes)}]"
+    lines = [
+        f"def _kept({interface.typed}, tokens: int) -> list[list[int]]:",
+        '    """The sizes of what is kept for the backward pass, for one chunk and head."""',
+        *(f"    {line}" for line in interface.bindings(sizes, lead=3)),
+        f"    return {sizes}",
     ]
     return "\n".join(lines)
 
@@ -76,57 +98,36 @@ def _head(interface: Interface, name: str, *keywords: str) -> str:
     return f"@_named\ndef {name}({interface.typed}, *, {', '.join(keywords)}) -> Any:"
 
 
-def _op(interface: Interface, solved: Size | None, missing: str | None) -> str:
+def _op(interface: Interface) -> str:
     """The op on whole sequences."""
     passed = ", ".join(interface.inputs.values())
     lines = [
         _head(interface, interface.function, *SEQUENCE, *OPTIONS),
         *_docstring(interface),
-        f"    start, dtype = _checked({passed}, initial_state, cu_seqlens, True)",
-        "    _option('aggregation', aggregation, ('auto', 'wy', 'tensorinv'))",
-        "    _option('schedule', schedule, ('auto', 'split'))",
-        "    _option('backend', backend, ('auto', 'torch', 'triton'))",
+        f"    start, _ = _checked({passed}, initial_state, cu_seqlens, True)",
+        *(f"    _option({name!r}, {name}, {allowed!r})" for name, allowed in choices().items()),
         *range_checks(interface),
-        *(f"    {line}" for line in _run(interface, passed, solved, missing)),
+        f"    *outputs, final = _called([{passed}, start], cu_seqlens, chunk_size, aggregation, backend)",
         "    result = Outputs(*outputs)" if interface.several else "    (result,) = outputs",
         "    return (result, final) if output_final_state else result",
     ]
     return "\n".join(lines)
 
 
-def _chunked(interface: Interface, passed: str, solved: Size | None) -> list[str]:
-    """The call of the torch version, after the choices that it leaves open."""
-    rows = interface.size(solved or ONE)
+def _choice(interface: Interface, solved: Size | None, missing: str | None) -> str:
+    """The function that chooses what a call runs on, and in which chunks."""
+    passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
-    return [
-        *interface.bindings(rows, lead=3),
-        "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
-        f"tensors = ({passed}, start)",
-        "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
-        f"tokens = _tokens(chunk_size, {rows}{counted}, keep=keep)",
-        f"with _uncast({interface.value}.device):",
-        f"    *outputs, final = _Chunked.apply(cu_seqlens, tokens, {rows}, aggregation, dtype, keep, *tensors)",
+    options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
+    chosen = dispatched(passed, rows, counted, missing)
+    lines = [
+        f"def _chosen({interface.typed}, start: Tensor, {', '.join(options)}, keep: bool) -> Any:",
+        '    """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""',
+        *(f"    {line}" for line in interface.bindings("\n".join(chosen), lead=3)),
+        f"    dtype = torch.float64 if {interface.wide} else torch.float32",
+        *(f"    {line}" for line in chosen),
     ]
-
-
-def _run(interface: Interface, passed: str, solved: Size | None, missing: str | None) -> list[str]:
-    """The call of the kernels or of the torch version."""
-    chosen = _on_kernels(interface, passed, solved)
-    return dispatched(passed, interface.value, _chunked(interface, passed, solved), chosen, missing)
-
-
-def _on_kernels(interface: Interface, passed: str, solved: Size | None) -> list[str]:
-    """What a call of the kernels needs first."""
-    rows = interface.size(solved or ONE)
-    counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
-    return [
-        *interface.bindings(rows, lead=3),
-        "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size",
-        f"chunk_size = _kernel_tokens({rows}, start.shape[2]) if chunk_size is None else chunk_size",
-        f"tokens = _tokens(chunk_size, {rows}{counted})",
-        f"tensors = ({passed}, start)",
-        "keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)",
-    ]
+    return "\n".join(lines)
 
 
 def _docstring(interface: Interface) -> list[str]:

@@ -319,15 +319,20 @@ class Expressions(ABC):
             case ir.Decay(upper, lower):
                 high = self.operand(upper, value.axes)
                 exponent = high if lower is None else call("sub", [high, self.operand(lower, value.axes)])
-                return Code(f"torch.exp({exponent.at(ATOM)}.to(dtype))")
+                self.helpers["decays"] = None
+                return Code(f"_decays({exponent.at(ATOM)}.to(dtype, copy=True))")
             case ir.DecayMatrix(rows, columns, mask):
                 self.helpers["decay_matrix"] = None
                 reads, writes = self.layout.mask(mask)
-                seen = f"_mask_matrix({reads}, {writes}, tokens, device, dtype)"
-                return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {seen})")
+                highest = f"_highest({reads}, {writes}, tokens, device, dtype)"
+                return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {highest})")
             case ir.Inverse(matrix):
                 self.helpers["inverse"] = None
                 return Code(f"_INVERSES[aggregation]({self.base(matrix).text})")
+            case ir.Solve(inverse, right, transposed):
+                self.helpers["solve"] = None
+                turned = ", transposed=True" * transposed
+                return Code(f"_solve({self.base(inverse).text}, {self.base(right).text}, aggregation{turned})")
             case ir.DecayDot() | ir.DecayApply():
                 return self.decayed(op)
             case _:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -21,7 +21,7 @@ from flowc.emit.interface import Interface, mentions
 from flowc.emit.names import Names
 from flowc.emit.origins import commented
 from flowc.emit.pieces import piece, support
-from flowc.emit.public import empty_outputs, public
+from flowc.emit.public import empty_outputs, kept_sizes, public
 from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
@@ -51,6 +51,7 @@ class ModuleView:
     forward_segment: str
     value: str
     kernels: str
+    operator: str
 
 
 def emit(plan: Plan) -> Artifact:
@@ -60,7 +61,10 @@ def emit(plan: Plan) -> Artifact:
     environment = Environment(
         loader=FileSystemLoader(templates()), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
-    text = environment.get_template("torch_module.py.j2").render(module=view)
+    template = environment.get_template("torch_module.py.j2")
+    digest = hashlib.sha256(template.render(module=view).encode()).hexdigest()
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in plan.recurrence.model.name)
+    text = template.render(module=replace(view, operator=f"{name}_{digest[:16]}"))
     return Artifact(plan.recurrence.model.name, formatted(text), view.hash, writer.interface.function)
 
 
@@ -87,7 +91,8 @@ class _Writer:
         callables = public(self.interface, system_rows(self.plan.forward.program), kernels.missing)
         checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
-        forward = f"{forward}\n\n\n{empty_outputs(self.interface)}"
+        kept = kept_sizes(self.interface, [value for value, _ in self.plan.saved])
+        forward = f"{forward}\n\n\n{empty_outputs(self.interface)}\n\n\n{kept}"
         code = "\n".join((advance, forward, backward, callables, checks))
         supported = support(("uncast", "group_heads", "put", *self.helpers, *kernels.helpers))
         return ModuleView(
@@ -108,6 +113,7 @@ class _Writer:
             forward_segment=str(self.plan.forward_segment),
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
             kernels=kernels.text,
+            operator="",  # until the rest, which it is named after, is there
         )
 
     def by_derivation(self) -> dict[str, list[str]]:
@@ -335,7 +341,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 def _imports(code: str) -> str:
     used = [n for n in ("cached_property", "lru_cache") if n in code] + ["reduce", "wraps"]
-    lines = ["import inspect", *(["import math"] if "math." in code else []), "import operator"]
+    lines = ["import inspect", "import math", "import operator"]
     lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from itertools import pairwise"]

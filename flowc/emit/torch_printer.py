@@ -197,5 +197,7 @@ class TorchPrinter(Expressions):
                 self.emit(f"{target}.baddbmm_({left}, {right})", value)
         elif value in self.products:
             self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})", value)
+        elif isinstance(op, ir.Solve):
+            self.emit(f"{code.text[:-1]}, out={target})", value)
         else:
             self.emit(f"{target} = {code.text}", value)

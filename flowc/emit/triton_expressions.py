@@ -62,7 +62,8 @@ class Expressions:
 
     def zeros(self, lanes: Sequence[Lane]) -> str:
         """A tile of zeros."""
-        return f"tl.zeros(({', '.join(self.memory.length(lane) for lane in lanes)},), tl.float32)"
+        lengths = ", ".join(self.memory.length(lane) for lane in lanes)
+        return f"tl.zeros(({lengths}{',' if len(lanes) == 1 else ''}), tl.float32)"
 
     def factor(self, tile: Tile, straight: bool) -> str:
         """An operand of a product, in the type that products are made in."""
@@ -110,12 +111,20 @@ class Expressions:
             case tiles.Inverse(matrix):
                 self.helpers["inverse"] = None
                 shown = self.operand(matrix, matrix.lanes).text
-                return Code(f"_tl_inverse({shown}, {self.memory.length(matrix.lanes[0])}, WY, PRECISION)")
+                return Code(f"_tl_inverse({shown}, {self.memory.length(matrix.lanes[0])}, AGGREGATION, PRECISION)")
+            case tiles.Solve():
+                return self.solved(tile, op)
             case tiles.Decay() | tiles.DecayMatrix():
                 return self.decayed(tile, op)
-            case tiles.DecayDot() | tiles.DecayApply():
-                return self.anchored(op)
-            case tiles.Carry() | tiles.Split() | tiles.RunningSums() | tiles.SumsBefore() | tiles.WholeSums():
+            case (
+                tiles.DecayDot()
+                | tiles.DecayApply()
+                | tiles.Carry()
+                | tiles.Split()
+                | tiles.RunningSums()
+                | tiles.SumsBefore()
+                | tiles.WholeSums()
+            ):
                 raise TypeError(f"{type(op).__name__} is no expression")
             case _:
                 assert_never(op)
@@ -145,12 +154,16 @@ class Expressions:
         if isinstance(op, tiles.Product):
             left = self.factor(op.left, op.left.lanes[-1] == op.lane)
             right = self.factor(op.right, op.right.lanes[0] == op.lane)
-            if added and op.turned:
-                return Code(f"{added} + tl.trans(tl.dot({left}, {right}, {DOT}))", SUM)
             if not added and op.added is not None:
                 added = self.spread(op.added, op.added.lanes).text
-            text = f"tl.dot({left}, {right}, {f'acc={added}, ' if added else ''}{DOT})"
-            return Code(f"tl.trans({text})" if op.turned else text)
+            computed = not self.is_stored_type(op.left)
+            if computed:
+                self.helpers["product"] = None
+                text = f"_tl_product({left}, {right}, PRECISION)"
+            else:
+                text = f"tl.dot({left}, {right}, {f'acc={added}, ' if added and not op.turned else ''}{DOT})"
+            text = f"tl.trans({text})" if op.turned else text
+            return Code(f"{added} + {text}", SUM) if added and (computed or op.turned) else Code(text)
         lanes = op.argument.lanes
         fill, function = ('float("-inf")', "max") if op.largest else ("0.0", "sum")
         shown = self.spread(op.argument, lanes).text
@@ -160,6 +173,13 @@ class Expressions:
         if not added:
             return Code(text)
         return Code(f"tl.maximum({added}, {text})" if op.largest else f"{added} + {text}", SUM)
+
+    def solved(self, tile: Tile, op: tiles.Solve) -> Code:
+        """The solution of a system."""
+        self.helpers["solve"] = None
+        at, *sizes = self.memory.system(op.inverse, tile.lanes[0])
+        right = self.operand(op.right, tile.lanes).text
+        return Code(f"_tl_solve({at}, left, {right}, {', '.join(sizes)}, AGGREGATION, {op.transposed}, DOT, PRECISION)")
 
     def seen(self, lanes: tuple[Lane, ...], within: Within) -> str:
         """Which columns a row sees."""
@@ -209,19 +229,15 @@ class Expressions:
         seen = self.seen(tile.lanes, op.within)
         return Code(f"tl.where({seen}, tl.exp2(tl.where({seen}, {exponent}, 0.0)), 0.0)")
 
-    def anchored(self, op: tiles.DecayDot | tiles.DecayApply) -> Code:
-        """A primitive with a gate over the state's rows: halves of blocks of tokens, anchored between them."""
-        e = op.exponents
-        sums = [part for t in (e.upper, e.upper_start, e.lower, e.lower_start) for part in self.pairs[t]]
-        row, column = (next(x for x in t.lanes if x.over_rows) for t in (e.upper, e.lower))
-        first, second = self.memory.frame(row.frame), self.memory.frame(column.frame)
-        same = "1.0" if e.same is None else self.operand(e.same, e.same.lanes).text
-        sees = {Within.NONE: "0", Within.EARLIER: "1", Within.ALL: "2"}[e.within]
-        if isinstance(op, tiles.DecayDot):
-            name, operands = "decay_dot", (op.left, op.right)
-        else:
-            name, operands = ("decay_apply_transposed" if op.transposed else "decay_apply"), (op.weights, op.vectors)
+    def gated(self, op: tiles.TileOp, up: str, low: str, seen: str) -> str:
+        """A primitive with a gate over the state's rows, where `seen`; `up`, `low`: decays of rows, columns."""
+        match op:
+            case tiles.DecayDot(left, right):
+                name, operands = "decay_dot", (left, right)
+            case tiles.DecayApply(weights, vectors, _, transposed):
+                name, operands = ("decay_apply_transposed" if transposed else "decay_apply"), (weights, vectors)
+            case _:
+                raise TypeError(f"{type(op).__name__} has no gate")
         self.helpers[name] = None
-        shown = [self.operand(t, t.lanes).text for t in operands]
-        sizes = ("ROWS", first.padded, second.padded, "LEVELS", sees, "DOT", "PRECISION")
-        return Code(f"_tl_{name}({', '.join((*shown, *sums, same, *sizes))})")
+        shown = (self.operand(t, t.lanes).text for t in operands)
+        return f"_tl_{name}({', '.join(shown)}, {up}, {low}, {seen}, DOT, PRECISION)"

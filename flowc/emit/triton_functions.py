@@ -51,14 +51,19 @@ _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div"
 
 # the support functions that each one calls
 USES = {
+    "inverse": ("inverse_wy", "inverse_tensorinv", "inverse_signature"),
+    "solve": ("substituted",),
     "exprel": ("expm1",),
     "softplus": ("maximum", "log1p"),
     "tanh": ("expm1",),
-    "inverse": ("diagonal", "merged"),
+    "inverse_wy": ("substitution", "merged"),
+    "inverse_tensorinv": ("merged",),
+    "inverse_signature": ("substitution", "diagonal"),
     "merged": ("diagonal",),
-    "decay_dot": ("halves", "own_token"),
-    "decay_apply": ("halves", "own_token"),
-    "decay_apply_transposed": ("halves", "own_token"),
+    "halves": ("product",),
+    "decay_dot": ("product",),
+    "decay_apply": ("product",),
+    "decay_apply_transposed": ("product",),
 }
 _SUPPORT = {
     "logsigmoid": ("softplus",),

@@ -21,7 +21,21 @@ SKELETON = frozenset(
         *("blocks", "block", "program", "programs", "head", "heads", "row", "key", "value", "key_live", "table_ptr"),
         *("value_live", "state_at", "state_live", "length", "left", "live", "token", "chunk", "c", "start_ptr"),
         *("states_ptr", "final_ptr", "KEYS", "VALUES", "TOKENS", "ROWS", "KEY_TILE", "VALUE_TILE", "DOT", "tl"),
-        *("LEVELS", "WY", "PRECISION", "chunks", "begin", "tokens", "place", "apart", "before", "entry"),
+        *(
+            "levels",
+            "level",
+            "part",
+            "parts",
+            "AGGREGATION",
+            "PRECISION",
+            "chunks",
+            "begin",
+            "tokens",
+            "place",
+            "apart",
+            "before",
+            "entry",
+        ),
     )
 )
 LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}
@@ -192,6 +206,13 @@ class Memory:
             extents.append(extent)
         whole = " * ".join(("chunk", *reversed(extents)))
         return f"{self.pointer('scratch', name)} + " + " + ".join((whole, *reversed(terms))), self.mask(lanes)
+
+    def system(self, name: str, lane: Lane) -> tuple[str, ...]:
+        """Where a chunk's square matrix over rows lies, and how many tokens, rows of them and of tiles there are."""
+        frame = self.frame(lane.frame)
+        extent = "TOKENS" if lane.frame == ONE else f"(TOKENS * {frame.rank})"
+        at = f"{self.pointer('scratch', name)} + chunk * {extent} * {extent}"
+        return at, "TOKENS", frame.rank, frame.padded
 
 
 def placed(text: str, lane: Lane, lanes: Sequence[Lane]) -> str:

@@ -1,8 +1,7 @@
 """A kernel's steps as Triton statements.
 
 In: a `TileKernel`, and which inputs may have heads of their own number. Out: a `KernelView` for the template of the
-kernel's kind. What is summed over the state's columns is accumulated in a loop over their blocks; what needs such a
-sum before it goes through the columns again comes in a further loop. Refuses nothing.
+kernel's kind; loops over blocks of the state are as `schedule.loops` finds them. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -10,22 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from flowc.emit.names import Names
 from flowc.emit.torch_functions import Code
 from flowc.emit.triton_expressions import Expressions
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
+from flowc.schedule.loops import Levels, Loop, Part, looped, nested
 from flowc.schedule.plan import Role
 from flowc.schedule.tile_plan import Step, Store, TileKernel
-from flowc.schedule.tiles import VALUE, Tile
-from flowc.schedule.triton import sums_columns
+from flowc.schedule.tiles import KEY, VALUE, Tile, Within
 from flowc.semantics.size import ONE, Size
 
 INLINED = (
     tiles.Number, tiles.Extent, tiles.HeadNumber, tiles.SubNumber, tiles.Function, tiles.Decay, tiles.Turned,
     tiles.Transposed, tiles.Masked,
 )  # fmt: skip
+LOOPS = {KEY: ("part", "key", "KEY_TILE", "KEYS"), VALUE: ("block", "value", "VALUE_TILE", "VALUES")}
+"""Of a loop: its counter, the indices, how many of them a block has, how many there are."""
 
 
 MADE_FROM = {"key_live": {"key"}, "live": {"row", "left"}}
@@ -35,7 +37,8 @@ MADE_FROM = {"key_live": {"key"}, "live": {"row", "left"}}
 class KernelView:
     """What a kernel's template gets: printed strings.
 
-    `blocked`: one program per block of the state's columns. `words` are the names that its lines mention.
+    `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows.
+    `words` are the names that its lines mention and that are set before them.
     """
 
     name: str
@@ -46,6 +49,7 @@ class KernelView:
     body: tuple[str, ...]
     state: str
     blocked: bool
+    parts: bool
     words: frozenset[str]
     reverse: bool
 
@@ -82,79 +86,115 @@ class TritonPrinter:
         kernel = self.kernel
         if kernel.role is Role.WALK:
             self.walk()
-        elif kernel.blocked:
-            for step in kernel.steps:
-                self.step(step)
-            self.body += [self.store(s) for s in kernel.stores]
         else:
-            self.loops()
+            self.parts(nested(kernel))
         memory = self.memory
         frames = [f for size, f in memory.frames.items() if size != ONE]
         constants = [f"{x}: tl.constexpr" for f in frames for x in (f.rank, f.padded)]
         constants += [f"{s}: tl.constexpr" for s in memory.used.values()]
         parameters = (*memory.pointers.values(), *(count for count, _ in memory.heads.values()), *constants)
         setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
-        words = _mentioned((*setup, *rows, *body))
-        return KernelView(name, title, parameters, setup, rows, body, self.carry, kernel.blocked, words, memory.adjoint)
+        parts = KEY in looped(kernel)
+        words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
+        how = kernel.blocked, parts, words, memory.adjoint
+        return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
 
-    # -- the three forms ----------------------------------------------------------------------------------------------
+    # -- loops ---------------------------------------------------------------------------------------------------------
 
     def walk(self) -> None:
         """The state where a chunk begins is stored, then everything of the chunk, then the state moves on."""
-        first, *others = self.kernel.stores
+        first, *_ = self.kernel.stores
         at, mask = self.memory.scratch(self.states, first.tile.lanes)
         pointer = self.memory.pointer("scratch", self.states)
         self.body.append(f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
-        for step in self.kernel.steps:
-            self.step(step)
-        self.body += [self.store(s) for s in others]
+        self.parts([p for p in nested(self.kernel) if p != first])
         self.body.append(f"{self.carry} = {self.print.code[first.tile].text}")
 
-    def loops(self) -> None:
-        """Straight code and loops over blocks of the state's columns in turn."""
-        phases = _phases(self.kernel.steps)
-        steps = {s.tile: s for s in self.kernel.steps}
-        for phase in range(max(phases.values(), default=0) + 1):
-            for step in self.kernel.steps:
-                if phases[step.tile] == phase and VALUE not in step.tile.lanes and not sums_columns(step.op):
-                    self.step(step)
-            sums = [s for s in self.kernel.steps if sums_columns(s.op) and phases[s.tile] == phase + 1]
-            ready = {s.tile for s in self.kernel.stores if phases[s.tile] == phase}
-            stores = [s for s in self.kernel.stores if s.tile in ready]
-            wide = [s for s in stores if VALUE in s.tile.lanes]
-            if sums or wide:
-                self.loop(sums, wide, steps)
-            self.body += [self.store(s) for s in stores if s not in wide]
+    def parts(self, parts: Iterable[Part]) -> None:
+        """Statements and loops."""
+        for part in parts:
+            match part:
+                case Step():
+                    self.step(part)
+                case Store():
+                    self.body.append(self.store(part))
+                case Levels():
+                    for step in part.steps:
+                        self.start(step)
+                    self.levels(part)
+                case Loop():
+                    self.loop(part)
+                case _:
+                    assert_never(part)
 
-    def loop(self, sums: list[Step], stores: list[Store], steps: Mapping[Tile, Step]) -> None:
-        """One loop over blocks of columns: what is accumulated, and what is stored of each."""
-        wanted = {t for s in sums for t in tiles.tile_operands(s.op)} | {s.tile for s in stores}
-        for step in reversed(self.kernel.steps):
-            if step.tile in wanted and VALUE in step.tile.lanes:
-                wanted.update(tiles.tile_operands(step.op))
-        for step in sums:
-            start = self.print.zeros(step.tile.lanes) if step.tile.lanes else "0.0"
-            op = step.op
-            if isinstance(op, tiles.Product) and op.added is not None:
-                start = self.print.spread(op.added, op.added.lanes).text
-            if isinstance(op, tiles.Total) and op.largest:
-                start = f'{start} + float("-inf")'
-            self.shown[step.tile] = self.names.fresh(step.tile.name or "total")
-            self.body.append(f"{self.shown[step.tile]} = {start}")
+    def loop(self, loop: Loop) -> None:
+        """One loop over blocks: what is accumulated, and what is stored of each."""
+        name, index, tile, extent = LOOPS[loop.lane]
+        for part in loop.sums:
+            for step in part.steps if isinstance(part, Levels) else (part,):
+                self.start(step)
         outer, self.body = self.body, []
-        self.body.append("value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)")
-        self.body.append("value_live = value < VALUES")
-        for step in self.kernel.steps:
-            if step.tile in wanted and VALUE in step.tile.lanes:
-                self.step(step)
-        for step in sums:
-            assert isinstance(step.op, tiles.Product | tiles.Total)
-            name = self.shown[step.tile]
-            self.body.append(f"{name} = {self.print.summed(step.op, name).text}")
-            self.print.code[step.tile] = Code(name)
-        self.body += [self.store(s) for s in stores]
+        self.body.append(f"{index} = {name} * {tile} + tl.arange(0, {tile})")
+        self.body.append(f"{index}_live = {index} < {extent}")
+        self.parts(loop.body)
+        for part in loop.sums:
+            if isinstance(part, Levels):
+                self.levels(part)
+            else:
+                assert isinstance(part.op, tiles.Product | tiles.Total)
+                total = self.shown[part.tile]
+                self.body.append(f"{total} = {self.print.summed(part.op, total).text}")
         inner, self.body = self.body, outer
-        self.body += ["for block in range(0, blocks):", *(f"    {line}" for line in inner)]
+        self.body += [f"for {name} in range(0, {name}s):", *(f"    {line}" for line in inner)]
+
+    def start(self, step: Step) -> None:
+        """What an accumulator holds before its loop."""
+        op, lanes = step.op, step.tile.lanes
+        start = self.print.zeros(lanes) if lanes else "0.0"
+        if isinstance(op, tiles.Product) and op.added is not None:
+            start = self.print.spread(op.added, op.added.lanes).text
+        if isinstance(op, tiles.Total) and op.largest:
+            start = f'{start} + float("-inf")'
+        total = self.shown.setdefault(step.tile, "") or self.names.fresh(step.tile.name or "total")
+        self.shown[step.tile] = total
+        self.body.append(f"{total} = {start}")
+        self.print.code[step.tile] = Code(total)
+
+    def levels(self, levels: Levels) -> None:
+        """Gated primitives are accumulated: rows of their own token, then halves of ever larger blocks of tokens."""
+        e = levels.exponents
+        above, below = (self.memory.frame(size).padded for size in (e.rows, e.columns))
+        for step in levels.steps:
+            self.own(step)
+        self.print.helpers |= {"halves": None, "pairs": None}
+        shown = ["0.0" if t is None else self.print.operand(t, t.lanes).text for t in (e.before, e.after)]
+        gates, seen, up = (
+            self.print.operand(e.gates, e.gates.lanes).text,
+            self.names.fresh("seen"),
+            self.names.fresh("decay"),
+        )
+        inner = [f"{seen} = _tl_pairs(level, ROWS, {above}, {below})"]
+        if e.rows == e.columns:
+            low = up
+            inner.append(f"{up} = _tl_halves({gates}, {', '.join(shown)}, level, ROWS, {above}, DOT, PRECISION)")
+        else:
+            low = self.names.fresh("decay")
+            inner.append(f"{up} = _tl_halves({gates}, {shown[0]}, 0.0, level, ROWS, {above}, DOT, PRECISION)")
+            inner.append(f"{low} = _tl_halves({gates}, 0.0, {shown[1]}, level, ROWS, {below}, DOT, PRECISION)")
+        inner += [f"{self.shown[s.tile]} += {self.print.gated(s.op, up, low, seen)}" for s in levels.steps]
+        self.body += ["for level in range(0, levels):", *(f"    {line}" for line in inner)]
+
+    def own(self, step: Step) -> None:
+        """What rows see of their own token."""
+        assert isinstance(step.op, tiles.DecayDot | tiles.DecayApply)
+        e = step.op.exponents
+        if e.within is Within.NONE:
+            return
+        self.print.helpers["own_token"] = None
+        sizes = *(self.memory.frame(size).padded for size in (e.rows, e.columns)), "12"[e.within is Within.ALL]
+        same = "1.0" if e.same is None else self.print.operand(e.same, e.same.lanes).text
+        made = self.print.gated(step.op, "1.0", same, f"_tl_own_token(ROWS, {', '.join(sizes)})")
+        self.body.append(f"{self.shown[step.tile]} += {made}")
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -247,12 +287,3 @@ def _mentioned(lines: Iterable[str]) -> frozenset[str]:
     for name, parts in MADE_FROM.items():
         words |= parts if name in words else set()
     return frozenset(words)
-
-
-def _phases(steps: Iterable[Step]) -> dict[Tile, int]:
-    """How many loops over the state's columns a tile comes after."""
-    found: dict[Tile, int] = {}
-    for step in steps:
-        before = max((found[t] for t in tiles.tile_operands(step.op)), default=0)
-        found[step.tile] = before + sums_columns(step.op)
-    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from flowc.chunk.values import CHUNK_LENGTH
 from flowc.emit.interface import Interface
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
@@ -24,13 +25,16 @@ from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan, TorchPart
 from flowc.schedule.tiles import KEY, VALUE, Kind, Lane
-from flowc.schedule.triton import MOST_KEYS, cut, tilings
+from flowc.schedule.tilings import MOST_KEYS, chunk_rows, tilings
+from flowc.schedule.triton import cut
 from flowc.semantics.model import Kind as ShapeKind
 from flowc.semantics.size import ONE, Size
 
 ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
-    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "diagonal", "merged", "inverse", "halves", "own_token", "decay_dot",
+    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "diagonal", "substitution", "merged",
+    "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve", "halves", "pairs",
+    "own_token", "decay_dot",
     "decay_apply", "decay_apply_transposed",
 )  # fmt: skip
 TITLES = {
@@ -60,11 +64,13 @@ class LauncherView:
     dots: tuple[str, ...]
     unpacked: str
     saved: tuple[str, ...]
+    saved_memory: tuple[str, ...]
     forward: PassView
     backward: PassView
     gradients: tuple[str, ...]
     reduced: tuple[str, ...]
     tilings: tuple[str, ...]
+    rows: int
     apart: bool
 
 
@@ -111,8 +117,9 @@ class _Section:
             trim_blocks=True,
             autoescape=False,
         )
-        self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "wy")))
+        self.names = Names(frozenset((*interface.taken, "inputs", "call", "grads", "begin", "final", "how", "places")))
         self.memory: dict[str, str] = {}  # scratch and results, by the names that kernels give them
+        self.made: dict[str, str] = {}  # how memory of those names is made
         self.helpers: dict[str, None] = {}
         self.torch_helpers: dict[str, None] = {}
         self.runtime = ["length", "heads", "programs"]
@@ -127,11 +134,13 @@ class _Section:
             dots=tuple(self.places[name] for name in self.dots()),
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
             saved=tuple(self.memory[name] for name in self.cuts.saved),
+            saved_memory=tuple(self.made[name] for name in self.cuts.saved),
             forward=forward,
             backward=backward,
             gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
             reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
             tilings=tilings(),
+            rows=chunk_rows(self.cuts),
             apart=any(p is not None for c in (self.cuts.forward, self.cuts.backward) for p in (c.before, c.after)),
         )
         section = SectionView(
@@ -156,17 +165,12 @@ class _Section:
     def is_gate(self, name: str) -> bool:
         """Whether an input goes into log gates alone."""
         for kernel in self.cuts.forward.kernels:
-            loads = {s.tile for s in kernel.steps if isinstance(s.op, tiles.Load) and s.op.name == name}
-            users = {s.tile for s in kernel.steps if loads & set(tiles.tile_operands(s.op))}
-            while users:
-                found = {s.tile: s.op for s in kernel.steps if s.tile in users}
-                if any(
-                    not isinstance(op, tiles.Split | tiles.Function | tiles.Masked | tiles.Spread)
-                    for op in found.values()
-                ):
-                    return False
-                inner = {t for t, op in found.items() if not isinstance(op, tiles.Split)}
-                users = {s.tile for s in kernel.steps if inner & set(tiles.tile_operands(s.op))}
+            found = {s.tile for s in kernel.steps if isinstance(s.op, tiles.Load) and s.op.name == name}
+            for step in kernel.steps:
+                if found & set(_numbers(step.op)):
+                    if not isinstance(step.op, tiles.Function | tiles.Masked | tiles.Spread):
+                        return False
+                    found.add(step.tile)
         return True
 
     # -- gradients ----------------------------------------------------------------------------------------------------
@@ -213,9 +217,10 @@ class _Section:
         lanes[passed.states] = (KEY, VALUE)
         for name, found in lanes.items():
             self.memory[name] = self.names.fresh(name)
-            zeros = ["zeros=True"] if name in self.cuts.read_by_torch else []
+            kinds = ["zeros=True"] * (name in self.cuts.read_by_torch) + ["system=True"] * (name in self.cuts.systems)
             sizes = [self.extent(lane) for lane in found]
-            lines.append(f"{self.memory[name]} = call.memory({', '.join((*sizes, *zeros))})")
+            self.made[name] = f"call.memory({', '.join((*sizes, *kinds))})"
+            lines.append(f"{self.memory[name]} = {self.placed(name)}")
         suffix = "_backward" if adjoint else ""
         if passed.before is not None:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
@@ -232,6 +237,12 @@ class _Section:
                 lines += [f"for out, made in zip(({', '.join(targets)},), {made}):", "    out.copy_(made)"]
         return PassView(tuple(lines))
 
+    def placed(self, name: str) -> str:
+        """Memory of its own, or that which the caller has for what is saved."""
+        if name not in self.cuts.saved:
+            return self.made[name]
+        return f"{self.made[name]} if places is None else places[{self.cuts.saved.index(name)}]"
+
     def part(self, part: TorchPart, name: str, title: str) -> str:
         """A function of torch operators; its call."""
         view = part_function(part, name, title.format(", ".join(n for n, _ in part.made)), self.interface)
@@ -241,8 +252,9 @@ class _Section:
 
     def named(self, part: TorchPart) -> str:
         """The names of what a part makes for kernels."""
-        for name, _ in part.made:
+        for name, value in part.made:
             self.memory[name] = self.names.fresh(name)
+            self.made[name] = f"call.memory({', '.join(self.size(a.size).text for a in value.axes)})"
         return ", ".join(self.memory[name] for name, _ in part.made)
 
     def finished(self) -> set[str]:
@@ -290,7 +302,7 @@ class _Section:
             ("call.sizes['ROWS']", *sorted(f"_padded({self.size(f).text})" for f in frames if f != ONE)[-1:])
         )
         role = f"{kernel.name}{'_backward' if adjoint else ''}"
-        return f"call.run({name}, {role!r}, {view.blocked or walks}, {most}, {', '.join(arguments)})"
+        return f"call.run({name}, {role!r}, {view.blocked or walks}, {view.parts}, {most}, {', '.join(arguments)})"
 
     def argument(self, role: str, name: str, adjoint: bool) -> str:
         """What a pointer points to."""
@@ -308,8 +320,8 @@ class _Section:
 
     def size(self, size: Size) -> Code:
         """A size, from the state or the first input that has its dimensions."""
-        found = {}
-        for name in size.names:
+        found = dict.fromkeys(CHUNK_LENGTH.names, "tokens")
+        for name in size.names - found.keys():
             declared = next(d for d in self.model.dimensions if d.name == name)
             found[name] = str(declared.value) if declared.value is not None else self.dimension(name)
         return size_code(size, found)
@@ -332,6 +344,17 @@ class _Section:
                 todo.extend(USES.get(name, ()))
         folder = templates() / "triton" / "support"
         return tuple(_piece(folder / f"{name}.py") for name in ORDER if name in needed)
+
+
+def _numbers(op: tiles.TileOp) -> tuple[tiles.Tile, ...]:
+    """The tiles that an operation reads other than as log gates."""
+    match op:
+        case tiles.Split():
+            return ()
+        case tiles.DecayDot(left, right) | tiles.DecayApply(left, right):
+            return (left, right)
+        case _:
+            return tiles.tile_operands(op)
 
 
 def _piece(path: Path) -> str:

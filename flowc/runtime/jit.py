@@ -47,7 +47,7 @@ def jit(
     Args:
         function: the function.
         chunk_size: as for `flowc.compile`, like the other options.
-        aggregation: "auto", "wy" or "tensorinv".
+        aggregation: "auto", "wy", "tensorinv" or "signature".
         schedule: "auto" or "split".
         backend: "auto", "torch" or "triton".
 

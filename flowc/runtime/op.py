@@ -82,7 +82,7 @@ def compile(
     Args:
         spec: a path to a `.flow` file (a Path, or a str without a line break), or the spec's text.
         chunk_size: tokens per chunk; None leaves it to the cost model.
-        aggregation: "auto", "wy" or "tensorinv".
+        aggregation: "auto", "wy", "tensorinv" or "signature".
         schedule: "auto" or "split".
         backend: "auto", "torch" or "triton".
 

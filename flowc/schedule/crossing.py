@@ -17,7 +17,7 @@ from flowc.schedule.plan import Role
 from flowc.schedule.schedule import twin_key
 from flowc.semantics.size import Size
 
-PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse)
+PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse, ir.Solve)
 DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
 
 
@@ -48,6 +48,7 @@ class Crossing:
         self.needed = self._needed((after,))
         self.twins = self._twins()
         self.deep = {c: self._holding(c) for c in (PRODUCTS, DEAR)}
+        self.decayed = self._decayed()
         self.across = self._across()
         self.fetched[start] = self.fresh(start)
         for value in self.outside:
@@ -63,7 +64,7 @@ class Crossing:
         """Whether torch operators can make a value before the kernels, and kernels fetch it."""
         rows = {"gate", "point"}.isdisjoint(a.name for a in value.axes)
         free = value.level is Level.CHUNK and value not in self.dependent and value not in self.outside
-        made = not isinstance(self.ops[value], (ir.MaskMatrix, ir.Literal, ir.Extent, ir.Argument))
+        made = not isinstance(self.ops[value], (ir.MaskMatrix, ir.Literal, ir.Extent, ir.Argument, ir.Inverse))
         return free and made and rows and not value.sums
 
     def fresh(self, value: Value) -> str:
@@ -95,6 +96,19 @@ class Crossing:
             if made and node.value not in self.twins:
                 found.add(node.value)
         return found
+
+    def _decayed(self) -> set[Value]:
+        """What a walk would sum gates over the state's rows for: factors of products, and decays of its state."""
+        found: set[Value] = set()
+        factors: set[Value] = set()
+        for node in self.program.nodes:
+            gated = isinstance(node.op, ir.Decay) and any(a.name == "k" for a in node.value.axes)
+            if gated or any(v in found for v in ir.operands(node.op)):
+                found.add(node.value)
+            if isinstance(node.op, ir.Contract):
+                factors.update(ir.operands(node.op))
+        rows = {v for v in found & factors if [a.name for a in v.axes][1:] == ["k"]}
+        return rows | {v for v in found if [a.name for a in v.axes] == ["k"]}
 
     def _across(self) -> set[Value]:
         """The values that a sum over the state's columns went into: no program of one block of them can make those."""
@@ -153,5 +167,5 @@ class Crossing:
             return False
         if role is Role.WALK:
             across = value in self.across and axes != ["k", "v"]
-            return across or (matrix and value in self.deep[PRODUCTS])
+            return across or value in self.decayed or (matrix and value in self.deep[PRODUCTS])
         return matrix and value in self.deep[DEAR]

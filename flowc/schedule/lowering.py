@@ -6,6 +6,9 @@ what kernels do not hold: several writes of a token, vectors over anything but t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.builder import RANK
@@ -87,6 +90,8 @@ class Lowering(TokenLowering):
                 return build.add(tiles.Seen(within(mask)), self.lanes(value))
             case ir.Inverse(matrix):
                 return build.add(tiles.Inverse(self.full(matrix)), self.lanes(value))
+            case ir.Solve(inverse, right, transposed):
+                return build.add(tiles.Solve(self.fetched[inverse], self.full(right), transposed), self.lanes(value))
             case _:
                 return self.gated(value, op)
 
@@ -139,52 +144,53 @@ class Lowering(TokenLowering):
                 raise Unsupported(f"the operation {type(op).__name__}")
 
     def exponents(self, upper: Value, lower: Value, mask: Mask) -> Exponents:
-        """What a gated primitive over the state's rows takes exponentials of."""
+        """What lies between the rows and the columns of a gated primitive over the state's rows."""
         above, below = self.program.defined[upper], self.program.defined[lower]
         if not isinstance(above, ir.At) or not isinstance(below, ir.At):
             raise Unsupported("a decay between other things than places of a step")
         assert above.space is not None
         assert below.space is not None
-        sees = within(mask)
-        between = [
-            b and not w
-            for b, w in zip(
-                gates_before(above.gates, above.space, above.where),
-                gates_before(below.gates, below.space, below.where),
-                strict=True,
-            )
-        ]
-        same = None
-        columns = below.space.per_token
-        if sees is not Within.NONE and any(between):
-            reading = self.sums_at(above.sums, columns, gates_before(above.gates, above.space, above.where))
-            same = self.build.add(tiles.Decay(reading, self.chunk(lower)), reading.lanes)
-        none = tuple(False for _ in above.gates.parts)
-        parts = (
-            self.chunk(upper),
-            self.sums_at(above.sums, above.space.per_token, none),
-            self.chunk(lower),
-            self.sums_at(below.sums, columns, none),
+        sums = self.program.defined[above.sums]
+        assert isinstance(sums, ir.GateSums)
+        read = gates_before(above.gates, above.space, above.where)
+        written = gates_before(below.gates, below.space, below.where)
+        sees, rows, columns = within(mask), above.space.per_token, below.space.per_token
+        between = [r and not w for r, w in zip(read, written, strict=True)]
+        gates = self.gates(sums.gates, ONE, [True] * len(read))
+        assert gates is not None
+        same = None if sees is Within.NONE else self.gates(sums.gates, columns, between)
+        return Exponents(
+            gates,
+            self.gates(sums.gates, rows, read),
+            self.gates(sums.gates, columns, [not w for w in written]),
+            None if same is None else self.build.function("exp", (same,)),
+            rows,
+            columns,
+            sees,
         )
-        first, start, last, end = parts
-        last, end = (self.build.turned(t, Kind.COLUMN) for t in (last, end))
-        same = None if same is None else self.build.turned(same, Kind.COLUMN)
-        return Exponents(first, start, last, end, same, sees)
 
-    def split(self, gates: Value, frame: Size) -> tuple[Tile, ...]:
+    def gates(self, gates: Value, frame: Size, chosen: Sequence[bool]) -> Tile | None:
+        """The sum of some of a step's log gates, over the tokens of a frame's rows."""
+        logs = [log for log, c in zip(self.logs(gates, frame), chosen, strict=True) if c]
+        return reduce(lambda x, y: self.build.function("add", (x, y)), logs) if logs else None
+
+    def logs(self, gates: Value, frame: Size) -> list[Tile]:
         """The log gates of a step in order, each over the tokens of a frame's rows."""
         op = self.program.defined[gates]
         if not isinstance(op, ir.ToRows) or any(p.count is not None for p in op.space.parts):
             raise Unsupported("a gate within a repeat")
         lanes = (Lane(Kind.ROW, frame), *(() if op.axis is None else (KEY,)))
+        over = {} if op.axis is None else {"x": KEY}
         found = []
         for part in op.parts:
             assert part is not None
-            log = self.build.masked(
-                self.token(part, frame, {} if op.axis is None else {"x": KEY}), lanes[0], "log_gate"
-            )
-            found.append(self.build.add(tiles.Split(self.build.spread(log, lanes)), lanes, "gate", True))
-        return tuple(found)
+            log = self.build.masked(self.token(part, frame, over), lanes[0], "log_gate")
+            found.append(self.build.spread(log, lanes))
+        return found
+
+    def split(self, gates: Value, frame: Size) -> tuple[Tile, ...]:
+        """The log gates of a step in base 2, each over the tokens of a frame's rows."""
+        return tuple(self.build.add(tiles.Split(x), x.lanes, "gate", True) for x in self.logs(gates, frame))
 
     def at(self, sums: Value, gates: Space, space: Space | None, where: Where) -> Tile:
         """Gate sums where the rows of `space` stand, or at the chunk's end."""

@@ -13,7 +13,7 @@ from functools import partial
 
 from flowc.algebra.recurrence import Recurrence
 from flowc.chunk.builder import Builder
-from flowc.chunk.cost import BYTES, Cost, Sizes, cost, inverse_products, node_cost
+from flowc.chunk.cost import BLOCK, BYTES, Cost, Sizes, cost, inverse_products, node_cost, solve_cost
 from flowc.chunk.differentiate import differentiate
 from flowc.chunk.ir import Argument, Inverse, Node, Solve, operands
 from flowc.chunk.program import Program
@@ -31,7 +31,9 @@ MOST_ROWS = 256
 CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
-AGGREGATIONS = ("wy", "tensorinv")
+NARROW = 32  # rows below which products are slower, in proportion
+SYSTEM = 7e-7  # seconds that each of a batch of triangular systems takes beside its flops
+AGGREGATIONS = ("wy", "tensorinv", "signature")
 SEGMENT = 32  # chunks times heads that pass through all kernels together, where some values are kept
 FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
 TRANSFERS = 4  # a number that is kept is fetched, written back, read again, and takes the place of another in a cache
@@ -60,25 +62,16 @@ def schedule(recurrence: Recurrence, program: Program, options: Options, machine
 
 
 def solved(program: Program) -> Program:
-    """Every Solve as a product with an Inverse, which the aggregation computes."""
+    """Every Solve with an Inverse, which is formed before the walk; the aggregation says of what."""
     nodes, _ = renumbered(program.nodes)
     build = Builder()
     moved: dict[Value, Value] = {}
     for old, node in zip(program.nodes, nodes, strict=True):
         op = replaced(old.op, moved)
-        match op:
-            case Solve(matrix, right, transposed):
-                rows, columns = matrix.axes
-                inverse = build.add(Inverse(matrix), "T")
-                if transposed:  # T^T: the same matrix with its two row axes' names exchanged
-                    inverse = build.rename(inverse, rows.name, "swap")
-                    inverse = build.rename(build.rename(inverse, columns.name, rows.name), "swap", columns.name)
-                primed = build.rename(right, rows.name, columns.name)
-                new = build.contract(inverse, primed, columns, node.value.name)
-            case _:
-                new = build.add(op, node.value.name, node.value.axes, node.value.level)
-                new = build.named(new, node.value.name)
-        moved[old.value] = new
+        if isinstance(op, Solve):
+            op = replace(op, matrix=build.add(Inverse(op.matrix), "inverse"))
+        new = build.add(op, node.value.name, node.value.axes, node.value.level)
+        moved[old.value] = build.named(new, node.value.name)
     results = {name: moved[value] for name, value in program.results}
     before, after = program.carry
     return build.program(results, (moved[before], moved[after]), program.adjoint)
@@ -130,7 +123,7 @@ def _dear(node: Node, program: Program, sizes: Sizes, machine: Machine) -> bool:
     whole = again(node)
     alone = machine.seconds(replace(whole, launches=0), 1)
     if isinstance(program.defined[node.value], Inverse):
-        alone = whole.products / machine.substitution
+        alone = inverse_seconds("wy", sizes.of(node.value.axes[0]), machine)
     return whole.products > 0 and alone > 2 * BYTES * sizes.entries(node.value) / machine.bandwidth
 
 
@@ -179,7 +172,7 @@ def seconds_per_token(
         for node in passed.intra.nodes:
             if isinstance(node.op, Inverse):
                 rows = sizes.of(node.value.axes[0])
-                total += min(inverse_seconds(a, rows, machine) for a in AGGREGATIONS)
+                total += min(aggregation_seconds(a, rows, len(passes), machine) for a in AGGREGATIONS)
     return total / sizes.tokens
 
 
@@ -250,25 +243,38 @@ def _chunk_sizes(
 
 
 def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
-    """The predicted time of one inverse of `rows` rows among many."""
+    """The predicted time of what an aggregation forms of `rows` rows, among many."""
     steps = inverse_products(aggregation, rows)
-    if aggregation == "wy":
-        return sum(n * f for n, f in steps) / machine.substitution
+    if aggregation != "tensorinv":  # a triangular solve takes the zeros of a triangle for numbers
+        return steps[0][0] * SYSTEM + 2 * sum(n * f for n, f in steps) / machine.substitution
     total = 0.0
     for count, flops in steps:
         half = round((flops / 4) ** (1 / 3))
-        rate = machine.products * min(1.0, half / 32)
+        rate = machine.products * min(1.0, half / NARROW)
         total += max(count * flops / rate, 6 * 4 * count * half * half / machine.bandwidth * 4)
     return total
 
 
+def solve_seconds(aggregation: str, rows: int, machine: Machine) -> float:
+    """The predicted time of solving a system of `rows` rows, formed ahead, for the state's columns in the walk."""
+    made = solve_cost(aggregation, rows, HEAD_SIZE)
+    slower = NARROW / min(NARROW, BLOCK if aggregation == "signature" else rows)
+    return machine.seconds(replace(made, products=made.products * slower), PROGRAMS, cached=True)
+
+
+def aggregation_seconds(aggregation: str, rows: int, solves: int, machine: Machine) -> float:
+    """The predicted time that an aggregation takes for a system, beyond a product with an inverse for each solve."""
+    more = solve_seconds(aggregation, rows, machine) - solve_seconds("wy", rows, machine)
+    return inverse_seconds(aggregation, rows, machine) + solves * more
+
+
 def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
-    """The cheaper inverse by rows per chunk, equal neighbours joined."""
+    """The cheapest aggregation by rows per chunk, equal neighbours joined."""
     if options.aggregation != "auto":
         return (Threshold(None, options.aggregation),)
     table: list[Threshold] = []
     for rows in (16, 32, 64, 128, 256):
-        best = min(AGGREGATIONS, key=lambda a: inverse_seconds(a, rows, machine))
+        best = min(AGGREGATIONS, key=lambda a: aggregation_seconds(a, rows, 2, machine))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))

@@ -13,7 +13,7 @@ from flowc.chunk.ir import Argument, Node, operands
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
 from flowc.schedule.plan import Role
-from flowc.schedule.tiles import Lane, Tile, TileOp
+from flowc.schedule.tiles import Inverse, Lane, Tile, TileOp
 from flowc.semantics.size import Size
 
 
@@ -113,6 +113,15 @@ class TilePlan:
     forward: TilePass
     backward: TilePass
     saved: tuple[str, ...]
+
+    @property
+    def systems(self) -> frozenset[str]:
+        """What an aggregation formed."""
+        found = set()
+        for kernel in (*self.forward.kernels, *self.backward.kernels):
+            formed = {s.tile for s in kernel.steps if isinstance(s.op, Inverse)}
+            found |= {s.name for s in kernel.stores if s.tile in formed}
+        return frozenset(found)
 
     @property
     def read_by_torch(self) -> frozenset[str]:

@@ -242,22 +242,24 @@ class DecayMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
-    """Where the rows and columns of a decay_dot stand: their sums, those before their token, and what is left in it.
+    """What lies between the rows and the columns of a gated primitive, as natural log gates; `rows`, `columns`: frames.
 
-    `same` is exp of what lies between a column and a row of the same token, per column; None: nothing does.
+    `gates` are those of every token between the two tokens, `before` and `after` those of the row's own token before it
+    and of the column's after it; None: there are none. `same` is the decay between rows of one token, per column.
     """
 
-    upper: Tile
-    upper_start: Tile
-    lower: Tile
-    lower_start: Tile
+    gates: Tile
+    before: Tile | None
+    after: Tile | None
     same: Tile | None
+    rows: Size
+    columns: Size
     within: Within
 
 
 @dataclass(frozen=True, slots=True)
 class DecayDot:
-    """sum_k left[m,k] right[m',k] exp(upper[m,k] - lower[m',k]) where a column is seen."""
+    """sum_k left[m,k] right[m',k] exp(what lies between, at k) where a column is seen."""
 
     left: Tile
     right: Tile
@@ -266,7 +268,7 @@ class DecayDot:
 
 @dataclass(frozen=True, slots=True)
 class DecayApply:
-    """sum_m' weights[m,m'] vectors[m',k] exp(upper[m,k] - lower[m',k]), or (`transposed`) over m; see `chunk.ir`."""
+    """sum_m' weights[m,m'] vectors[m',k] exp(what lies between, at k), or (`transposed`) over m; see `chunk.ir`."""
 
     weights: Tile
     vectors: Tile
@@ -276,9 +278,18 @@ class DecayApply:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """(I - matrix)^{-1} of a strictly lower triangular matrix."""
+    """What an aggregation forms of a strictly lower triangular matrix; see `chunk.ir.Inverse`."""
 
     matrix: Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """(I - N)^{-1} right, or with N transposed, by what an aggregation formed of N, in memory under a name."""
+
+    inverse: str
+    right: Tile
+    transposed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +312,7 @@ TileOp = (
     Load | Fetch | Carry | Number | Extent | HeadNumber | SubNumber | Seen
     | Function | Spread | Turned | Transposed | Masked | Total | PerToken
     | Split | RunningSums | SumsBefore | WholeSums | SuffixSums | Decay | DecayMatrix | DecayDot | DecayApply
-    | Inverse | Product
+    | Inverse | Solve | Product
 )  # fmt: skip
 
 
@@ -328,6 +339,8 @@ def tile_operands(op: TileOp) -> tuple[Tile, ...]:
             return (left, right, *_exponents(exponents))
         case Inverse(matrix):
             return (matrix,)
+        case Solve(_, right, _):
+            return (right,)
         case Product(left, right, _, _, added):
             return (left, right) if added is None else (left, right, added)
         case _:
@@ -335,4 +348,4 @@ def tile_operands(op: TileOp) -> tuple[Tile, ...]:
 
 
 def _exponents(e: Exponents) -> tuple[Tile, ...]:
-    return (e.upper, e.upper_start, e.lower, e.lower_start, *(() if e.same is None else (e.same,)))
+    return (e.gates, *(t for t in (e.before, e.after, e.same) if t is not None))

@@ -16,36 +16,15 @@ from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import differentiate
 from flowc.chunk.values import Level, Value
 from flowc.schedule.crossing import PRODUCTS, Crossing
+from flowc.schedule.loops import sums_columns
 from flowc.schedule.lowering import Lowering
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.schedule import solved, twin_key
 from flowc.schedule.share import share_decays
 from flowc.schedule.tile_builder import Unsupported, in_order
 from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan, TorchPart
-from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Product, Tile, TileOp, Total
+from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Tile
 from flowc.semantics.size import ONE, Size
-
-MOST_KEYS = 256
-
-
-def tilings() -> tuple[str, ...]:
-    """Configurations as rows of a module's table."""
-    rows = []
-    for role, (wide, single) in TILINGS.items():
-        rows += [(role, 2, MOST_KEYS, 512, *wide), (role, 4, MOST_KEYS, 512, *single)]
-    return tuple(repr(row) for row in rows)
-
-
-TILINGS = {
-    "matrices": ((32, 4, 1), (16, 8, 1)),
-    "walk": ((32, 4, 2), (16, 8, 1)),
-    "columns": ((64, 4, 2), (16, 8, 1)),
-    "rows": ((64, 8, 1), (16, 8, 1)),
-    "matrices_backward": ((32, 4, 1), (16, 8, 1)),
-    "walk_backward": ((32, 4, 1), (16, 8, 1)),
-    "columns_backward": ((64, 4, 1), (16, 8, 1)),
-    "rows_backward": ((32, 8, 1), (16, 8, 1)),
-}
 
 
 def cut(plan: Plan) -> TilePlan | Missing:
@@ -224,8 +203,3 @@ class _Cutter(Crossing):
 def _sums_columns(low: Lowering, tiles: Iterable[Tile]) -> bool:
     """Whether something is summed over the state's columns."""
     return any(sums_columns(s.op) for s in low.build.needed(tiles))
-
-
-def sums_columns(op: TileOp) -> bool:
-    """Whether an operation sums over the state's columns."""
-    return isinstance(op, Product | Total) and op.lane == VALUE

@@ -27,7 +27,7 @@ class _Blocks:
         tail = values.new_zeros(1) if end is None else end
         return torch.cat((values, tail.expand(*values.shape[:2], missing, values.shape[3])), 2)
 
-    def decay(self, upper: Tensor, lower: Tensor) -> Tensor:
+    def log(self, upper: Tensor, lower: Tensor) -> Tensor:
         """upper - lower in the type to compute in, without a wider copy."""
         return torch.sub(upper, lower, out=upper.new_empty(0, dtype=self.dtype))
 
@@ -35,23 +35,23 @@ class _Blocks:
     def later(self) -> Tensor:
         """Factors of later rows to their anchors, level after level: [N, B H, levels * C / 2 * J, K]."""
         anchor = self.starts.index_select(2, self.index["late_anchor"])
-        return self.decay(self.upper.index_select(2, self.index["later"]), anchor).exp_()
+        return _decays(self.log(self.upper.index_select(2, self.index["later"]), anchor))
 
     @cached_property
     def earlier(self) -> Tensor:
         """Factors of anchors to earlier columns, likewise."""
         anchor = self.starts.index_select(2, self.index["early_anchor"])
-        return self.decay(anchor, self.lower.index_select(2, self.index["earlier"])).exp_()
+        return _decays(self.log(anchor, self.lower.index_select(2, self.index["earlier"])))
 
     def near(self, seen: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
         """exp(upper - lower) within blocks of `direct` tokens, masked: [N, B H, blocks, rows, columns, K]."""
         if seen not in self.masked:
-            mask = _mask_matrix(*seen, self.direct, self.upper.device, self.dtype)[:, :, None]
+            highest = _highest(*seen, self.direct, self.upper.device, self.dtype)[:, :, None]
             blocks = self.size // self.direct
             upper = self.upper.unflatten(2, (blocks, self.direct * self.rows))
             lower = self.lower.unflatten(2, (blocks, self.direct * self.columns))
-            exponent = self.decay(upper[:, :, :, :, None], lower[:, :, :, None])
-            self.masked[seen] = exponent.mul_(mask).exp_().mul_(mask)
+            log = self.log(upper[:, :, :, :, None], lower[:, :, :, None])
+            self.masked[seen] = _decays(torch.minimum(log, highest, out=log))
         return self.masked[seen]
 
     def diagonal(self, matrix: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 def _inverse_wy(matrix: Tensor) -> Tensor:
     """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
     eye = _identity(matrix.shape[-1], matrix.device, matrix.dtype)
-    return torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
+    inverse = torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
+    return F.hardshrink(inverse, _LEAST[matrix.dtype])  # of several decays multiplied
 
 
 def _inverse_tensorinv(matrix: Tensor) -> Tensor:
@@ -23,7 +24,19 @@ def _inverse_tensorinv(matrix: Tensor) -> Tensor:
         first, last = done[..., :half, :half], done[..., half:, half:]
         done[..., half:, :half] = last @ below[..., half:, :half] @ first
         half *= 2
+    return F.hardshrink(out[..., :rows, :rows], _LEAST[matrix.dtype])
+
+
+def _inverse_signature(matrix: Tensor) -> Tensor:
+    """The inverses of I - matrix's diagonal blocks of 16 rows, by forward substitution; beside them, matrix as it is."""
+    rows = matrix.shape[-1]
+    missing = -rows % 16
+    out = F.pad(matrix, (0, missing, 0, missing))
+    blocks = out.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16)).diagonal(0, -4, -2).movedim(-1, -3)
+    eye = torch.eye(16, dtype=matrix.dtype, device=matrix.device)
+    inverses = torch.linalg.solve_triangular(eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True)
+    blocks.copy_(inverses)
     return out[..., :rows, :rows]
 
 
-_INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv}
+_INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv, "signature": _inverse_signature}

@@ -17,7 +17,7 @@ SPECS = (
 
 
 @pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("aggregation", ["wy", "tensorinv"])
+@pytest.mark.parametrize("aggregation", ["wy", "tensorinv", "signature"])
 def test_gradcheck(name, aggregation):
     """All inputs, params and the start, through outputs and the final state; gates strong and mild in one chunk."""
     model, case = model_of(name), Case(1, 7, 1, (3, 2, 2, 2), gate="mild")

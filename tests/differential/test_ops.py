@@ -7,6 +7,7 @@ are such that a call has few.
 """
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flowc import reference
+from flowc.schedule.schedule import AGGREGATIONS
 
 # For each of the specs, of the profile's examples a quarter: 5 locally, 25 in CI; a tenth under the interpreter.
 DRAWN = settings(max_examples=settings().max_examples // 10 if INTERPRETED else max(5, settings().max_examples // 4))
@@ -75,7 +77,7 @@ def cases(draw_, name, target):
         keys=draw_(st.sampled_from(KEYS)),
         beta=draw_(st.sampled_from((None, 0, 1, 2))),
         start=draw_(st.booleans()),
-        aggregation=draw_(st.sampled_from(("auto", "wy", "tensorinv"))),
+        aggregation=draw_(st.sampled_from(("auto", *AGGREGATIONS))),
         layout=draw_(st.sampled_from(("contiguous", "strided", "expanded"))),
         group=group,
         wide=draw_(st.booleans()),
@@ -114,11 +116,11 @@ def test_long(name, widest, target):
 @pytest.mark.parametrize("name", DELTAS)
 @pytest.mark.parametrize("rows", [1, 2, 17, 64, 256])
 def test_aggregations_agree(name, rows, target):
-    """wy and tensorinv at the same chunk, up to the most rows there may be: both within the bar, so alike."""
+    """All of them at the same chunk, up to the most rows there may be: each within the bar, so alike."""
     rank = 2 if name == "gated_delta_product" and rows > 1 else 1
     chunk = max(rows // rank, 1)
     case = Case(1, min(300, PROGRAMS * chunk), 1, (8, 6, rank), chunk, "mild")
-    for aggregation in ("wy", "tensorinv"):
+    for aggregation in AGGREGATIONS:
         check(name, replace(case, aggregation=aggregation), target.types[0], target=target)
 
 
@@ -131,9 +133,9 @@ def test_aggregations_differ_in_rounding(name, target):
     x = draw(model, case)
     found = [
         run_op(op_of(name), model, x, {}, torch.float32, replace(case, aggregation=a), target)["o"]
-        for a in ("wy", "tensorinv")
+        for a in AGGREGATIONS
     ]
-    assert not torch.equal(*found)
+    assert not any(torch.equal(one, other) for one, other in combinations(found, 2))
 
 
 @on_targets

@@ -3,7 +3,6 @@
 import inspect
 import pydoc
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -201,26 +200,6 @@ def test_autocast_changes_no_step_and_no_reference(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = everything()
     assert all(torch.equal(a, b) for a, b in zip(cast, plain, strict=True))
-
-
-def test_transforms_are_an_error_and_the_reference_has_them():
-    """As the README's limits say: torch.func, torch.vmap and a second derivative."""
-    x = inputs(length=5)
-    op, k = op_of("kda"), x.pop("k")
-    keys = torch.stack((k, 2 * k))
-
-    def loss(k, f=op):
-        return f(**x, k=k).square().sum()
-
-    for transform in (lambda: torch.func.grad(loss)(k), lambda: torch.vmap(loss)(keys)):
-        with pytest.raises(RuntimeError, match="setup_context"):
-            transform()
-    slow = partial(loss, f=op.reference)
-    leaf = k.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(loss(leaf), leaf)
-    assert ((torch.func.grad(slow)(k) - expected).norm() / expected.norm()).item() < 1e-5  # 5 tokens in float32
-    assert torch.allclose(torch.vmap(slow)(keys), torch.stack([loss(k), loss(2 * k)]), rtol=1e-5)
-    assert torch.isfinite(torch.func.grad(lambda k: torch.func.grad(slow)(k).sum())(k)).all()
 
 
 def test_threads():

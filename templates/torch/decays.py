@@ -1,0 +1,7 @@
+def _decays(log: Tensor) -> Tensor:
+    """exp(log) in the memory of `log`, and exactly 0 where it is below _LEAST: a trace of 1 that no result shows.
+
+    Two decays multiplied are still no denormal number, with which exponentials and products take many times as long.
+    """
+    least = _LEAST[log.dtype]
+    return F.threshold_(log.clamp_(min=math.log(least) - 1).exp_(), least, 0.0)

@@ -1,0 +1,19 @@
+@_jit
+def _tl_solve(
+    inverse, tokens, right, TOKENS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, AGGREGATION: tl.constexpr,
+    TRANSPOSED: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):
+    """(I - N)^{-1} right, or with N transposed, by what `_tl_inverse` formed of N.
+
+    inverse: where a chunk's lies, RANK rows for every token, of which PADDED in `right`; tokens: how many there are.
+    """
+    if AGGREGATION == "signature":
+        return _tl_substituted(inverse, tokens, right, TOKENS, RANK, PADDED, TRANSPOSED, PRECISION)
+    else:
+        row = tl.arange(0, right.shape[0])
+        at, live = row // PADDED * RANK + row % PADDED, (row // PADDED < tokens) & (row % PADDED < RANK)
+        place, mask = at[:, None] * (TOKENS * RANK) + at[None, :], live[:, None] & live[None, :]
+        whole = tl.load(inverse + place, mask=mask, other=0.0)
+        if TRANSPOSED:
+            whole = tl.trans(whole)
+        return tl.dot(whole.to(DOT), right.to(DOT), input_precision=PRECISION, out_dtype=tl.float32)
