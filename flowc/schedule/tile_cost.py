@@ -9,14 +9,15 @@ columns reads again is counted as often, though it may come from a cache. A numb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import assert_never
 
 from flowc.schedule import tiles
-from flowc.schedule.loops import loops
+from flowc.schedule.loops import Levels, Loop, Part, looped, nested
 from flowc.schedule.tile_plan import Step, Store, TileKernel
-from flowc.schedule.tiles import KEY, VALUE, Kind, Lane, Tile, Within
+from flowc.schedule.tiles import KEY, VALUE, Kind, Lane, Within
 from flowc.semantics.size import Size
 
 LEAST_TILE = 16
@@ -42,7 +43,7 @@ class TileCost:
 
 @dataclass(frozen=True, slots=True)
 class TileSizes:
-    """Dimensions by name, the state's two, the tokens of a chunk, the columns of a block, how systems are solved.
+    """Dimensions by name, the state's two, the tokens of a chunk, columns and rows of a block, how systems are solved.
 
     `width` is how many bytes a number of a vector or a matrix takes.
     """
@@ -52,29 +53,24 @@ class TileSizes:
     values: int
     tokens: int
     block: int
+    part: int
     aggregation: str
     width: int = 2
 
-    @property
-    def blocks(self) -> int:
-        """How many blocks the state's columns make."""
-        return -(-self.values // self.block)
+    def blocks(self, lane: Lane) -> int:
+        """How many blocks the state's rows or columns make."""
+        return -(-self.keys // self.part) if lane == KEY else -(-self.values // self.block)
 
     def frame(self, rows: Size) -> int:
         """The rows of a token."""
         return rows.value(self.dimensions)
 
-    def padded(self, lane: Lane) -> int:
-        """The entries of a tile along a lane."""
-        match lane.kind:
-            case Kind.KEY:
-                return tile_length(self.keys)
-            case Kind.VALUE:
-                return self.block
-        return tile_length(self.tokens) * power_of_two(self.frame(lane.frame))
+    def rows(self, frame: Size) -> int:
+        """The rows of a tile over those of a frame."""
+        return tile_length(self.tokens) * power_of_two(self.frame(frame))
 
     def live(self, lane: Lane) -> int:
-        """How many of them there are, in all blocks of the state's columns together."""
+        """How many entries there are along a lane, in all blocks together."""
         match lane.kind:
             case Kind.KEY:
                 return self.keys
@@ -94,45 +90,110 @@ def power_of_two(size: int) -> int:
 
 
 def tile_cost(kernel: TileKernel, at: TileSizes) -> TileCost:
-    """The cost of a kernel, all blocks of the state's columns together."""
-    total = TileCost()
-    for steps, stores, every_block in _runs(kernel):
-        count = at.blocks if every_block else 1
-        for step in steps:
-            total = total + TileCost(_dots(step, at) * count, _read(step, at, count))
-        total = total + TileCost(written=sum(_bytes(s.tile.lanes, at, count) for s in stores))
-    return total
+    """The cost of a kernel, all blocks of the state together."""
+    blocks = frozenset({VALUE} if kernel.blocked else ()) | looped(kernel)
+    return _Counter(at, blocks).parts(nested(kernel), frozenset({VALUE} if kernel.blocked else ()))
 
 
-def _runs(kernel: TileKernel) -> Iterator[tuple[Iterable[Step], Iterable[Store], bool]]:
-    """Steps and stores that run together, and whether they do so for every block of the state's columns."""
-    if kernel.blocked:
-        yield kernel.steps, kernel.stores, True
-        return
-    for loop in loops(kernel):
-        yield loop.before, loop.after, False
-        yield (*loop.body, *loop.sums), loop.stores, True
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    """Goes through parts that stand `within` blocks of some lanes; lanes in `blocks` are gone through in blocks."""
+
+    at: TileSizes
+    blocks: frozenset[Lane]
+
+    def parts(self, parts: Iterable[Part], within: frozenset[Lane]) -> TileCost:
+        """The cost of all."""
+        return sum((self.part(p, within) for p in parts), TileCost())
+
+    def part(self, part: Part, within: frozenset[Lane]) -> TileCost:
+        """The cost of one, in all blocks together."""
+        match part:
+            case Step():
+                return TileCost(self.dots(part, within), self.read(part, within))
+            case Store():
+                return TileCost(written=self.bytes(part.tile.lanes, within))
+            case Levels():
+                return TileCost(self.halves(part, within) + sum(self.dots(s, within) for s in part.steps))
+            case Loop():
+                inner = within | {part.lane}
+                return self.parts((*part.sums, *part.body), inner)
+            case _:
+                assert_never(part)
+
+    def again(self, lanes: Iterable[Lane], within: frozenset[Lane]) -> int:
+        """How often something over some lanes is done: for every block that it is not part of."""
+        return prod(self.at.blocks(lane) for lane in within - set(lanes))
+
+    def padded(self, lane: Lane) -> int:
+        """The entries of tiles along a lane, in all blocks together."""
+        match lane.kind:
+            case Kind.KEY:
+                return self.at.part * self.at.blocks(KEY) if KEY in self.blocks else tile_length(self.at.keys)
+            case Kind.VALUE:
+                return self.at.block * self.at.blocks(VALUE)
+        return self.at.rows(lane.frame)
+
+    def product(self, lanes: Iterable[Lane], within: frozenset[Lane]) -> int:
+        """The flops of a product over some lanes, the one that is summed over with the rest."""
+        lanes = tuple(lanes)
+        return 2 * prod(self.padded(lane) for lane in lanes) * self.again(lanes, within)
+
+    def bytes(self, lanes: tuple[Lane, ...], within: frozenset[Lane]) -> int:
+        """The bytes of a tile that is read or written."""
+        width = self.at.width if len(lanes) > 1 or lanes in ((KEY,), (VALUE,)) else 4
+        return prod(self.at.live(x) for x in lanes) * width * self.again(lanes, within)
+
+    def read(self, step: Step, within: frozenset[Lane]) -> int:
+        """The bytes that a step reads."""
+        match step.op:
+            case tiles.Load() | tiles.Fetch():
+                return self.bytes(step.tile.lanes, within)
+            case tiles.Solve():
+                rows, again = self.at.live(step.tile.lanes[0]), self.again((), within)
+                signature = self.at.aggregation == "signature"
+                return (_read_by_substitution(rows) * 4 if signature else rows * rows * self.at.width) * again
+            case _:
+                return 0
+
+    def dots(self, step: Step, within: frozenset[Lane]) -> int:
+        """The flops of a step's products."""
+        match step.op:
+            case tiles.Product(left, right, lane, _, _):
+                return self.product((lane, *(x for t in (left, right) for x in t.lanes if x != lane)), within)
+            case tiles.Inverse(matrix):
+                merged = self.at.aggregation != "signature"
+                return _merges(self.at.rows(matrix.lanes[0].frame)) if merged else 0
+            case tiles.Solve(_, right, _):
+                rows = right.lanes[0]
+                if self.at.aggregation != "signature":
+                    return self.product((rows, *right.lanes), within)
+                blocks = self.padded(rows) // LEAST_TILE
+                return blocks * (1 + blocks) * 2 * LEAST_TILE**2 * self.padded(VALUE)
+            case tiles.DecayDot(left, right, e):
+                return self.gated((*left.lanes, *right.lanes), e, within)
+            case tiles.DecayApply(weights, _, e, _):
+                return self.gated((*weights.lanes, KEY), e, within)
+            case _:
+                return 0
+
+    def gated(self, lanes: tuple[Lane, ...], e: tiles.Exponents, within: frozenset[Lane]) -> int:
+        """One product for every level of halving, and one for what a row sees of its own token."""
+        levels = tile_length(self.at.tokens).bit_length() - 1 + (e.within is not Within.NONE)
+        return levels * self.product(dict.fromkeys(lanes), within)
+
+    def halves(self, levels: Levels, within: frozenset[Lane]) -> int:
+        """The products of sums over the tokens of halves: gates in half precision are two parts of a number each."""
+        e, tokens = levels.exponents, tile_length(self.at.tokens)
+        rows = sum(self.at.rows(frame) for frame in {e.rows, e.columns})
+        parts = 1 if self.at.width == 4 else 2
+        return (tokens.bit_length() - 1) * parts * 2 * rows * tokens * self.padded(KEY) * self.again((KEY,), within)
 
 
-def _bytes(lanes: tuple[Lane, ...], at: TileSizes, count: int) -> int:
-    """The bytes of a tile that is read or written for each of `count` blocks."""
-    width = at.width if len(lanes) > 1 or lanes in ((KEY,), (VALUE,)) else 4
-    return prod(at.live(x) for x in lanes) * width * (1 if VALUE in lanes else count)
-
-
-def _read(step: Step, at: TileSizes, count: int) -> int:
-    match step.op:
-        case tiles.Load() | tiles.Fetch():
-            return _bytes(step.tile.lanes, at, count)
-        case tiles.Solve():
-            rows = at.live(step.tile.lanes[0])
-            return (
-                _read_by_substitution(rows) * 4 * count
-                if at.aggregation == "signature"
-                else rows * rows * at.width * count
-            )
-        case _:
-            return 0
+def _merges(rows: int) -> int:
+    """The flops of merging the inverses of blocks in pairs, two products for each, from blocks of 16 on."""
+    sizes = [LEAST_TILE << n for n in range(rows.bit_length()) if LEAST_TILE << n < rows]
+    return sum(rows // (2 * size) * 2 * 2 * size**3 for size in sizes)
 
 
 def _read_by_substitution(rows: int) -> int:
@@ -140,37 +201,3 @@ def _read_by_substitution(rows: int) -> int:
     whole, rest = divmod(rows, LEAST_TILE)
     below = LEAST_TILE * LEAST_TILE * whole * (whole - 1) // 2 + rest * LEAST_TILE * whole
     return below + whole * LEAST_TILE * LEAST_TILE + rest * rest
-
-
-def _dots(step: Step, at: TileSizes) -> int:
-    """The flops of a step's products for one block of the state's columns."""
-
-    def product(*lanes: Lane) -> int:
-        return 2 * prod(at.padded(lane) for lane in lanes)
-
-    match step.op:
-        case tiles.Product(left, right, lane, _, _):
-            return product(lane, *(x for t in (left, right) for x in t.lanes if x != lane))
-        case tiles.Inverse(matrix):
-            rows = at.padded(matrix.lanes[0])
-            first = {"wy": LEAST_TILE, "tensorinv": 1, "signature": rows}[at.aggregation]
-            return 2 * (rows // first - 1).bit_length() * 2 * rows**3
-        case tiles.Solve(_, right, _):
-            rows = right.lanes[0]
-            if at.aggregation != "signature":
-                return product(rows, *right.lanes)
-            blocks = at.padded(rows) // LEAST_TILE
-            return blocks * (1 + blocks) * 2 * LEAST_TILE**2 * at.padded(VALUE)
-        case tiles.DecayDot(left, right, e):
-            return _gated(left, right, KEY, e, at)
-        case tiles.DecayApply(weights, _, e, _):
-            return _gated(weights, None, KEY, e, at)
-        case _:
-            return 0
-
-
-def _gated(left: Tile, right: Tile | None, key: Lane, e: tiles.Exponents, at: TileSizes) -> int:
-    """One product for every level of halving, and one for what a row sees of its own token."""
-    levels = tile_length(at.tokens).bit_length() - 1 + (e.within is not Within.NONE)
-    rows = [x for t in (left, right) if t is not None for x in t.lanes if x.over_rows]
-    return levels * 2 * prod(at.padded(lane) for lane in (*rows, key))

@@ -13,8 +13,9 @@ from flowc.chunk.cost import Sizes, cost
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
 from flowc.schedule.schedule import rows_per_token
-from flowc.schedule.tile_cost import TileSizes, tile_cost
-from flowc.schedule.triton import TILINGS, cut
+from flowc.schedule.tile_cost import TileSizes, tile_cost, tile_length
+from flowc.schedule.tilings import TILINGS
+from flowc.schedule.triton import cut
 from flowc.source import Source
 
 CHUNKS = 2
@@ -97,8 +98,9 @@ def test_costs_are_what_is_counted(name, aggregation):
     for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
         for kernel in passed.kernels:
             own = f"_{kernel.name}{suffix}"
-            block = min(TILINGS[own[1:]][1][0], 32)
-            found = tile_cost(kernel, TileSizes(sizes, keys, values, case.chunk, block, aggregation, 4)).times(CHUNKS)
+            block, part = (min(n, tile_length(m)) for n, m in zip(TILINGS[own[1:]][1][:2], (values, keys), strict=True))
+            at = TileSizes(sizes, keys, values, case.chunk, block, part, aggregation, 4)
+            found = tile_cost(kernel, at).times(CHUNKS)
             state = 4 * keys * values * own.startswith("_walk")  # the start is read, the end written
             assert meter.dot_flops[own] == pytest.approx(found.dots, rel=0.05), own
             assert meter.read[own] == pytest.approx(found.read + state, rel=0.05), own
