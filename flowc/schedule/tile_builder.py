@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
 
 from flowc.chunk.values import Value
 from flowc.schedule.tile_plan import Step
@@ -106,8 +107,59 @@ class TileBuilder:
     def totalled(self, tile: Tile, lanes: Iterable[Lane], largest: bool = False) -> Tile:
         """The sum, or the maximum, over lanes."""
         for lane in sorted(set(lanes), reverse=True):
-            tile = self.add(Total(tile, lane, largest), tuple(x for x in tile.lanes if x != lane))
+            exchanged = None if largest or lane != VALUE else self.exchanged(tile)
+            tile = exchanged or self.add(Total(tile, lane, largest), tuple(x for x in tile.lanes if x != lane))
         return tile
+
+    def exchanged(self, tile: Tile) -> Tile | None:
+        """A sum over the state's columns of a product over its rows, x . (l S), as one over its rows, l . (S x).
+
+        So that no program goes through all rows again for every block of columns.
+        """
+        op = self.ops[tile]
+        if not isinstance(op, Function) or op.name != "mul":
+            return None
+        for one, other in (op.arguments, op.arguments[::-1]):
+            if len(other.lanes) != 2 or self.sums_rows(other):
+                continue
+            terms = self.terms(one)
+            sums = [self.sum_of_rows(term, other) for term in terms]
+            if any(sums):
+                parts = (
+                    made or self.totalled(self.spread(self.function("mul", (term, other)), tile.lanes), (VALUE,))
+                    for term, made in zip(terms, sums, strict=True)
+                )
+                return reduce(lambda x, y: self.function("add", (x, y)), parts)
+        return None
+
+    def sum_of_rows(self, product: Tile, other: Tile) -> Tile | None:
+        """What `exchanged` makes of a product over the state's rows, times numbers and vectors, and another factor."""
+        core, factors = self.peeled(product)
+        made = self.ops[core]
+        if not isinstance(made, Product) or made.lane != KEY:
+            return None
+        state, left = sorted((made.left, made.right), key=lambda t: VALUE not in t.lanes)
+        if VALUE not in state.lanes or VALUE in left.lanes:
+            return None
+        scaled = self.scaled(other, tuple(f for f in factors if VALUE in f.lanes))
+        total = self.totalled(self.function("mul", (left, self.product(scaled, state, VALUE, ""))), (KEY,))
+        for factor in factors:
+            total = total if VALUE in factor.lanes else self.function("mul", (factor, total))
+        return total
+
+    def terms(self, tile: Tile) -> list[Tile]:
+        """What a tile is the sum of."""
+        match self.ops[tile]:
+            case Function("add", (one, other)):
+                return [*self.terms(one), *self.terms(other)]
+            case Product(_, _, _, _, Tile() as added) as op:
+                return [self.add(replace(op, added=None), tile.lanes), *self.terms(added)]
+            case _:
+                return [tile]
+
+    def sums_rows(self, tile: Tile) -> bool:
+        """Whether a sum over the state's rows went into a tile."""
+        return any(isinstance(s.op, Product | Total) and s.op.lane == KEY for s in self.needed((tile,)))
 
     # -- products -----------------------------------------------------------------------------------------------------
 
