@@ -122,7 +122,7 @@ class _Section:
         self.made: dict[str, str] = {}  # how memory of those names is made
         self.helpers: dict[str, None] = {}
         self.torch_helpers: dict[str, None] = {}
-        self.runtime = ["length", "heads", "programs"]
+        self.runtime = ["length", "heads", "programs", "levels", "parts", "blocks"]
         self.texts: list[str] = []
 
     def text(self) -> str:
