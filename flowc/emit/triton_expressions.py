@@ -233,11 +233,17 @@ class Expressions:
         """A primitive with a gate over the state's rows, where `seen`; `up`, `low`: decays of rows, columns."""
         match op:
             case tiles.DecayDot(left, right):
-                name, operands = "decay_dot", (left, right)
-            case tiles.DecayApply(weights, vectors, _, transposed):
-                name, operands = ("decay_apply_transposed" if transposed else "decay_apply"), (weights, vectors)
+                name, shown = "decay_dot", [self.operand(t, t.lanes).text for t in (left, right)]
+            case tiles.DecayApply(weights, vectors):
+                name, shown = "decay_apply", [self.operand(t, t.lanes).text for t in (weights, vectors)]
             case _:
                 raise TypeError(f"{type(op).__name__} has no gate")
         self.helpers[name] = None
-        shown = (self.operand(t, t.lanes).text for t in operands)
+        if is_turned(op):
+            shown[0], up, low = f"tl.trans({shown[0]})", low, up
         return f"_tl_{name}({', '.join(shown)}, {up}, {low}, {seen}, DOT, PRECISION)"
+
+
+def is_turned(op: tiles.TileOp) -> bool:
+    """Whether a gated primitive is made of its weights transposed."""
+    return isinstance(op, tiles.DecayApply) and op.transposed

@@ -63,7 +63,6 @@ USES = {
     "halves": ("product",),
     "decay_dot": ("product",),
     "decay_apply": ("product",),
-    "decay_apply_transposed": ("product",),
 }
 _SUPPORT = {
     "logsigmoid": ("softplus",),

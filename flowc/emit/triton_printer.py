@@ -13,7 +13,7 @@ from typing import assert_never
 
 from flowc.emit.names import Names
 from flowc.emit.torch_functions import Code
-from flowc.emit.triton_expressions import Expressions
+from flowc.emit.triton_expressions import Expressions, is_turned
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
 from flowc.schedule.loops import Levels, Loop, Part, looped, nested
@@ -79,6 +79,8 @@ class TritonPrinter:
             for tile in tiles.tile_operands(step.op):
                 self.uses[tile] = self.uses.get(tile, 0) + 1
         self.shown: dict[Tile, str] = {}
+        self.pending: dict[Tile, None] = {}  # expressions of accumulated tiles that no statement holds yet
+        self.accumulated: set[Tile] = set()
         self.body: list[str] = []
 
     def view(self, name: str, title: str) -> KernelView:
@@ -119,6 +121,7 @@ class TritonPrinter:
                 case Store():
                     self.body.append(self.store(part))
                 case Levels():
+                    self.settle()
                     for step in part.steps:
                         self.start(step)
                     self.levels(part)
@@ -130,6 +133,7 @@ class TritonPrinter:
     def loop(self, loop: Loop) -> None:
         """One loop over blocks: what is accumulated, and what is stored of each."""
         name, index, tile, extent = LOOPS[loop.lane]
+        self.settle()
         for part in loop.sums:
             for step in part.steps if isinstance(part, Levels) else (part,):
                 self.start(step)
@@ -157,6 +161,7 @@ class TritonPrinter:
             start = f'{start} + float("-inf")'
         total = self.shown.setdefault(step.tile, "") or self.names.fresh(step.tile.name or "total")
         self.shown[step.tile] = total
+        self.accumulated.add(step.tile)
         self.body.append(f"{total} = {start}")
         self.print.code[step.tile] = Code(total)
 
@@ -165,36 +170,45 @@ class TritonPrinter:
         e = levels.exponents
         above, below = (self.memory.frame(size).padded for size in (e.rows, e.columns))
         for step in levels.steps:
-            self.own(step)
+            self.own(step, above, below)
         self.print.helpers |= {"halves": None, "pairs": None}
-        shown = ["0.0" if t is None else self.print.operand(t, t.lanes).text for t in (e.before, e.after)]
-        gates, seen, up = (
-            self.print.operand(e.gates, e.gates.lanes).text,
-            self.names.fresh("seen"),
-            self.names.fresh("decay"),
-        )
-        inner = [f"{seen} = _tl_pairs(level, ROWS, {above}, {below})"]
+        gates = self.print.operand(e.gates, e.gates.lanes).text
+        before, after = ("0.0" if t is None else self.print.operand(t, t.lanes).text for t in (e.before, e.after))
+        up = low = self.names.fresh("decay")
         if e.rows == e.columns:
-            low = up
-            inner.append(f"{up} = _tl_halves({gates}, {', '.join(shown)}, level, ROWS, {above}, DOT, PRECISION)")
+            inner = [f"{up} = _tl_halves({gates}, {before}, {after}, level, ROWS, {above}, DOT, PRECISION)"]
         else:
             low = self.names.fresh("decay")
-            inner.append(f"{up} = _tl_halves({gates}, {shown[0]}, 0.0, level, ROWS, {above}, DOT, PRECISION)")
-            inner.append(f"{low} = _tl_halves({gates}, 0.0, {shown[1]}, level, ROWS, {below}, DOT, PRECISION)")
-        inner += [f"{self.shown[s.tile]} += {self.print.gated(s.op, up, low, seen)}" for s in levels.steps]
+            inner = [
+                f"{up} = _tl_halves({gates}, {before}, 0.0, level, ROWS, {above}, DOT, PRECISION)",
+                f"{low} = _tl_halves({gates}, 0.0, {after}, level, ROWS, {below}, DOT, PRECISION)",
+            ]
+        for step in levels.steps:
+            sizes = f"{below}, {above}, False" if is_turned(step.op) else f"{above}, {below}, True"
+            made = self.print.gated(step.op, up, low, f"_tl_pairs(level, ROWS, {sizes})")
+            inner.append(f"{self.shown[step.tile]} += {made}")
         self.body += ["for level in range(0, levels):", *(f"    {line}" for line in inner)]
 
-    def own(self, step: Step) -> None:
+    def own(self, step: Step, above: str, below: str) -> None:
         """What rows see of their own token."""
         assert isinstance(step.op, tiles.DecayDot | tiles.DecayApply)
-        e = step.op.exponents
+        e, turned = step.op.exponents, is_turned(step.op)
         if e.within is Within.NONE:
             return
         self.print.helpers["own_token"] = None
-        sizes = *(self.memory.frame(size).padded for size in (e.rows, e.columns)), "12"[e.within is Within.ALL]
+        sees = "0" if e.within is Within.ALL else "-1" if turned else "1"
+        sizes = f"{below}, {above}" if turned else f"{above}, {below}"
         same = "1.0" if e.same is None else self.print.operand(e.same, e.same.lanes).text
-        made = self.print.gated(step.op, "1.0", same, f"_tl_own_token(ROWS, {', '.join(sizes)})")
+        made = self.print.gated(step.op, "1.0", same, f"_tl_own_token(ROWS, {sizes}, {sees})")
         self.body.append(f"{self.shown[step.tile]} += {made}")
+
+    def settle(self) -> None:
+        """Make what is pending before a loop, so that what it reads need not be kept."""
+        for tile in self.pending:
+            name = self.shown[tile] = self.names.fresh(tile.name or "t")
+            self.body.append(f"{name} = {self.print.code[tile].text}")
+            self.print.code[tile] = Code(name)
+        self.pending.clear()
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -211,9 +225,16 @@ class TritonPrinter:
         if self.is_fixed(tile, op):
             self.fixed.add(tile)
         kept = any(s.tile == tile for s in self.kernel.stores)
+        operands = tiles.tile_operands(op)
+        for operand in operands:
+            self.pending.pop(operand, None)
+        if self.accumulated.intersection(operands):
+            self.accumulated.add(tile)
         once = self.uses.get(tile, 0) <= 1 and not tile.name and isinstance(op, INLINED) and not kept
         if once or isinstance(op, tiles.Turned | tiles.Number):
             self.print.code[tile] = code
+            if tile in self.accumulated and isinstance(op, tiles.Function) and len(tile.lanes) > 1:
+                self.pending[tile] = None
             return
         name = self.shown.setdefault(tile, "") or self.names.fresh(tile.name or "t")
         self.shown[tile] = name
@@ -273,6 +294,7 @@ class TritonPrinter:
 
     def store(self, store: Store) -> str:
         """A result, or a chunk's value for other kernels, to memory."""
+        self.pending.pop(store.tile, None)
         code = self.print.operand(store.tile, store.tile.lanes)
         if not store.fetched:
             return self.memory.stored(store.name, store.stored, store.tile.lanes, code)

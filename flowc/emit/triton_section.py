@@ -34,8 +34,7 @@ ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
     "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "diagonal", "substitution", "merged",
     "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve", "halves", "pairs",
-    "own_token", "decay_dot",
-    "decay_apply", "decay_apply_transposed",
+    "own_token", "decay_dot", "decay_apply",
 )  # fmt: skip
 TITLES = {
     "matrices": "Matrices over a chunk's rows that the walk and later kernels use.",

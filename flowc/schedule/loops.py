@@ -2,12 +2,13 @@
 
 In: a `TileKernel`. Out: its `Part`s in order. What is summed over rows or columns is accumulated in a loop; what needs
 such a sum before it goes through them again comes in a further loop, which makes again what it needs of each block.
-A loop over columns stands inside one over rows where its sums are per row. Refuses nothing.
+A loop over columns stands inside one over rows where its sums are per row. A loop accumulates few tiles, and what can
+be made of them is made before the next one begins, so that registers suffice. Refuses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from flowc.schedule.plan import Role
@@ -26,6 +27,12 @@ from flowc.schedule.tiles import (
     Within,
     tile_operands,
 )
+
+MOST_SUMS = 4
+"""The matrices that a loop accumulates at once."""
+
+MOST_GATED = 2
+"""The gated primitives that are made at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ Part = Step | Store | Levels | Loop
 
 def nested(kernel: TileKernel) -> tuple[Part, ...]:
     """The parts of a kernel, in order."""
-    return tuple(_parts(kernel.steps, kernel.stores, looped(kernel), frozenset()))
+    return tuple(_Level(kernel.steps, kernel.stores, looped(kernel), frozenset()).parts())
 
 
 def looped(kernel: TileKernel) -> frozenset[Lane]:
@@ -83,54 +90,176 @@ def sums_columns(op: TileOp) -> bool:
     return summed(op) == VALUE
 
 
-def _parts(
-    steps: tuple[Step, ...], stores: tuple[Store, ...], lanes: frozenset[Lane], within: frozenset[Lane]
-) -> Iterator[Part]:
-    """Steps and stores inside loops along `within`, in phases: what a loop or levels make ends one."""
+class _Level:
+    """Steps and stores that stand inside loops along `within`, among loops along further `lanes`."""
 
-    def outer(tile: Tile) -> frozenset[Lane]:
+    def __init__(
+        self, steps: tuple[Step, ...], stores: tuple[Store, ...], lanes: frozenset[Lane], within: frozenset[Lane]
+    ) -> None:
+        """Find what each step waits for."""
+        self.steps, self.stores, self.lanes, self.within = steps, stores, lanes, within
+        self.known = {s.tile: s for s in steps}
+        self.waits: dict[Tile, frozenset[Tile]] = {}  # tiles made by loops or levels here that a step needs
+        for step in steps:
+            operands = [t for t in tile_operands(step.op) if t in self.known]
+            found = [self.waits[t] | ({t} if self.made(self.known[t]) else set()) for t in operands]
+            self.waits[step.tile] = frozenset().union(*found)
+        self.left = [s for s in steps if self.made(s)]
+        self.unstored = list(stores)
+        self.there: set[Tile] = set()
+
+    # -- what is where ------------------------------------------------------------------------------------------------
+
+    def outer(self, tile: Tile) -> frozenset[Lane]:
         """The lanes of loops that a tile has yet to be in."""
-        return frozenset(tile.lanes) & lanes - within
+        return frozenset(tile.lanes) & self.lanes - self.within
 
-    def over(step: Step) -> Lane | None:
+    def over(self, step: Step) -> Lane | None:
         """The lane of the loop here that makes a step."""
         lane = summed(step.op)
-        return lane if lane in lanes - within and not outer(step.tile) else None
+        return lane if lane in self.lanes - self.within and not self.outer(step.tile) else None
 
-    def leveled(step: Step) -> bool:
-        return isinstance(step.op, DecayDot | DecayApply) and not over(step) and not outer(step.tile)
+    def leveled(self, step: Step) -> bool:
+        """Whether a step is made level by level here."""
+        return isinstance(step.op, DecayDot | DecayApply) and not self.over(step) and not self.outer(step.tile)
 
-    phases: dict[Tile, int] = {}
-    for step in steps:
-        before = max((phases.get(t, 0) for t in tile_operands(step.op)), default=0)
-        phases[step.tile] = before + (over(step) is not None or leveled(step))
-    for phase in range(max(phases.values(), default=0) + 1):
-        made = [s for s in steps if phases[s.tile] == phase + 1]
-        yield from (
-            s for s in steps if phases[s.tile] == phase and not (outer(s.tile) or over(s) is not None or leveled(s))
-        )
-        ready = [s for s in stores if phases[s.tile] == phase]
-        yield from (s for s in ready if not outer(s.tile))
-        yield from _levels(s for s in made if leveled(s))
+    def made(self, step: Step) -> bool:
+        """Whether a loop or levels here make a step."""
+        return self.over(step) is not None or self.leveled(step)
+
+    def ready(self, tile: Tile) -> bool:
+        """Whether everything that a tile waits for is there."""
+        return self.waits.get(tile, frozenset()) <= self.there
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def parts(self) -> Iterator[Part]:
+        """All of it: what waits for nothing is stored first, then loops and levels in turn."""
+        if not self.left and not any(self.outer(s.tile) for s in self.stores):
+            yield from self.steps
+            yield from self.stores
+            return
+        yield from self.stored()
+        while self.left or self.unstored:
+            part, made, stores = self.following()
+            yield from self.fetched(self.operands(part, made))
+            yield part
+            self.there.update(s.tile for s in made)
+            self.left = [s for s in self.left if s not in made]
+            self.unstored = [s for s in self.unstored if s not in stores]
+            yield from self.consumed()
+            yield from self.stored()
+
+    def following(self) -> tuple[Part, list[Step], list[Store]]:
+        """What comes next, the steps that it makes and its stores: levels, then columns, then rows."""
+        ready = [s for s in self.left if self.ready(s.tile)]
+        for levels in _levels(s for s in ready if self.leveled(s)):
+            return levels, list(levels.steps), []
         for lane in (VALUE, KEY):
-            sums = [s for s in made if over(s) == lane]
-            own = [s for s in ready if outer(s.tile) and lane == (KEY if KEY in outer(s.tile) else VALUE)]
-            if sums or own:
-                wanted = {t for s in sums for t in tile_operands(s.op)} | {s.tile for s in own}
-                body = tuple(_needed((s for s in steps if outer(s.tile)), wanted))
-                inner = tuple(_parts(body, tuple(own), lanes, within | {lane}))
+            sums = _few([s for s in ready if self.over(s) == lane])
+            stores = [s for s in self.unstored if self.ready(s.tile) and self.outermost(s.tile) == lane]
+            if sums or stores:
+                wanted = {t for s in sums for t in tile_operands(s.op)} | {s.tile for s in stores}
+                body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), wanted))
+                inner = tuple(_Level(body, tuple(stores), self.lanes, self.within | {lane}).parts())
                 plain = [s for s in sums if not isinstance(s.op, DecayDot)]
-                gated = [s for s in sums if isinstance(s.op, DecayDot)]
-                yield Loop(lane, (*plain, *_levels(gated)), inner)
+                gated = _levels(s for s in sums if isinstance(s.op, DecayDot))
+                return Loop(lane, (*plain, *gated), inner), sums, stores
+        raise AssertionError("something waits for itself")
+
+    def outermost(self, tile: Tile) -> Lane | None:
+        """The lane of the outermost loop that a tile has yet to be in."""
+        lanes = self.outer(tile)
+        return None if not lanes else KEY if KEY in lanes else VALUE
+
+    def operands(self, part: Part, made: Iterable[Step]) -> set[Tile]:
+        """The tiles from outside that a part reads."""
+        found = {t for s in made for t in tile_operands(s.op)}
+        match part:
+            case Loop():
+                for inner in part.body:
+                    found |= self.operands(inner, inner.steps if isinstance(inner, Levels) else ())
+                for step in part.sums:
+                    found |= self.operands(step, ())
+            case Levels():
+                found |= {t for s in part.steps for t in tile_operands(s.op)}
+            case Step():
+                found |= set(tile_operands(part.op))
+            case Store():
+                found.add(part.tile)
+        return found
+
+    def fetched(self, tiles: Iterable[Tile]) -> Iterator[Step]:
+        """The steps here that some tiles take and that are not there yet."""
+        wanted = set(tiles)
+        plain = (s for s in self.steps if not self.outer(s.tile) and not self.made(s) and s.tile not in self.there)
+        for step in _needed(plain, wanted):
+            self.there.add(step.tile)
+            yield step
+
+    def consumed(self) -> Iterator[Step]:
+        """What can be made of what is there, where that takes no more room: it is the last to read something."""
+        again = True
+        while again:
+            again = False
+            uses = self.uses()
+            for step in self.steps:
+                if step.tile in self.there or self.outer(step.tile) or self.made(step):
+                    continue
+                if not self.waits[step.tile] or not self.ready(step.tile):
+                    continue
+                last = any(_is_matrix(t) and uses.get(t, 0) == 1 for t in tile_operands(step.op) if t in self.there)
+                if last or not _is_matrix(step.tile):
+                    yield from self.fetched({step.tile})
+                    again = True
+                    break
+
+    def uses(self) -> Mapping[Tile, int]:
+        """How many steps and stores that are yet to come read each tile."""
+        found: dict[Tile, int] = {}
+        for step in self.steps:
+            if step.tile not in self.there:
+                for tile in set(tile_operands(step.op)):
+                    found[tile] = found.get(tile, 0) + 1
+        for store in self.unstored:
+            found[store.tile] = found.get(store.tile, 0) + 1
+        return found
+
+    def stored(self) -> Iterator[Part]:
+        """The stores here for which everything is there."""
+        for store in [s for s in self.unstored if not self.outer(s.tile) and self.ready(s.tile)]:
+            if store.tile in self.known and self.made(self.known[store.tile]) and store.tile not in self.there:
+                continue
+            yield from self.fetched({store.tile})
+            yield store
+            self.unstored.remove(store)
+
+
+def _few(sums: list[Step]) -> list[Step]:
+    """The first of some sums that a loop accumulates."""
+    found: list[Step] = []
+    for step in sums:
+        matrices = [s for s in found if _is_matrix(s.tile)]
+        gated = [s for s in matrices if isinstance(s.op, DecayDot)]
+        full = len(matrices) >= MOST_SUMS or (isinstance(step.op, DecayDot) and len(gated) >= MOST_GATED)
+        if not (_is_matrix(step.tile) and full):
+            found.append(step)
+    return found
+
+
+def _is_matrix(tile: Tile) -> bool:
+    return len(tile.lanes) > 1
 
 
 def _levels(steps: Iterable[Step]) -> Iterator[Levels]:
-    """Gated primitives by their gates."""
+    """Gated primitives by their gates, few at a time."""
     found: dict[Exponents, list[Step]] = {}
     for step in steps:
         assert isinstance(step.op, DecayDot | DecayApply)
         found.setdefault(replace(step.op.exponents, within=Within.NONE, same=None), []).append(step)
-    yield from (Levels(exponents, tuple(made)) for exponents, made in found.items())
+    for exponents, made in found.items():
+        for first in range(0, len(made), MOST_GATED):
+            yield Levels(exponents, tuple(made[first : first + MOST_GATED]))
 
 
 def _needed(steps: Iterable[Step], wanted: set[Tile]) -> list[Step]:
