@@ -2,7 +2,7 @@ def _put(out: Tensor, values: Tensor) -> None:
     """Per-token values [B, T, H, *] into [B, T, H', *], summed over the value heads that share one of H'."""
     if out.shape[2] != values.shape[2]:
         first, *others = values.unflatten(2, (out.shape[2], values.shape[2] // out.shape[2])).unbind(3)
-        values = reduce(torch.add, others, first)  # `sum` takes another order for another number of tokens
+        values = reduce(torch.add, others, first)  # `sum` promises no order that is the same for every length
     out.copy_(values)
 
 

@@ -1,0 +1,78 @@
+"""Counts what kernels do under Triton's interpreter: `with Meter() as counted:` around calls of an op.
+
+Flops are 2 per multiply-add; of a sum over an axis of a tile of two or more, 2 per entry, as if products went into it.
+Bytes are those of entries that are not masked. Counts are by kernel, of all its programs together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from unittest.mock import patch
+
+import numpy as np
+from triton.runtime import interpreter
+
+
+@dataclass
+class Meter:
+    """`launches` and the rest by kernel; `operations` are calls of the interpreter, whatever they do."""
+
+    launches: Counter = field(default_factory=Counter)
+    dots: Counter = field(default_factory=Counter)
+    dot_flops: Counter = field(default_factory=Counter)
+    sum_flops: Counter = field(default_factory=Counter)
+    read: Counter = field(default_factory=Counter)
+    written: Counter = field(default_factory=Counter)
+    operations: Counter = field(default_factory=Counter)
+    kernel: str = ""
+    patches: list = field(default_factory=list)
+
+    def of(self, counter: Counter, backward: bool) -> int:
+        """A count of the kernels of one pass."""
+        return sum(n for kernel, n in counter.items() if kernel.endswith("_backward") == backward)
+
+    def __enter__(self) -> Meter:
+        builder, sums, grid = interpreter.InterpreterBuilder, interpreter.ReduceOps, interpreter.GridExecutor
+        for name in [n for n in vars(builder) if n.startswith("create_")]:
+            self._wrap(builder, name, self._created)
+        self._wrap(sums, "sum", self._summed)
+        self._wrap(grid, "__call__", self._launched)
+        return self
+
+    def __exit__(self, *raised) -> None:
+        while self.patches:
+            self.patches.pop().stop()
+
+    def _wrap(self, owner, name, note) -> None:
+        original = getattr(owner, name)
+
+        def wrapped(this, *arguments, **keywords):
+            note(name, this, arguments)
+            return original(this, *arguments, **keywords)
+
+        self.patches.append(patch.object(owner, name, wrapped))
+        self.patches[-1].start()
+
+    def _launched(self, name, this, arguments) -> None:
+        self.kernel = this.fn.__name__
+        self.launches[self.kernel] += 1
+
+    def _summed(self, name, this, arguments) -> None:
+        data = arguments[0].handle.data
+        self.sum_flops[self.kernel] += 2 * data.size * (data.ndim > 1)
+
+    def _created(self, name, this, arguments) -> None:
+        self.operations[self.kernel] += 1
+        match name:
+            case "create_dot":
+                left, right = (arguments[i].data.shape for i in (0, 1))
+                self.dots[self.kernel] += 1
+                self.dot_flops[self.kernel] += 2 * int(np.prod(left)) * right[-1]
+            case "create_masked_load":
+                self.read[self.kernel] += self._bytes(arguments[0], arguments[1])
+            case "create_masked_store":
+                self.written[self.kernel] += self._bytes(arguments[0], arguments[2])
+
+    def _bytes(self, pointers, mask) -> int:
+        return int(np.count_nonzero(mask.data)) * pointers.get_element_ty().primitive_bitwidth // 8

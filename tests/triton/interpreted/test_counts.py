@@ -1,0 +1,105 @@
+"""What kernels do, counted under the interpreter: products on matrix units, no loop over tokens, costs as predicted."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from differential.harness import EXAMPLES, TEXTS, Case, draw, draw_states, model_of, op_of, run_op, sizes_of
+from differential.meter import Meter
+from differential.targets import INTERPRETER
+
+from flowc.chunk.cost import Sizes, cost
+from flowc.compiler import Stage, compile_text
+from flowc.options import Options
+from flowc.schedule.schedule import rows_per_token
+from flowc.schedule.tile_cost import TileSizes, tile_cost
+from flowc.schedule.triton import TILINGS, cut
+from flowc.source import Source
+
+CHUNKS = 2
+SIDE = 64
+
+
+@cache
+def plan_of(name):
+    return compile_text(Source(name, TEXTS[name]), Options(), Stage.PLAN).plan
+
+
+def whole_chunks(name, rows=SIDE, chunks=CHUNKS, aggregation="wy"):
+    """A case of chunks of `rows` rows where sizes fill their tiles."""
+    case = Case(1, 1, 1, (SIDE, SIDE, 2, 2), aggregation=aggregation)
+    tokens = rows // rows_per_token(plan_of(name).forward.program, Sizes(sizes_of(model_of(name), case), 1))
+    return replace(case, chunk=tokens, length=chunks * tokens)
+
+
+@cache
+def counted(name, case, dtype=torch.float16):
+    """What a forward and a backward pass of one head count."""
+    model = model_of(name)
+    with Meter() as meter:
+        run_op(op_of(name), model, draw(model, case), draw_states(model, case), dtype, case, INTERPRETER)
+    return meter
+
+
+# -- matrix units ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_products_are_made_on_matrix_units(name):
+    """At least 90 % of the flops of a pass's products go through `tl.dot`.
+
+    Of what goes there, at least as much as the chunk program's own products take; of sums over an axis of a tile, which
+    is how else a product could be made, every one counts as one, prefix sums' anchors and substitution with the rest.
+    """
+    case, plan = whole_chunks(name), plan_of(name)
+    meter = counted(name, case)
+    sizes = Sizes(sizes_of(model_of(name), case), case.chunk)
+    for backward, passed in enumerate((plan.forward, plan.backward)):
+        products = CHUNKS * cost(passed.program.nodes, sizes).products
+        dots, sums = (meter.of(c, bool(backward)) for c in (meter.dot_flops, meter.sum_flops))
+        assert dots >= 0.9 * products, (dots, products)
+        assert dots >= 0.9 * (dots + sums), (dots, sums)
+
+
+# -- no loop over tokens -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_work_goes_with_the_chunks_and_not_with_the_tokens(name):
+    """Twice the chunks: as many launches, twice the products. Four times the tokens in as many chunks: two more levels.
+
+    A level of halving, or of merging an inverse, is a product or two wherever there is one; 3/2 of the operations is
+    more than two more of seven levels may take, and less than half of what a loop over tokens would.
+    """
+    few, many = (counted(name, whole_chunks(name, chunks=n)) for n in (2, 4))
+    assert few.launches == many.launches
+    assert set(few.launches.values()) == {1}
+    assert {n: 2 * count for n, count in few.dots.items()} == many.dots
+    short = counted(name, whole_chunks(name, rows=16))
+    assert short.launches == few.launches
+    assert few.operations.total() <= 1.5 * short.operations.total()
+
+
+# -- predictions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("aggregation", ["wy", "tensorinv", "signature"])
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "gated_lowrank_delta"])
+def test_costs_are_what_is_counted(name, aggregation):
+    """Flops on the matrix units and bytes of every kernel, within 5 %; in float32, where every number takes 4 bytes."""
+    case, plan = whole_chunks(name, rows=48, aggregation=aggregation), plan_of(name)
+    case = replace(case, sizes=(40, 24, 2, 2))
+    meter = counted(name, case, torch.float32)
+    sizes = sizes_of(model_of(name), case)
+    keys, values = (axis.size.value(sizes) for axis in (plan.recurrence.row, plan.recurrence.column))
+    plans = cut(plan)
+    for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
+        for kernel in passed.kernels:
+            own = f"_{kernel.name}{suffix}"
+            block = min(TILINGS[own[1:]][1][0], 32)
+            found = tile_cost(kernel, TileSizes(sizes, keys, values, case.chunk, block, aggregation, 4)).times(CHUNKS)
+            state = 4 * keys * values * own.startswith("_walk")  # the start is read, the end written
+            assert meter.dot_flops[own] == pytest.approx(found.dots, rel=0.05), own
+            assert meter.read[own] == pytest.approx(found.read + state, rel=0.05), own
+            assert meter.written[own] == pytest.approx(found.written + state, rel=0.05), own
