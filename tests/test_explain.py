@@ -63,3 +63,35 @@ def test_the_model_prints_with_its_shapes():
     assert text.splitlines()[:3] == ["model gated_delta_product(K, V, R)", "  input q : K", "  input k : R of K"]
     assert "  repeat r in R:" in text
     assert text.splitlines()[-1] == "  output o : V = S[t].T @ q"
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "gated_delta_product"])
+def test_aggregations_differ_in_flops_and_in_what_they_form(name):
+    """Of 64 rows: two inverses of the whole, made by other flops, or inverses of 16 rows and many products."""
+    path = ROOT / f"examples/{name}.flow"
+    record = explain_record(compiled(path))
+    ways = {a["aggregation"]: a for a in record["aggregations"]}
+    assert list(ways) == ["wy", "tensorinv", "signature"]
+    assert [a["formed"] for a in ways.values()] == [
+        {"inverses": 1, "rows": 64},
+        {"inverses": 1, "rows": 64},
+        {"inverses": 4, "rows": 16},
+    ]
+    assert len({a["forming_flops"] for a in ways.values()}) == 3
+    assert ways["signature"]["walk_products"] == 14
+    assert ways["signature"]["walk_flops"] < ways["wy"]["walk_flops"]
+    kernels = {
+        a: {k["kernel"]: k["product_flops"] for k in explain_record(compiled(path, aggregation=a))["kernels"]}
+        for a in ways
+    }
+    for kernel in ("forward intra", "forward walk", "backward walk"):
+        assert kernels["signature"][kernel] < kernels["wy"][kernel] <= kernels["tensorinv"][kernel]
+
+
+def test_a_plan_says_how_systems_are_solved():
+    path = ROOT / "examples/deltanet.flow"
+    texts = {a: str(compiled(path, aggregation=a).plan) for a in ("wy", "tensorinv", "signature")}
+    assert "T = (I - N)^-1, row by row" in texts["wy"]
+    assert "merged" in texts["tensorinv"]
+    assert "U_b = D_b Z_b" in texts["signature"]
+    assert "T = " not in texts["signature"]
