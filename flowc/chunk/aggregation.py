@@ -49,7 +49,7 @@ def inverse_products(aggregation: str, rows: int) -> list[tuple[int, int]]:
     match aggregation:
         case "wy":  # row by row forward substitution, rows of a triangle: n^3 / 3
             return [(1, row * row) for row in range(rows)]
-        case "signature":  # the same within every diagonal block: 85 n
+        case "signature":  # the same within every diagonal block: under 85 n
             blocks = formed(aggregation, rows)
             return [(blocks.count, row * row) for row in range(blocks.rows)]
         case "tensorinv":  # blocks of two merged by two dense products: 2 n^3 / 3

@@ -84,11 +84,16 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """All sweeps of a recurrence; `measured` says whether there are times."""
+    """All sweeps of a recurrence; `machine` says what times are of, None if there are none."""
 
     name: str
     sweeps: tuple[Sweep, ...]
-    measured: bool
+    machine: str | None
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are times."""
+        return self.machine is not None
 
     def __str__(self) -> str:
         """The tables, and what ParallelFlow states."""
@@ -99,6 +104,7 @@ class Scaling:
         return {
             "name": self.name,
             "columns": HEAD_SIZE,
+            **({} if self.machine is None else {"machine": self.machine}),
             "stated": [dict(zip(("algorithm", "sequential", "parallel", "memory"), s, strict=True)) for s in STATED],
             "sweeps": [
                 {
@@ -151,11 +157,14 @@ def scaling(compilation: Compilation, module: ModuleType | None = None) -> Scali
     if rows.names:
         sweeps.append(Sweep("R", tuple(setting(most, r, LENGTH) for r in RANKS)))
     sweeps.append(Sweep("L", tuple(setting(most, 1, length) for length in LENGTHS)))
-    return Scaling(name, tuple(sweeps), module is not None)
+    return Scaling(name, tuple(sweeps), None if module is None else _machine())
 
 
 def measured(module: ModuleType, aggregation: str, rows: int, chunks: int) -> float:
-    """Seconds per head of forming and solving, forward and backward: one thread, float32, the best of three."""
+    """Seconds per head of forming and solving, forward and backward, of the best of five runs of every segment.
+
+    One thread, float32.
+    """
     import time
 
     import torch
@@ -165,20 +174,35 @@ def measured(module: ModuleType, aggregation: str, rows: int, chunks: int) -> fl
     matrix = torch.randn(together, HEADS, rows, rows, generator=rng).tril(-1) / rows
     right = torch.randn(together, HEADS, rows, HEAD_SIZE, generator=rng)
     out = torch.empty_like(right)
-    threads, times = torch.get_num_threads(), []
+
+    def run() -> float:
+        start = time.perf_counter()
+        inverse = module._INVERSES[aggregation](matrix)
+        for c in range(together):
+            module._solve(inverse[c], right[c], aggregation, out=out[c])
+            module._solve(inverse[c], right[c], aggregation, transposed=True, out=out[c])
+        return time.perf_counter() - start
+
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for _ in range(3):
-            start = time.perf_counter()
-            for first in range(0, chunks, together):
-                inverse = module._INVERSES[aggregation](matrix)
-                for c in range(min(together, chunks - first)):
-                    module._solve(inverse[c], right[c], aggregation, out=out[c])
-                    module._solve(inverse[c], right[c], aggregation, transposed=True, out=out[c])
-            times.append(time.perf_counter() - start)
+        run()
+        times = [min(run() for _ in range(5)) for _ in range(0, chunks, together)]
     finally:
         torch.set_num_threads(threads)
-    return min(times) / HEADS
+    return sum(times) / HEADS
+
+
+def _machine() -> str:
+    """What `measured` measures on."""
+    from pathlib import Path
+
+    import torch
+
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, 1 thread, torch {torch.__version__}"
 
 
 def _setting_record(setting: Setting) -> dict[str, object]:
@@ -205,6 +229,8 @@ def _lines(found: Scaling) -> Iterator[str]:
         f"{found.name}: (I - N) U = Z of C tokens, R rows each, solved for {HEAD_SIZE} columns, forward and backward"
     )
     yield "flops (2 for a multiply-add) and milliseconds are those of a head's L tokens, the rest those of a chunk"
+    if found.machine is not None:
+        yield f"measured on {found.machine}, {HEADS} heads together"
     for sweep in found.sweeps:
         yield ""
         timed = f"{'ms':>10}" if found.measured else ""

@@ -33,6 +33,7 @@ CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
 NARROW = 32  # rows below which products are slower, in proportion
+CHAIN = 1.1  # what products one after another must win by: with fewer heads at a time they lose most
 SYSTEM = 7e-7  # seconds that each of a batch of triangular systems takes beside its flops
 SEGMENT = 32  # chunks times heads that pass through all kernels together, where some values are kept
 FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
@@ -273,9 +274,14 @@ def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
     """The cheapest aggregation by rows per chunk, equal neighbours joined."""
     if options.aggregation != "auto":
         return (Threshold(None, options.aggregation),)
+
+    def price(aggregation: str, rows: int) -> float:
+        whole = inverse_seconds(aggregation, rows, machine) + 2 * solve_seconds(aggregation, rows, machine)
+        return whole * (CHAIN if aggregation == "signature" else 1.0)
+
     table: list[Threshold] = []
     for rows in (16, 32, 64, 96, 128, 192, 256):
-        best = min(AGGREGATIONS, key=lambda a: aggregation_seconds(a, rows, 2, machine))
+        best = min(AGGREGATIONS, key=lambda a: price(a, rows))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))
