@@ -343,7 +343,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 def _imports(code: str) -> str:
     used = [n for n in ("cached_property", "lru_cache") if n in code] + ["reduce", "wraps"]
-    lines = ["import inspect", "import math", "import operator"]
+    lines = ["import inspect", "import math", "import operator", "import sys"]
     lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from itertools import pairwise"]

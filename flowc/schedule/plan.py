@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.aggregation import AGGREGATIONS, STATEMENTS
 from flowc.chunk.ir import Node
 from flowc.chunk.program import Program, value_names
 from flowc.chunk.values import Value
@@ -111,6 +112,7 @@ class Plan:
         lines.append("  without gradients: " + _table(self.forward_chunk_sizes))
         if self.aggregations:
             lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
+            lines += [f"    {a}: {STATEMENTS[a]}" for a in AGGREGATIONS if a in {t.choice for t in self.aggregations}]
         lines.append(
             f"  chunks times heads at a time: {s.chunks}, without gradients {s.forward_chunks}; tokens: {s.tokens}"
         )

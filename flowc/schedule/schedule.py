@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.aggregation import AGGREGATIONS, formed, inverse_flops, inverse_products
 from flowc.chunk.builder import Builder
-from flowc.chunk.cost import BLOCK, BYTES, Cost, Sizes, cost, inverse_products, node_cost, solve_cost
+from flowc.chunk.cost import BYTES, Cost, Sizes, cost, node_cost, solve_cost
 from flowc.chunk.differentiate import differentiate
 from flowc.chunk.ir import Argument, Inverse, Node, Solve, operands
 from flowc.chunk.program import Program
@@ -33,7 +34,6 @@ HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
 NARROW = 32  # rows below which products are slower, in proportion
 SYSTEM = 7e-7  # seconds that each of a batch of triangular systems takes beside its flops
-AGGREGATIONS = ("wy", "tensorinv", "signature")
 SEGMENT = 32  # at most so many chunks times heads pass through all kernels together, where some values are kept
 FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
 SEGMENT_TOKENS = 2048  # at most so many tokens times heads
@@ -245,11 +245,12 @@ def _chunk_sizes(
 
 def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     """The predicted time of what an aggregation forms of `rows` rows, among many."""
-    steps = inverse_products(aggregation, rows)
     if aggregation != "tensorinv":  # a triangular solve takes the zeros of a triangle for numbers
-        return steps[0][0] * SYSTEM + 2 * sum(n * f for n, f in steps) / machine.substitution
+        beside = BYTES * rows * rows / machine.bandwidth if aggregation == "signature" else 0.0  # what it leaves of N
+        own = formed(aggregation, rows).count * SYSTEM
+        return beside + own + 2 * inverse_flops(aggregation, rows) / machine.substitution
     total = 0.0
-    for count, flops in steps:
+    for count, flops in inverse_products(aggregation, rows):
         half = round((flops / 4) ** (1 / 3))
         rate = machine.products * min(1.0, half / NARROW)
         total += max(count * flops / rate, 6 * 4 * count * half * half / machine.bandwidth * 4)
@@ -259,7 +260,7 @@ def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
 def solve_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     """The predicted time of solving a system of `rows` rows, formed ahead, for the state's columns in the walk."""
     made = solve_cost(aggregation, rows, HEAD_SIZE)
-    slower = NARROW / min(NARROW, BLOCK if aggregation == "signature" else rows)
+    slower = NARROW / min(NARROW, formed(aggregation, rows).rows)
     return machine.seconds(replace(made, products=made.products * slower), PROGRAMS, cached=True)
 
 
@@ -274,7 +275,7 @@ def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
     if options.aggregation != "auto":
         return (Threshold(None, options.aggregation),)
     table: list[Threshold] = []
-    for rows in (16, 32, 64, 128, 256):
+    for rows in (16, 32, 64, 96, 128, 192, 256):
         best = min(AGGREGATIONS, key=lambda a: aggregation_seconds(a, rows, 2, machine))
         if table and table[-1].choice == best:
             table.pop()
