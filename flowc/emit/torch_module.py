@@ -49,6 +49,7 @@ class ModuleView:
     public: str
     segment: str
     forward_segment: str
+    segment_tokens: str
     value: str
     kernels: str
     operator: str
@@ -109,8 +110,9 @@ class _Writer:
             backward=backward,
             checks=checks,
             public=callables,
-            segment=str(self.plan.segment),
-            forward_segment=str(self.plan.forward_segment),
+            segment=str(self.plan.segments.chunks),
+            forward_segment=str(self.plan.segments.forward_chunks),
+            segment_tokens=str(self.plan.segments.tokens),
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
             kernels=kernels.text,
             operator="",  # until the rest, which it is named after, is there

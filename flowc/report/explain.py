@@ -216,7 +216,7 @@ def _candidate_lines(found: Facts) -> list[str]:
     """The table that the chunk size and the aggregation were decided from."""
     lines = [
         "  predicted on one CPU core, microseconds per token and head, and bytes kept, which count too "
-        f"({1e9 * ROOM:.0f} ns each):",
+        f"({1e9 * ROOM:g} ns each):",
         "    chunk  rows  forward   forward + backward      kept",
     ]
     for c in chunk_candidates(found.plan, found.sizes):

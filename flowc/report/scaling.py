@@ -31,7 +31,7 @@ STATED = (
 )
 """ParallelFlow's orders for one chunk of C tokens of rank R and a d x d state: sequential, in parallel, memory.
 
-After a public summary of arXiv 2504.00492, in which L is the length of a chunk; see docs/decisions/0013.
+After a public summary of arXiv 2504.00492, in which L is the length of a chunk; see docs/decisions/0014.
 """
 
 

@@ -24,7 +24,7 @@ from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
 from flowc.schedule.once import made_once
 from flowc.schedule.partition import partition
-from flowc.schedule.plan import Pass, Plan, Threshold
+from flowc.schedule.plan import Pass, Plan, Segments, Threshold
 from flowc.schedule.share import share_decays
 from flowc.semantics.size import ONE, Size
 
@@ -35,10 +35,11 @@ PROGRAMS = 8  # heads at a time, likewise
 NARROW = 32  # rows below which products are slower, in proportion
 CHAIN = 1.1  # what products one after another must win by: with fewer heads at a time they lose most
 SYSTEM = 7e-7  # seconds that each of a batch of triangular systems takes beside its flops
-SEGMENT = 32  # chunks times heads that pass through all kernels together, where some values are kept
+SEGMENT = 32  # at most so many chunks times heads pass through all kernels together, where some values are kept
 FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
+SEGMENT_TOKENS = 2048  # at most so many tokens times heads
 TRANSFERS = 4  # a number that is kept is fetched, written back, read again, and takes the place of another in a cache
-ROOM = 1e-9  # seconds that a byte of memory is worth: a chunk half as long keeps twice as many states
+ROOM = 2.5e-10  # seconds that a byte of memory is worth: a chunk half as long keeps twice as many states
 
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
@@ -58,8 +59,8 @@ def schedule(recurrence: Recurrence, program: Program, options: Options, machine
     forward_only = _chunk_sizes(recurrence, passes[:1], options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
     aggregations = _aggregations(options, machine) if solves else ()
-    segments = SEGMENT, FORWARD_SEGMENT
-    return Plan(recurrence, options, *passes, saved, training, forward_only, aggregations, *segments)
+    segments = Segments(SEGMENT, FORWARD_SEGMENT, SEGMENT_TOKENS)
+    return Plan(recurrence, options, *passes, saved, training, forward_only, aggregations, segments)
 
 
 def solved(program: Program) -> Program:
@@ -165,7 +166,7 @@ def seconds_per_token(
 ) -> float:
     """The predicted time of a token of a head in `passes`, the values `kept` from the first to the second."""
     total = TRANSFERS * BYTES * sum(sizes.entries(v) for v in kept) / machine.bandwidth
-    segment = FORWARD_SEGMENT if len(passes) == 1 else SEGMENT
+    segment = max(min(FORWARD_SEGMENT if len(passes) == 1 else SEGMENT, SEGMENT_TOKENS // sizes.tokens), 1)
     for passed in passes:
         flat = [n for n in (*passed.intra.nodes, *passed.output.nodes) if not isinstance(n.op, Inverse)]
         total += machine.seconds(cost(flat, sizes), segment)

@@ -156,10 +156,10 @@ def _dots(step: Step, at: TileSizes) -> int:
             first = {"wy": LEAST_TILE, "tensorinv": 1, "signature": rows}[at.aggregation]
             return 2 * (rows // first - 1).bit_length() * 2 * rows**3
         case tiles.Solve(_, right, _):
-            rows = right.lanes[0]
+            row = right.lanes[0]
             if at.aggregation != "signature":
-                return product(rows, *right.lanes)
-            blocks = at.padded(rows) // LEAST_TILE
+                return product(row, *right.lanes)
+            blocks = at.padded(row) // LEAST_TILE
             return blocks * (1 + blocks) * 2 * LEAST_TILE**2 * at.padded(VALUE)
         case tiles.DecayDot(left, right, e):
             return _gated(left, right, KEY, e, at)
