@@ -175,10 +175,10 @@ def assigned(name):
 
 
 def test_the_legend_has_what_the_code_uses():
-    """Under the module's names, which give way to the spec's own: here an input called T."""
-    spec = SPEC.format(**(PLAIN | dict(q="T", p="scale")))
+    """Under the module's names, which give way to the spec's own: here an input called inverse."""
+    spec = SPEC.format(**(PLAIN | dict(q="inverse", p="scale")))
     legend = flowc.compile(spec).source.split("In the code:\n")[1].split('"""')[0]
-    assert re.search(r"^    T_ +\(I - N\)\^-1$", legend, re.MULTILINE)
+    assert re.search(r"^    inverse_ +\(I - N\)\^-1; by `signature`", legend, re.MULTILINE)
     assert re.search(r"^    scale_ +scalar factors", legend, re.MULTILINE)
     assert "l_e" not in legend  # no row writes without reading
     linear = flowc.compile(ROOT / "examples/linear_attention.flow").source.split('"""')[1]
