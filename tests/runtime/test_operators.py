@@ -1,6 +1,7 @@
 """Ops as torch.compile, torch.export and torch.func take them: one operator for each pass, and what is refused."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -302,6 +303,28 @@ def test_export(strict, tmp_path):
     for size in (7, 64):
         given = [x.detach() for x in tensors("kda", length=size)]
         assert_same(loaded(*given), layer(*given))
+
+
+LOAD = """
+import importlib.util, sys, torch
+spec = importlib.util.spec_from_file_location("kda", sys.argv[1])
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+torch.save(torch.export.load(sys.argv[2]).module()(*torch.load(sys.argv[3])), sys.argv[4])
+assert "flowc" not in sys.modules
+"""
+
+
+def test_an_exported_program_needs_the_emitted_module_alone(tmp_path):
+    given = [x.detach() for x in tensors("kda")]
+    paths = [tmp_path / name for name in ("kda.py", "layer.pt2", "given.pt", "found.pt")]
+    paths[0].write_text(op_of("kda").source)
+    with torch.no_grad():
+        program = torch.export.export(Layer(), tuple(given))
+        assert "True" not in program.graph_module.code.split("kda_")[1].split(")")[0]  # nothing is kept
+        torch.export.save(program, paths[1])
+        torch.save(given, paths[2])
+        subprocess.run([sys.executable, "-c", LOAD, *map(str, paths)], cwd=tmp_path, check=True)
+        assert_same(torch.load(paths[3]), Layer()(*given))
 
 
 # -- torch.func, forward mode, second derivatives ----------------------------------------------------------------------
