@@ -9,7 +9,7 @@ from differential.harness import op_of
 
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
-from flowc.report.explain import explain_record, explain_text
+from flowc.report.explain import NOMINAL_SIDE, explain_record, explain_text
 from flowc.report.stages import stage_text
 from flowc.source import Source
 
@@ -47,6 +47,35 @@ def test_names_are_those_of_the_module(name):
     for kernel in record["kernels"]:
         for stored in set(kernel["stores"]) - results:
             assert re.search(rf"\b{stored}\b,? = |\b{stored},\n", passes[kernel["kernel"].split()[0]]), stored
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "features", "two_repeats"])
+def test_the_triton_kernels_are_those_of_the_module(name):
+    """Each is launched under its name; what it reads was an argument or stored before it; every result is made."""
+    record, source = explain_record(op_of(name).compilation)["triton"], op_of(name).source
+    model, plan = op_of(name).compilation.model, op_of(name).compilation.plan
+    inputs, results = {i.name for i in model.inputs}, {r.name for r in plan.recurrence.results}
+    known = inputs | {f"{n}_bar" for n in results} | set(record["by_torch"])
+    assert record["kernels"]
+    for kernel in record["kernels"]:
+        assert f"def _{kernel['kernel']}(" in source
+        assert set(kernel["fetches"]) <= known, kernel
+        assert kernel["bytes_read"] > 0
+        assert kernel["bytes_written"] > 0
+        known |= set(kernel["stores"])
+    made = {n for kernel in record["kernels"] for n in kernel["stores"]} | set(record["by_torch"])
+    assert results | {f"{n}_bar" for n in inputs} <= made
+    assert set(record["saved"]) <= known
+    text, shown = explain_text(op_of(name).compilation), stage_text(op_of(name).compilation, Stage.PLAN)
+    for kernel in record["kernels"]:
+        assert f"\n  {kernel['kernel']} " in text
+        assert f"\n    {kernel['kernel']}: " in shown
+
+
+def test_the_chunk_of_the_triton_kernels_is_the_module_s():
+    for name in ("gated_deltanet", "gated_delta_product"):
+        record, module = explain_record(op_of(name).compilation), op_of(name)._module
+        assert record["triton"]["chunk_size"] == module._kernel_tokens(record["rows_per_token"], NOMINAL_SIDE)
 
 
 def test_a_forced_choice_is_told_from_a_chosen_one():

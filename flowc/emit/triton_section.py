@@ -25,7 +25,7 @@ from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan, TorchPart
 from flowc.schedule.tiles import KEY, VALUE, Kind, Lane
-from flowc.schedule.triton import MOST_KEYS, cut, tilings
+from flowc.schedule.triton import CHUNK_ROWS, MOST_KEYS, cut, tilings
 from flowc.semantics.model import Kind as ShapeKind
 from flowc.semantics.size import ONE, Size
 
@@ -59,6 +59,7 @@ class LauncherView:
 
     value: str
     most_keys: int
+    chunk_rows: int
     dots: tuple[str, ...]
     unpacked: str
     saved: tuple[str, ...]
@@ -128,6 +129,7 @@ class _Section:
         launcher = LauncherView(
             value=str(list(self.inputs).index(self.value)),
             most_keys=MOST_KEYS,
+            chunk_rows=CHUNK_ROWS,
             dots=tuple(self.places[name] for name in self.dots()),
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
             saved=tuple(self.memory[name] for name in self.cuts.saved),

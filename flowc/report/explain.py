@@ -15,6 +15,7 @@ from flowc.chunk.cost import Cost, Sizes, cost
 from flowc.chunk.values import Value
 from flowc.compiler import Compilation
 from flowc.emit.torch_module import module_names
+from flowc.report.kernels import TritonFacts, triton_facts, triton_lines, triton_record
 from flowc.schedule.machine import CPU
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.schedule import (
@@ -25,6 +26,7 @@ from flowc.schedule.schedule import (
     rows_per_token,
     solve_seconds,
 )
+from flowc.schedule.tile_plan import Missing
 
 NOMINAL_SIDE = 128
 """Rows and columns of the state at which costs are told."""
@@ -68,6 +70,7 @@ class Facts:
     aggregations: tuple[AggregationFacts, ...]
     kept: tuple[str, ...]
     kernels: tuple[KernelFacts, ...]
+    triton: TritonFacts | Missing
 
 
 def explain_text(compilation: Compilation) -> str:
@@ -75,7 +78,7 @@ def explain_text(compilation: Compilation) -> str:
     plan = compilation.plan
     found = facts(plan)
     parts = [*_class_lines(plan), "", "One step", *str(plan.recurrence).splitlines()[1:], ""]
-    parts += [*_choice_lines(found), "", *_kernel_lines(found)]
+    parts += [*_choice_lines(found), "", *_kernel_lines(found), "", *triton_lines(found.triton)]
     return "\n".join(parts)
 
 
@@ -127,6 +130,7 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
             }
             for kernel in found.kernels
         ],
+        "triton": triton_record(found.triton),
     }
 
 
@@ -151,7 +155,8 @@ def facts(plan: Plan) -> Facts:
     kept = tuple(backward[value] for _, value in plan.saved)
     alone = int(_chosen(plan.forward_chunk_sizes, rows))
     ways = tuple(aggregation_facts(a, rows * chunk_size) for a in AGGREGATIONS) if aggregation else ()
-    return Facts(plan, sizes, rows, chunk_size, alone, aggregation, ways, kept, kernels)
+    triton = triton_facts(plan, sizes, rows)
+    return Facts(plan, sizes, rows, chunk_size, alone, aggregation, ways, kept, kernels, triton)
 
 
 def aggregation_facts(name: str, rows: int, columns: int = HEAD_SIZE) -> AggregationFacts:

@@ -27,6 +27,13 @@ from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Tile
 from flowc.semantics.size import ONE, Size
 
 MOST_KEYS = 256
+CHUNK_ROWS = 64
+"""The rows of a chunk, padding included, where neither a call nor an option says how many tokens it has."""
+
+
+def chunk_tokens(rows: int) -> int:
+    """The tokens of such a chunk, with `rows` rows per token: what `_kernel_tokens` of an emitted module says."""
+    return max(1, CHUNK_ROWS // (1 << (max(rows, 1) - 1).bit_length()))
 
 
 def tilings() -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Ops as torch.compile, torch.export and torch.func take them: one operator for each pass, and what is refused."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ import torch.autograd.forward_ad as forward_ad
 import torch.utils.checkpoint
 from differential.harness import EXAMPLES, Case, draw, draw_states, model_of, op_of
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 import flowc
@@ -93,6 +95,34 @@ def test_nothing_is_kept_without_gradients():
     own, given = module("kda"), tensors("kda")
     assert len(own._FORWARD(given, None, None, None, None, False)) == own._OUTPUTS + 1
     assert len(own._FORWARD(given, None, None, None, None, True)) == own._OUTPUTS + 2
+
+
+def test_what_operators_return_on_a_gpu():
+    """Without one: shapes and types follow from sizes, those that the kernels keep and make."""
+    pytest.importorskip("triton")
+    own, shapes = module("gated_delta_product"), [x.shape for x in tensors("gated_delta_product", length=70)]
+    with FakeTensorMode():
+        given = [torch.empty(shape, device="cuda", dtype=torch.bfloat16) for shape in shapes]
+        outputs, final, *memory = own._FORWARD(given, None, None, None, None, True)
+        grads = own._BACKWARD(given, memory, [outputs, final], [True] * len(given), None, None, None, None)
+    assert (outputs.shape, outputs.dtype) == ((2, 70, 2, 4), torch.bfloat16)
+    assert (final.shape, final.dtype) == ((2, 2, 5, 4), torch.float32)
+    assert {x.shape[:2] for x in memory} == {(1, 5 * 4)}  # 16 tokens of 3 rows in a chunk, 2 heads of 2 sequences
+    assert [(x.shape, x.dtype, x.device) for x in grads] == [(x.shape, x.dtype, x.device) for x in given]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["gated_deltanet", "mamba2", "gated_delta_product"])
+def test_lengths_are_one_graph_on_a_gpu(name):
+    counter = CompileCounterWithBackend("inductor")
+    compiled = torch.compile(everything(op_of(name)), fullgraph=True, backend=counter)
+    for length in (300, 64, 129):
+        given = [
+            x.detach().cuda().requires_grad_()
+            for x in tensors(name, torch.bfloat16, length=length, sizes=(64, 32, 2, 2))
+        ]
+        assert_same(results(compiled, given), results(everything(op_of(name)), given))
+    assert counter.frame_count <= 2
 
 
 def test_only_wanted_gradients_come_back():
@@ -184,9 +214,21 @@ def test_packed_sequences_compile():
 
 def test_options_are_part_of_the_graph():
     given = tensors("kda")
-    for options in ({"chunk_size": 7}, {"aggregation": "tensorinv"}, {"backend": "torch"}):
+    ways = ({"aggregation": name} for name in ("wy", "tensorinv", "signature"))
+    for options in ({"chunk_size": 7}, *ways, {"backend": "torch"}):
         compiled = torch.compile(everything(op_of("kda")), fullgraph=True, backend="aot_eager")
         assert_same(results(compiled, given, **options), results(everything(op_of("kda")), given, **options))
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_a_step_compiles(name):
+    """It is torch operators, which a compiler sees through."""
+    params = {i.name for i in model_of(name).inputs if i.is_param}
+    token = {n: x if n in params else x[:, 0] for n, x in draw(model_of(name), Case()).items()}
+    step = torch.compile(op_of(name).step, fullgraph=True, backend="aot_eager")
+    found, expected = step(**token), op_of(name).step(**token)
+    for a, b in ((found, expected), (step(**token, state=found[1]), op_of(name).step(**token, state=expected[1]))):
+        assert_same(torch.utils._pytree.tree_leaves(a), torch.utils._pytree.tree_leaves(b))
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -254,7 +296,7 @@ def test_export(strict, tmp_path):
     """One program for every length, that can be saved."""
     layer, first = Layer(), [x.detach() for x in tensors("kda", length=19)]
     length = torch.export.Dim("length", min=2, max=4096)
-    shapes = {"q": {1: length}, "others": tuple({1: length} for _ in first[1:-1]) + ({},)}
+    shapes = {"q": {1: length}, "others": (*({1: length} for _ in first[1:-1]), {})}
     program = torch.export.export(layer, tuple(first), dynamic_shapes=shapes, strict=strict)
     torch.export.save(program, tmp_path / "layer.pt2")
     loaded = torch.export.load(tmp_path / "layer.pt2").module()
@@ -263,7 +305,29 @@ def test_export(strict, tmp_path):
         assert_same(loaded(*given), layer(*given))
 
 
-# -- torch.func, forward mode, second derivatives ------------------------------------------------------------------------
+LOAD = """
+import importlib.util, sys, torch
+spec = importlib.util.spec_from_file_location("kda", sys.argv[1])
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+torch.save(torch.export.load(sys.argv[2]).module()(*torch.load(sys.argv[3])), sys.argv[4])
+assert "flowc" not in sys.modules
+"""
+
+
+def test_an_exported_program_needs_the_emitted_module_alone(tmp_path):
+    given = [x.detach() for x in tensors("kda")]
+    paths = [tmp_path / name for name in ("kda.py", "layer.pt2", "given.pt", "found.pt")]
+    paths[0].write_text(op_of("kda").source)
+    with torch.no_grad():
+        program = torch.export.export(Layer(), tuple(given))
+        assert "True" not in program.graph_module.code.split("kda_")[1].split(")")[0]  # nothing is kept
+        torch.export.save(program, paths[1])
+        torch.save(given, paths[2])
+        subprocess.run([sys.executable, "-c", LOAD, *map(str, paths)], cwd=tmp_path, check=True)
+        assert_same(torch.load(paths[3]), Layer()(*given))
+
+
+# -- torch.func, forward mode, second derivatives ----------------------------------------------------------------------
 
 
 def loss(name, given, at):
