@@ -34,8 +34,10 @@ from hypothesis import strategies as st
 from flowc import reference
 from flowc.schedule.schedule import AGGREGATIONS
 
-# For each of the specs, of the profile's examples a quarter: 5 locally, 25 in CI; a tenth under the interpreter.
-DRAWN = settings(max_examples=settings().max_examples // 10 if INTERPRETED else max(5, settings().max_examples // 4))
+# For each of the specs, of the profile's examples a quarter: 5 locally, 25 in CI; 2 and 4 under the interpreter.
+DRAWN = settings(
+    max_examples=max(2, settings().max_examples // 25) if INTERPRETED else max(5, settings().max_examples // 4)
+)
 
 GATES = ("zero", "mild", "strong", "mixed", "never")
 KEYS = ("random", "repeated", "near", "alternating")
