@@ -249,13 +249,41 @@ def write(path: Path, text: str) -> None:
 @cli.command()
 @click.argument("file", type=_existing)
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
+@click.option("--scaling", "scales", is_flag=True, help="say instead how each aggregation scales")
+@click.option("--measure", is_flag=True, help="with --scaling: measure it on the CPU, too")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="with --scaling: draw it, as an .svg file"
+)
 @with_options
-def explain(file: str, as_json: bool, **chosen: Any) -> None:
+def explain(file: str, as_json: bool, scales: bool, measure: bool, plot: Path | None, **chosen: Any) -> None:
     """Say what was derived from FILE and chosen for it, and why."""
+    if (measure or plot is not None) and not scales:
+        raise click.UsageError("--measure and --plot go with --scaling")
+    if plot is not None and plot.suffix != ".svg":
+        raise click.UsageError(f"--plot {plot}: it writes SVG; call the file NAME.svg")
+    source, options = read(file), Options(**chosen)
+    if scales:
+        explain_scaling(run_stages(source, options, MODULE if measure else "plan", "text"), as_json, measure, plot)
+        return
     from flowc.report.explain import explain_record, explain_text
 
-    compiled = run_stages(read(file), Options(**chosen), "plan", "text")
+    compiled = run_stages(source, options, "plan", "text")
     click.echo(json.dumps(explain_record(compiled), indent=2) if as_json else explain_text(compiled))
+
+
+def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: Path | None) -> None:
+    """Print how each aggregation scales, and draw it if `plot` says where."""
+    from flowc.report.curves import svg
+    from flowc.report.scaling import scaling
+    from flowc.runtime.load import load
+
+    try:
+        found = scaling(compiled, load(compiled.artifact) if measure else None)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(json.dumps(found.record(), indent=2) if as_json else str(found))
+    if plot is not None:
+        write(plot, svg(found.panels(), f"{found.name}: aggregations"))
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from differential.harness import op_of
 
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
-from flowc.report.explain import explain_record, explain_text
+from flowc.report.explain import NOMINAL_SIDE, explain_record, explain_text
 from flowc.report.stages import stage_text
 from flowc.source import Source
 
@@ -49,6 +49,35 @@ def test_names_are_those_of_the_module(name):
             assert re.search(rf"\b{stored}\b,? = |\b{stored},\n", passes[kernel["kernel"].split()[0]]), stored
 
 
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "features", "two_repeats"])
+def test_the_triton_kernels_are_those_of_the_module(name):
+    """Each is launched under its name; what it reads was an argument or stored before it; every result is made."""
+    record, source = explain_record(op_of(name).compilation)["triton"], op_of(name).source
+    model, plan = op_of(name).compilation.model, op_of(name).compilation.plan
+    inputs, results = {i.name for i in model.inputs}, {r.name for r in plan.recurrence.results}
+    known = inputs | {f"{n}_bar" for n in results} | set(record["by_torch"])
+    assert record["kernels"]
+    for kernel in record["kernels"]:
+        assert f"def _{kernel['kernel']}(" in source
+        assert set(kernel["fetches"]) <= known, kernel
+        assert kernel["bytes_read"] > 0
+        assert kernel["bytes_written"] > 0
+        known |= set(kernel["stores"])
+    made = {n for kernel in record["kernels"] for n in kernel["stores"]} | set(record["by_torch"])
+    assert results | {f"{n}_bar" for n in inputs} <= made
+    assert set(record["saved"]) <= known
+    text, shown = explain_text(op_of(name).compilation), stage_text(op_of(name).compilation, Stage.PLAN)
+    for kernel in record["kernels"]:
+        assert f"\n  {kernel['kernel']} " in text
+        assert f"\n    {kernel['kernel']}: " in shown
+
+
+def test_the_chunk_of_the_triton_kernels_is_the_module_s():
+    for name in ("gated_deltanet", "gated_delta_product"):
+        record, module = explain_record(op_of(name).compilation), op_of(name)._module
+        assert record["triton"]["chunk_size"] == module._kernel_tokens(record["rows_per_token"], NOMINAL_SIDE)
+
+
 def test_a_forced_choice_is_told_from_a_chosen_one():
     path = ROOT / "examples/gated_deltanet.flow"
     assert "by the cost model" in explain_text(compiled(path))
@@ -63,3 +92,35 @@ def test_the_model_prints_with_its_shapes():
     assert text.splitlines()[:3] == ["model gated_delta_product(K, V, R)", "  input q : K", "  input k : R of K"]
     assert "  repeat r in R:" in text
     assert text.splitlines()[-1] == "  output o : V = S[t].T @ q"
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "gated_delta_product"])
+def test_aggregations_differ_in_flops_and_in_what_they_form(name):
+    """Of 64 rows: two inverses of the whole, made by other flops, or inverses of 16 rows and many products."""
+    path = ROOT / f"examples/{name}.flow"
+    record = explain_record(compiled(path))
+    ways = {a["aggregation"]: a for a in record["aggregations"]}
+    assert list(ways) == ["wy", "tensorinv", "signature"]
+    assert [a["formed"] for a in ways.values()] == [
+        {"inverses": 1, "rows": 64},
+        {"inverses": 1, "rows": 64},
+        {"inverses": 4, "rows": 16},
+    ]
+    assert len({a["forming_flops"] for a in ways.values()}) == 3
+    assert ways["signature"]["walk_products"] == 14
+    assert ways["signature"]["walk_flops"] < ways["wy"]["walk_flops"]
+    kernels = {
+        a: {k["kernel"]: k["product_flops"] for k in explain_record(compiled(path, aggregation=a))["kernels"]}
+        for a in ways
+    }
+    for kernel in ("forward intra", "forward walk", "backward walk"):
+        assert kernels["signature"][kernel] < kernels["wy"][kernel] <= kernels["tensorinv"][kernel]
+
+
+def test_a_plan_says_how_systems_are_solved():
+    path = ROOT / "examples/deltanet.flow"
+    texts = {a: str(compiled(path, aggregation=a).plan) for a in ("wy", "tensorinv", "signature")}
+    assert "T = (I - N)^-1, row by row" in texts["wy"]
+    assert "merged" in texts["tensorinv"]
+    assert "U_b = D_b Z_b" in texts["signature"]
+    assert "T = " not in texts["signature"]

@@ -17,11 +17,13 @@ import pytest
 
 from flowc.algebra.recurrence import Gate, Recurrence, Write
 from flowc.algebra.term import axes_of
+from flowc.chunk.aggregation import AGGREGATIONS, STATEMENTS
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.diagnostics import CODES, FlowError
 from flowc.doctor import CONDITIONS
 from flowc.options import Options
-from flowc.report.explain import explain_record
+from flowc.report.explain import aggregation_facts, explain_record
+from flowc.report.scaling import HEADS
 from flowc.schedule.schedule import chunk_candidates
 from flowc.semantics import load, warnings
 from flowc.semantics.functions import CALLABLE
@@ -213,7 +215,37 @@ def times() -> str:
     return table(*listed)
 
 
-_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times)
+def aggregations() -> str:
+    """The ways to solve a system, and what they take of one head's chunk, forward and backward."""
+    head = ("aggregation", "what it does", "formed ahead, 64 rows", "flops, 64 rows", "flops, 256 rows", "in turn")
+    listed = []
+    for name in AGGREGATIONS:
+        few, many = (aggregation_facts(name, rows) for rows in (64, 256))
+        flops = (f"{a.forming_flops:,} + {a.solve_flops:,}" for a in (few, many))
+        turn = "1 product" if few.products == 2 else f"{few.products // 2}, {many.products // 2} products"
+        listed.append((f"`{name}`", STATEMENTS[name], str(few.formed), *flops, turn))
+    return table(head, *listed)
+
+
+SCALING = ROOT / "benchmarks/results/scaling.json"
+
+
+def scaling() -> str:
+    """What `flowc explain --scaling --measure` counted and measured, from its JSON."""
+    found = json.loads(SCALING.read_text())
+    listed = [("C", "R", "L", "rows", *(f"`{a}`, {unit}" for unit in ("Mflop", "ms") for a in AGGREGATIONS))]
+    for sweep in found["sweeps"]:
+        for s in sweep["settings"]:
+            ways = {w["aggregation"]: w for w in s["aggregations"]}
+            flops = (f"{ways[a]['flops'] / 1e6:,.0f}" for a in AGGREGATIONS)
+            times = (f"{1e3 * ways[a]['seconds']:.1f}" for a in AGGREGATIONS)
+            listed.append((*(f"{s[n]:,}" for n in ("C", "R", "L", "rows")), *flops, *times))
+        growth = (sweep["growth"][a][what] for what in ("flops", "seconds") for a in AGGREGATIONS)
+        listed.append(("grows as", "", "", "", *(f"{sweep['varied']}^{power:.1f}" for power in growth)))
+    return "\n".join((table(*listed), f"{found['machine']}, {HEADS} heads together, a head's share.", ""))
+
+
+_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 

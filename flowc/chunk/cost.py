@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from flowc.algebra.term import Axis
+from flowc.chunk.aggregation import formed, inverse_flops, inverse_products, solve_products
 from flowc.chunk.ir import (
     Argument,
     At,
@@ -34,7 +35,6 @@ from flowc.chunk.ir import (
 from flowc.chunk.values import Level, Value
 
 BYTES = 4
-BLOCK = 16  # rows of a diagonal block of `signature`
 FREE = (Argument, At, Element, Extent, Head, Literal, MaskMatrix, Relabel, Rename, Spread)  # views, and made once
 
 
@@ -74,38 +74,14 @@ class Sizes:
         return own * self.tokens if value.level is Level.TOKEN else own
 
 
-def inverse_products(aggregation: str, rows: int) -> list[tuple[int, int]]:
-    """What an aggregation forms of n rows: (independent products, flops of each), one entry after another in time."""
-    match aggregation:
-        case "wy":  # row by row forward substitution, rows of a triangle: n^3 / 3
-            return [(1, row * row) for row in range(rows)]
-        case "signature":  # the same within every diagonal block: 85 n
-            return [(-(-rows // BLOCK), row * row) for row in range(min(BLOCK, rows))]
-        case "tensorinv":  # blocks of two merged by two dense products: 2 n^3 / 3
-            halves = [1 << level for level in range(max(rows - 1, 0).bit_length())]
-            return [(2 * halves[-1] // (2 * half), 4 * half**3) for half in halves]
-        case _:
-            raise ValueError(f"no aggregation {aggregation!r}")
-
-
-def solve_products(aggregation: str, rows: int, columns: int) -> list[int]:
-    """The products, one after another, that solve for `columns` columns with what was formed: the flops of each."""
-    if aggregation != "signature":
-        return [2 * rows * rows * columns]
-    found = []
-    for start in range(0, rows, BLOCK):
-        here = min(BLOCK, rows - start)
-        later = rows - start - here
-        found += [2 * here * here * columns, *([2 * here * later * columns] if later else [])]
-    return found
-
-
 def solve_cost(aggregation: str, rows: int, columns: int) -> Cost:
     """The cost of solving for `columns` columns with what was formed."""
     products = solve_products(aggregation, rows, columns)
-    copied = len(products) > 1  # the right-hand side, which is solved in place
     moved = BYTES * (rows * rows + 2 * rows * columns)
-    return Cost(float(sum(products)), 0, moved, len(products) + copied)
+    launches = 1
+    if aggregation == "signature":  # a copy of what is solved in place; a block's products, copy and parts
+        launches += 4 * formed(aggregation, rows).count
+    return Cost(float(sum(products)), 0, moved, launches)
 
 
 def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
@@ -121,9 +97,9 @@ def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
             rows = sizes.of(matrix.axes[0])
             return solve_cost(aggregation, rows, entries // rows)
         case Inverse(matrix):
-            steps = inverse_products(aggregation, sizes.of(matrix.axes[0]))
-            launches = len(steps) if aggregation == "tensorinv" else 1
-            return Cost(float(sum(n * f for n, f in steps)), 0, moved * launches, launches)
+            rows = sizes.of(matrix.axes[0])
+            launches = len(inverse_products(aggregation, rows)) if aggregation == "tensorinv" else 1
+            return Cost(float(inverse_flops(aggregation, rows)), 0, moved * launches, launches)
         case DecayDot(left, _, _, _, mask):
             columns = sizes.of(mask.columns.axis)
             return Cost(2.0 * sizes.entries(left) * columns, 0, moved + _halving(sizes, left), 20)

@@ -49,6 +49,7 @@ class ModuleView:
     public: str
     segment: str
     forward_segment: str
+    segment_tokens: str
     value: str
     kernels: str
     operator: str
@@ -109,8 +110,9 @@ class _Writer:
             backward=backward,
             checks=checks,
             public=callables,
-            segment=str(self.plan.segment),
-            forward_segment=str(self.plan.forward_segment),
+            segment=str(self.plan.segments.chunks),
+            forward_segment=str(self.plan.segments.forward_chunks),
+            segment_tokens=str(self.plan.segments.tokens),
             value=f"inputs[{[i.name for i in self.model.inputs].index(self.plan.recurrence.value_input)}]",
             kernels=kernels.text,
             operator="",  # until the rest, which it is named after, is there
@@ -341,7 +343,7 @@ def _table(thresholds: tuple[Threshold, ...]) -> str:
 
 def _imports(code: str) -> str:
     used = [n for n in ("cached_property", "lru_cache") if n in code] + ["reduce", "wraps"]
-    lines = ["import inspect", "import math", "import operator"]
+    lines = ["import inspect", "import math", "import operator", "import sys"]
     lines += ["from collections.abc import Sequence", "from contextlib import nullcontext"]
     lines += [f"from functools import {', '.join(used)}"] if used else []
     lines += ["from itertools import pairwise"]

@@ -10,13 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flowc.chunk.aggregation import AGGREGATIONS, STATEMENTS, Formed, formed, inverse_flops, solve_products
 from flowc.chunk.cost import Cost, Sizes, cost
 from flowc.chunk.values import Value
 from flowc.compiler import Compilation
 from flowc.emit.torch_module import module_names
+from flowc.report.kernels import TritonFacts, triton_facts, triton_lines, triton_record
 from flowc.schedule.machine import CPU
 from flowc.schedule.plan import Pass, Plan, Threshold
-from flowc.schedule.schedule import AGGREGATIONS, ROOM, chunk_candidates, inverse_seconds, rows_per_token
+from flowc.schedule.schedule import (
+    HEAD_SIZE,
+    ROOM,
+    chunk_candidates,
+    inverse_seconds,
+    rows_per_token,
+    solve_seconds,
+)
+from flowc.schedule.tile_plan import Missing
 
 NOMINAL_SIDE = 128
 """Rows and columns of the state at which costs are told."""
@@ -36,6 +46,18 @@ class KernelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AggregationFacts:
+    """One way to solve a chunk's system: what it forms before the walk, and its products in the walk, both ways."""
+
+    name: str
+    formed: Formed
+    forming_flops: int
+    products: int
+    solve_flops: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that both forms of an explanation tell."""
 
@@ -45,8 +67,10 @@ class Facts:
     chunk_size: int
     forward_chunk_size: int
     aggregation: str | None
+    aggregations: tuple[AggregationFacts, ...]
     kept: tuple[str, ...]
     kernels: tuple[KernelFacts, ...]
+    triton: TritonFacts | Missing
 
 
 def explain_text(compilation: Compilation) -> str:
@@ -54,7 +78,7 @@ def explain_text(compilation: Compilation) -> str:
     plan = compilation.plan
     found = facts(plan)
     parts = [*_class_lines(plan), "", "One step", *str(plan.recurrence).splitlines()[1:], ""]
-    parts += [*_choice_lines(found), "", *_kernel_lines(found)]
+    parts += [*_choice_lines(found), "", *_kernel_lines(found), "", *triton_lines(found.triton)]
     return "\n".join(parts)
 
 
@@ -73,6 +97,17 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
         "forward_chunk_size": found.forward_chunk_size,
         "rows_per_token": found.rows,
         "aggregation": found.aggregation,
+        "aggregations": [
+            {
+                "aggregation": a.name,
+                "formed": {"inverses": a.formed.count, "rows": a.formed.rows},
+                "forming_flops": a.forming_flops,
+                "walk_products": a.products,
+                "walk_flops": a.solve_flops,
+                "seconds": a.seconds,
+            }
+            for a in found.aggregations
+        ],
         "candidates": [
             {
                 "chunk_size": c.tokens,
@@ -95,6 +130,7 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
             }
             for kernel in found.kernels
         ],
+        "triton": triton_record(found.triton),
     }
 
 
@@ -118,7 +154,16 @@ def facts(plan: Plan) -> Facts:
     )
     kept = tuple(backward[value] for _, value in plan.saved)
     alone = int(_chosen(plan.forward_chunk_sizes, rows))
-    return Facts(plan, sizes, rows, chunk_size, alone, aggregation, kept, kernels)
+    ways = tuple(aggregation_facts(a, rows * chunk_size) for a in AGGREGATIONS) if aggregation else ()
+    triton = triton_facts(plan, sizes, rows)
+    return Facts(plan, sizes, rows, chunk_size, alone, aggregation, ways, kept, kernels, triton)
+
+
+def aggregation_facts(name: str, rows: int, columns: int = HEAD_SIZE) -> AggregationFacts:
+    """What an aggregation takes for `rows` rows and `columns` columns of the state."""
+    products = 2 * solve_products(name, rows, columns)
+    seconds = inverse_seconds(name, rows, CPU) + 2 * solve_seconds(name, rows, CPU)
+    return AggregationFacts(name, formed(name, rows), inverse_flops(name, rows), len(products), sum(products), seconds)
 
 
 def _kernels(name: str, run: Pass, names: Mapping[Value, str], at: Sizes, aggregation: str) -> tuple[KernelFacts, ...]:
@@ -164,8 +209,8 @@ def _choice_lines(found: Facts) -> list[str]:
     if found.aggregation is None:
         lines.append("  no aggregation: no edit reads the state, so there is no system to solve")
     else:
-        why = "asked for" if options.aggregation != "auto" else "the cheaper inverse by the cost model"
-        lines.append(f"  aggregation {found.aggregation}: {why}")
+        why = "asked for" if options.aggregation != "auto" else "the cheapest by the cost model"
+        lines.append(f"  aggregation {found.aggregation}: {why}; {STATEMENTS[found.aggregation]}")
     lines += _candidate_lines(found)
     saved = ", ".join(found.kept) or "nothing"
     lines.append(f"  kept for the backward pass beside the inputs: {saved}; what else it needs is cheaper to repeat")
@@ -176,7 +221,7 @@ def _candidate_lines(found: Facts) -> list[str]:
     """The table that the chunk size and the aggregation were decided from."""
     lines = [
         "  predicted on one CPU core, microseconds per token and head, and bytes kept, which count too "
-        f"({1e9 * ROOM:.0f} ns each):",
+        f"({1e9 * ROOM:g} ns each):",
         "    chunk  rows  forward   forward + backward      kept",
     ]
     for c in chunk_candidates(found.plan, found.sizes):
@@ -186,10 +231,21 @@ def _candidate_lines(found: Facts) -> list[str]:
             f"    {c.tokens:5}  {rows:4}  {1e6 * c.forward:7.2f}{first}  {1e6 * c.both:16.2f}{second}  {c.kept:8,.0f}"
         )
         lines.append(text.rstrip())
-    if found.aggregation is not None:
-        rows = found.rows * found.chunk_size
-        times = ", ".join(f"{a} {1e6 * inverse_seconds(a, rows, CPU):.1f}" for a in AGGREGATIONS)
-        lines.append(f"  one inverse of {rows} rows, microseconds: {times}")
+    return lines if found.aggregation is None else lines + _aggregation_lines(found)
+
+
+def _aggregation_lines(found: Facts) -> list[str]:
+    """The table of what each aggregation takes."""
+    lines = [
+        f"  (I - N) U = Z of {found.rows * found.chunk_size} rows, per chunk and head, forward and backward:",
+        "    aggregation  formed ahead        flops  products in the walk        flops  microseconds",
+    ]
+    for a in found.aggregations:
+        mark = " <-" if a.name == found.aggregation else ""
+        lines.append(
+            f"    {a.name:11}  {a.formed!s:>12}  {a.forming_flops:>11,}  {a.products:>20}  {a.solve_flops:>11,}"
+            f"  {1e6 * a.seconds:>12.1f}{mark}"
+        )
     return lines
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from flowc.compiler import Compilation, Stage
+from flowc.report.kernels import triton_plan
 from flowc.semantics.model import (
     Binary,
     Call,
@@ -41,8 +42,10 @@ def stage_text(compilation: Compilation, stage: Stage) -> str:
             return canonical(compilation.spec).rstrip("\n")
         case Stage.MODEL:
             return model_text(compilation.model)
-        case Stage.RECURRENCE | Stage.CHUNK | Stage.PLAN:
+        case Stage.RECURRENCE | Stage.CHUNK:
             return str(compilation.stage(stage))
+        case Stage.PLAN:
+            return f"{compilation.plan}\n{triton_plan(compilation.plan)}"
         case Stage.MODULE:
             return compilation.artifact.source.rstrip("\n")
         case _:

@@ -30,4 +30,4 @@ class Machine:
         return work + cost.launches * self.launch / programs
 
 
-CPU = Machine(products=1.65e11, elementwise=8e9, bandwidth=1.2e10, cache=1e11, launch=3e-6, substitution=3.3e10)
+CPU = Machine(products=1.5e11, elementwise=8e9, bandwidth=1.2e10, cache=1e11, launch=3e-6, substitution=3.3e10)

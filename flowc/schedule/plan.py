@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.aggregation import AGGREGATIONS, STATEMENTS
 from flowc.chunk.ir import Node
 from flowc.chunk.program import Program, value_names
 from flowc.chunk.values import Value
@@ -67,12 +68,23 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class Segments:
+    """How much passes through all kernels before the next does, so that what is between kernels stays in a cache.
+
+    At most `chunks` times heads, or `forward_chunks` where nothing is kept, and `tokens` times heads.
+    """
+
+    chunks: int
+    forward_chunks: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A forward and a backward pass; `saved` names what the first keeps for the second, as (forward, backward) values.
 
     `chunk_sizes` goes by rows per token, `forward_chunk_sizes` too, where nothing is kept; `aggregations` by rows per
-    chunk (empty where nothing is solved). `segment` is how many chunks (times heads) pass through all kernels before
-    the next ones do, so that what is between kernels stays in a cache; `forward_segment`: where nothing is kept.
+    chunk (empty where nothing is solved).
     """
 
     recurrence: Recurrence
@@ -83,12 +95,11 @@ class Plan:
     chunk_sizes: tuple[Threshold, ...]
     forward_chunk_sizes: tuple[Threshold, ...]
     aggregations: tuple[Threshold, ...]
-    segment: int
-    forward_segment: int
+    segments: Segments
 
     def __str__(self) -> str:
         """Kernel by kernel, by the names of the chunk program."""
-        lines = [f"plan {self.recurrence.model.name}"]
+        lines, s = [f"plan {self.recurrence.model.name}"], self.segments
         for title, passed in (("forward", self.forward), ("backward", self.backward)):
             names = value_names(passed.program)
             lines.append(f"  {title}")
@@ -101,7 +112,10 @@ class Plan:
         lines.append("  without gradients: " + _table(self.forward_chunk_sizes))
         if self.aggregations:
             lines.append("  aggregation by rows per chunk: " + _table(self.aggregations))
-        lines.append(f"  chunks times heads at a time: {self.segment}, without gradients {self.forward_segment}")
+            lines += [f"    {a}: {STATEMENTS[a]}" for a in AGGREGATIONS if a in {t.choice for t in self.aggregations}]
+        lines.append(
+            f"  chunks times heads at a time: {s.chunks}, without gradients {s.forward_chunks}; tokens: {s.tokens}"
+        )
         return "\n".join(lines)
 
 

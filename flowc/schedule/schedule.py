@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.aggregation import AGGREGATIONS, formed, inverse_flops, inverse_products
 from flowc.chunk.builder import Builder
-from flowc.chunk.cost import BLOCK, BYTES, Cost, Sizes, cost, inverse_products, node_cost, solve_cost
+from flowc.chunk.cost import BYTES, Cost, Sizes, cost, node_cost, solve_cost
 from flowc.chunk.differentiate import differentiate
 from flowc.chunk.ir import Argument, Inverse, Node, Solve, operands
 from flowc.chunk.program import Program
@@ -23,7 +24,7 @@ from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
 from flowc.schedule.once import made_once
 from flowc.schedule.partition import partition
-from flowc.schedule.plan import Pass, Plan, Threshold
+from flowc.schedule.plan import Pass, Plan, Segments, Threshold
 from flowc.schedule.share import share_decays
 from flowc.semantics.size import ONE, Size
 
@@ -32,12 +33,13 @@ CHUNK_SIZES = (16, 32, 64, 128)
 HEAD_SIZE = 128  # the state's rows and columns at which choices are made
 PROGRAMS = 8  # heads at a time, likewise
 NARROW = 32  # rows below which products are slower, in proportion
+CHAIN = 1.1  # what products one after another must win by: with fewer heads at a time they lose most
 SYSTEM = 7e-7  # seconds that each of a batch of triangular systems takes beside its flops
-AGGREGATIONS = ("wy", "tensorinv", "signature")
-SEGMENT = 32  # chunks times heads that pass through all kernels together, where some values are kept
+SEGMENT = 32  # at most so many chunks times heads pass through all kernels together, where some values are kept
 FORWARD_SEGMENT = 64  # the same where nothing is kept, which leaves more of a cache
+SEGMENT_TOKENS = 2048  # at most so many tokens times heads
 TRANSFERS = 4  # a number that is kept is fetched, written back, read again, and takes the place of another in a cache
-ROOM = 1e-9  # seconds that a byte of memory is worth: a chunk half as long keeps twice as many states
+ROOM = 2.5e-10  # seconds that a byte of memory is worth: a chunk half as long keeps twice as many states
 
 
 def schedule(recurrence: Recurrence, program: Program, options: Options, machine: Machine = CPU) -> Plan:
@@ -57,8 +59,8 @@ def schedule(recurrence: Recurrence, program: Program, options: Options, machine
     forward_only = _chunk_sizes(recurrence, passes[:1], options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
     aggregations = _aggregations(options, machine) if solves else ()
-    segments = SEGMENT, FORWARD_SEGMENT
-    return Plan(recurrence, options, *passes, saved, training, forward_only, aggregations, *segments)
+    segments = Segments(SEGMENT, FORWARD_SEGMENT, SEGMENT_TOKENS)
+    return Plan(recurrence, options, *passes, saved, training, forward_only, aggregations, segments)
 
 
 def solved(program: Program) -> Program:
@@ -164,7 +166,7 @@ def seconds_per_token(
 ) -> float:
     """The predicted time of a token of a head in `passes`, the values `kept` from the first to the second."""
     total = TRANSFERS * BYTES * sum(sizes.entries(v) for v in kept) / machine.bandwidth
-    segment = FORWARD_SEGMENT if len(passes) == 1 else SEGMENT
+    segment = max(min(FORWARD_SEGMENT if len(passes) == 1 else SEGMENT, SEGMENT_TOKENS // sizes.tokens), 1)
     for passed in passes:
         flat = [n for n in (*passed.intra.nodes, *passed.output.nodes) if not isinstance(n.op, Inverse)]
         total += machine.seconds(cost(flat, sizes), segment)
@@ -244,11 +246,12 @@ def _chunk_sizes(
 
 def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     """The predicted time of what an aggregation forms of `rows` rows, among many."""
-    steps = inverse_products(aggregation, rows)
     if aggregation != "tensorinv":  # a triangular solve takes the zeros of a triangle for numbers
-        return steps[0][0] * SYSTEM + 2 * sum(n * f for n, f in steps) / machine.substitution
+        beside = BYTES * rows * rows / machine.bandwidth if aggregation == "signature" else 0.0  # what it leaves of N
+        own = formed(aggregation, rows).count * SYSTEM
+        return beside + own + 2 * inverse_flops(aggregation, rows) / machine.substitution
     total = 0.0
-    for count, flops in steps:
+    for count, flops in inverse_products(aggregation, rows):
         half = round((flops / 4) ** (1 / 3))
         rate = machine.products * min(1.0, half / NARROW)
         total += max(count * flops / rate, 6 * 4 * count * half * half / machine.bandwidth * 4)
@@ -258,7 +261,7 @@ def inverse_seconds(aggregation: str, rows: int, machine: Machine) -> float:
 def solve_seconds(aggregation: str, rows: int, machine: Machine) -> float:
     """The predicted time of solving a system of `rows` rows, formed ahead, for the state's columns in the walk."""
     made = solve_cost(aggregation, rows, HEAD_SIZE)
-    slower = NARROW / min(NARROW, BLOCK if aggregation == "signature" else rows)
+    slower = NARROW / min(NARROW, formed(aggregation, rows).rows)
     return machine.seconds(replace(made, products=made.products * slower), PROGRAMS, cached=True)
 
 
@@ -272,9 +275,14 @@ def _aggregations(options: Options, machine: Machine) -> tuple[Threshold, ...]:
     """The cheapest aggregation by rows per chunk, equal neighbours joined."""
     if options.aggregation != "auto":
         return (Threshold(None, options.aggregation),)
+
+    def price(aggregation: str, rows: int) -> float:
+        whole = inverse_seconds(aggregation, rows, machine) + 2 * solve_seconds(aggregation, rows, machine)
+        return whole * (CHAIN if aggregation == "signature" else 1.0)
+
     table: list[Threshold] = []
-    for rows in (16, 32, 64, 128, 256):
-        best = min(AGGREGATIONS, key=lambda a: aggregation_seconds(a, rows, 2, machine))
+    for rows in (16, 32, 64, 96, 128, 192, 256):
+        best = min(AGGREGATIONS, key=lambda a: price(a, rows))
         if table and table[-1].choice == best:
             table.pop()
         table.append(Threshold(rows, best))

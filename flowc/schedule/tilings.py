@@ -37,8 +37,13 @@ def tilings() -> tuple[str, ...]:
     return tuple(repr(row) for row in rows)
 
 
+def chunk_tokens(plan: TilePlan, rows: int) -> int:
+    """The tokens of such a chunk, with `rows` rows per token: what `_kernel_tokens` of an emitted module says."""
+    return max(1, chunk_rows(plan) // (1 << (max(rows, 1) - 1).bit_length()))
+
+
 def chunk_rows(plan: TilePlan) -> int:
-    """The rows of a chunk where the caller leaves it open."""
+    """The rows of a chunk, padding included, where neither a call nor an option says how many tokens it has."""
     kernels = (*plan.forward.kernels, *plan.backward.kernels)
     gated = any(isinstance(s.op, DecayDot | DecayApply) for k in kernels for s in k.steps)
     return GATED_ROWS if gated else ROWS

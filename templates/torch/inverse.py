@@ -15,16 +15,17 @@ def _inverse_tensorinv(matrix: Tensor) -> Tensor:
     """(I - matrix)^{-1} by recursive block inversion: [[A, 0], [B, D]]^{-1} = [[A', 0], [-D' B A', D']]."""
     rows = matrix.shape[-1]
     size = 1 << max(rows - 1, 0).bit_length()
-    matrix = F.pad(matrix, (0, size - rows, 0, size - rows))
+    least = _LEAST[matrix.dtype]
+    matrix = F.hardshrink(F.pad(matrix, (0, size - rows, 0, size - rows)), least)
     out = torch.eye(size, dtype=matrix.dtype, device=matrix.device).repeat(*matrix.shape[:-2], 1, 1)
     half = 1
     while half < size:
         tiles = [x.unflatten(-1, (-1, 2 * half)).unflatten(-3, (-1, 2 * half)) for x in (matrix, out)]
         below, done = (x.diagonal(0, -4, -2).movedim(-1, -3) for x in tiles)
         first, last = done[..., :half, :half], done[..., half:, half:]
-        done[..., half:, :half] = last @ below[..., half:, :half] @ first
+        done[..., half:, :half] = F.hardshrink(last @ below[..., half:, :half] @ first, least)
         half *= 2
-    return F.hardshrink(out[..., :rows, :rows], _LEAST[matrix.dtype])
+    return out[..., :rows, :rows]
 
 
 def _inverse_signature(matrix: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def _inverse_signature(matrix: Tensor) -> Tensor:
     blocks = out.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16)).diagonal(0, -4, -2).movedim(-1, -3)
     eye = torch.eye(16, dtype=matrix.dtype, device=matrix.device)
     inverses = torch.linalg.solve_triangular(eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True)
-    blocks.copy_(inverses)
+    blocks.copy_(F.hardshrink(inverses, _LEAST[matrix.dtype]))
     return out[..., :rows, :rows]
 
 

@@ -1,15 +1,26 @@
+_UNCOMPILED: dict[Any, Any] = {}  # passes, as torch.compile leaves them alone: it would unroll the loop over chunks
+
+
+def _run(function: Any, call: Any, tensors: Sequence[Tensor], *arguments: Any) -> Any:
+    """One pass of a call: no compiler within, where a transform has kept it from the operators, and no autocast."""
+    if "torch._dynamo" in sys.modules:
+        if function not in _UNCOMPILED:
+            _UNCOMPILED[function] = torch.compiler.disable(function)
+        function = _UNCOMPILED[function]
+    with _uncast(tensors[0].device):
+        return function(call, tensors, *arguments)
+
+
 def _run_forward(call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None) -> Any:
     """The outputs, the final state, and what a backward pass uses again."""
-    with _uncast(tensors[0].device):
-        return call.forward(tensors, places)
+    return _run(type(call).forward, call, tensors, places)
 
 
 def _run_backward(
     call: Any, tensors: Sequence[Tensor], saved: Sequence[Tensor], cotangents: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients of `tensors`, None where none is wanted."""
-    with _uncast(tensors[0].device):
-        return call.backward(tensors, saved, cotangents, wanted)
+    return _run(type(call).backward, call, tensors, saved, cotangents, wanted)
 
 
 # -- autograd -------------------------------------------------------------------------------------------------------------
@@ -193,7 +204,7 @@ def _called(
     torch.compile and torch.export get an operator, torch.func what its transforms know, all others plain autograd.
     """
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    transformed = isinstance(torch._C._functorch.peek_interpreter_stack(), torch._C._functorch.CInterpreter)
     if torch.compiler.is_compiling():
         if torch.autograd.forward_ad._current_level >= 0:  # where an operator's tangents would be 0
             _forward_mode()

@@ -72,7 +72,7 @@ class Case:
     beta: float | None = None  # None: drawn from (0, 1)
     start: bool = True
     aggregation: str = "auto"
-    layout: str = "contiguous"  # contiguous | strided | expanded
+    layout: str = "contiguous"  # contiguous | strided | expanded (strides of 0)
     wide: bool = True  # gates, scalars and params are float32 where vectors are in half precision
     group: int = 1
     seed: int = 0
@@ -172,7 +172,9 @@ def _keys(normal: torch.Tensor, i: Input, kind: str) -> torch.Tensor:
 
 def _laid_out(x: torch.Tensor, i: Input, case: Case) -> torch.Tensor:
     if case.layout == "expanded" and not i.is_param and case.length:
-        return x[:, :1].expand_as(x)
+        # Gates and scalars over the tokens. Vectors over the heads: the roundings of equal tokens do not walk randomly.
+        over_tokens = i.shape.kind is Kind.SCALAR or (i.range is not None and i.range.high == 0)
+        return x[:, :1].expand_as(x) if over_tokens else x[:, :, :1].expand_as(x)
     if case.layout == "strided":
         return torch.stack((x, x + 1), -1)[..., 0].mT.contiguous().mT if x.dim() > 1 else x
     return x

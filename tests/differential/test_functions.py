@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from differential.targets import TORCH, on_targets, placed, poisoned
 
 import flowc
 from flowc import reference
@@ -89,19 +90,27 @@ def tensors(seed=0):
     return x
 
 
-def both(spec, x):
+def both(spec, x, target=TORCH):
     """The compiled op's and the oracle's output and gradients; of the summed output, weighed at random."""
-    weight = torch.randn(1, len(POINTS), 1, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    dtype = target.types[0]
+    weight = torch.randn(1, len(POINTS), 1, 4, generator=torch.Generator().manual_seed(1), dtype=dtype).double()
     model, op, found = load(spec, "test"), flowc.compile(spec), []
-    for run in (lambda leaves: op(**leaves, chunk_size=5), lambda leaves: reference.run(model, leaves)[0]["o"]):
-        leaves = {n: v.clone().requires_grad_() for n, v in x.items()}
-        o = run(leaves)
-        grads = torch.autograd.grad((o * weight).sum(), list(leaves.values()), allow_unused=True)
-        found.append({"o": o.detach()} | {f"d{n}": g for n, g in zip(leaves, grads, strict=True)})
+    x = {n: v.to(dtype).double() for n, v in x.items()}
+    here = {n: placed(v, dtype, target.device) for n, v in x.items()}
+    for run, values in (
+        (lambda leaves: op(**leaves, chunk_size=5, **dict(target.options)), here),
+        (lambda leaves: reference.run(model, leaves)[0]["o"], x),
+    ):
+        leaves = {n: v.clone().requires_grad_() for n, v in values.items()}
+        with poisoned():
+            o = run(leaves)
+            grads = torch.autograd.grad((o * weight.to(o)).sum(), list(leaves.values()), allow_unused=True)
+        made = {"o": o.detach()} | {f"d{n}": g for n, g in zip(leaves, grads, strict=True)}
+        found.append({n: None if v is None else v.cpu().double() for n, v in made.items()})
     return found
 
 
-def compare(found, truth):
+def compare(found, truth, target=TORCH):
     for name, expected in truth.items():
         actual = found[name]
         if expected is None or not expected.any():
@@ -111,23 +120,26 @@ def compare(found, truth):
         # Up to a thousand roundings of a function's own (exp(25) has 25 in its exponent). Judged per token, as tokens
         # differ in size by exp(25); one that all but vanishes, as l2norm's gradients do, counts as a thousandth.
         scale = expected.abs().amax(-1, keepdim=True).clamp(min=1e-3 * expected.abs().max().item())
-        assert ((actual - expected).abs() / scale).max().item() < 1e-12, name
+        eps = target.single if target.kernels else torch.finfo(torch.float64).eps
+        assert ((actual - expected).abs() / scale).max().item() < 4500 * eps, name
 
 
+@on_targets
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_before(name):
+def test_before(name, target):
     x = tensors()
     if name == "exp":
         x["x"].clamp_(-30, 5)  # a state that holds exp(25) drowns what comes later, in the loop as in the chunks
-    found, truth = both(SPEC.format(before=EXPRESSIONS[name], after="r"), x)
-    compare(found, truth)
+    found, truth = both(SPEC.format(before=EXPRESSIONS[name], after="r"), x, target)
+    compare(found, truth, target)
 
 
+@on_targets
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_after(name):
+def test_after(name, target):
     after = re.sub(r"\bx\b", "r", EXPRESSIONS[name])
-    found, truth = both(SPEC.format(before="z", after=after), tensors())
-    compare(found, truth)
+    found, truth = both(SPEC.format(before="z", after=after), tensors(), target)
+    compare(found, truth, target)
 
 
 # -- of numbers --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 # Under the interpreter, where programs run one after another: what kernels differ in, and parts that torch makes.
 KINDS = ("gated_deltanet", "kda", "gated_delta_product", "mamba2", "rwkv7", "retnet", "outputs_everywhere", "by_hand")
 NAMES = KINDS if INTERPRETED else (*EXAMPLES, *SPECS)
-FEW = settings(max_examples=max(2, settings().max_examples // (20 if INTERPRETED else 10)))
+FEW = settings(max_examples=max(2, settings().max_examples // (50 if INTERPRETED else 10)))
 
 
 def apart(op, offsets):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from differential.harness import EXAMPLES, SPECS, Case, draw, errors, model_of, op_of
+from differential.harness import EXAMPLES, SPECS, Case, draw, draw_states, errors, model_of, op_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -90,3 +90,23 @@ def test_every_chunk_size_gives_the_same(chunk):
     found, truth = (op_of("kda")(**x, chunk_size=c, output_final_state=True) for c in (chunk, 8))
     off = errors(dict(zip("oS", truth, strict=True)), dict(zip("oS", found, strict=True)))
     assert max(off.values()) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "linear_attention", "gla", "outputs_everywhere"])
+def test_states_stay_the_caller_s(name):
+    """The walk overwrites one state from chunk to chunk: not the one that was given, nor a final state's gradient."""
+    case, model = Case(1, 40, 2), model_of(name)
+    x, start = draw(model, case), draw_states(model, case)["S"]
+    given = start.clone().requires_grad_()
+    leaves = {n: v.requires_grad_() for n, v in x.items()}
+    finals = []
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            finals.append(op_of(name)(**leaves, initial_state=given, output_final_state=True, chunk_size=8)[1])
+    weight = torch.randn(start.shape, generator=torch.Generator().manual_seed(0), dtype=start.dtype)
+    cotangent = weight.clone()
+    torch.autograd.grad(finals[0], given, cotangent)
+    assert torch.equal(cotangent, weight)
+    assert torch.equal(given, start)
+    assert torch.equal(finals[0], finals[1])
+    assert finals[1].data_ptr() != given.data_ptr()

@@ -54,7 +54,7 @@ SETS = {
     "Greek": dict(K="κ", V="Δ", q="θ", k="λ", v="φ", g="δ", p="π", S="Σ", a="β", o="ω"),
     "underscores": dict(K="_", V="__", q="_q", k="__k", v="v_", g="g__", p="_p_", S="_S", a="a_1", o="_o"),
     "the module's private": dict(
-        op="_Chunked",
+        op="_InChunks",
         K="_C",
         V="_put",
         q="_to_rows",
@@ -66,6 +66,12 @@ SETS = {
     ),
     "the op itself": dict(op="v", K="K", V="V", q="q", k="k", v="value", g="g", p="p", S="S", a="a", o="o"),
     "op like a module": dict(op="torch", K="K", V="V", q="q", k="k", v="v", g="g", p="p", S="S", a="a", o="o"),
+    "op like an import": dict(
+        op="operator", K="sys", V="wraps", q="reduce", k="k", v="v", g="g", p="p", S="S", a="a", o="o"
+    ),
+    "op like another": dict(
+        op="sys", K="K", V="V", q="inspect", k="pairwise", v="v", g="g", p="p", S="S", a="a", o="o"
+    ),
     "op like a keyword": dict(op="lambda", K="K", V="V", q="q", k="k", v="v", g="g", p="p", S="S", a="a", o="o"),
     "op like its function": dict(op="step", K="K", V="V", q="q", k="k", v="v", g="g", p="p", S="S", a="a", o="o"),
     "case": dict(K="K", V="V", q="s", k="S_", v="o", g="O", p="x", S="S", a="A", o="Y"),
@@ -169,10 +175,10 @@ def assigned(name):
 
 
 def test_the_legend_has_what_the_code_uses():
-    """Under the module's names, which give way to the spec's own: here an input called T."""
-    spec = SPEC.format(**(PLAIN | dict(q="T", p="scale")))
+    """Under the module's names, which give way to the spec's own: here an input called inverse."""
+    spec = SPEC.format(**(PLAIN | dict(q="inverse", p="scale")))
     legend = flowc.compile(spec).source.split("In the code:\n")[1].split('"""')[0]
-    assert re.search(r"^    T_ +\(I - N\)\^-1$", legend, re.MULTILINE)
+    assert re.search(r"^    inverse_ +\(I - N\)\^-1; by `signature`", legend, re.MULTILINE)
     assert re.search(r"^    scale_ +scalar factors", legend, re.MULTILINE)
     assert "l_e" not in legend  # no row writes without reading
     linear = flowc.compile(ROOT / "examples/linear_attention.flow").source.split('"""')[1]

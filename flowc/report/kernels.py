@@ -1,0 +1,165 @@
+"""The Triton kernels of a plan: what each stores and fetches, and what it costs.
+
+In: a `Plan` and sizes. Out: `TritonFacts`, or why there are no kernels. Costs are per token and head in half
+precision, with the chunk and the blocks that a call with no options takes; flops are those of `tl.dot`, padding
+included. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from flowc.schedule.plan import Plan, Role
+from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
+from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
+from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
+from flowc.schedule.tilings import TILINGS, chunk_tokens
+from flowc.schedule.triton import cut
+
+HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
+
+
+@dataclass(frozen=True, slots=True)
+class TritonKernelFacts:
+    """One kernel: how many of the state's columns a program holds at a time, whether it goes through all of them.
+
+    `columns` is None where no column goes into it. `cost` is of a chunk of one head.
+    """
+
+    name: str
+    columns: int | None
+    through_all: bool
+    cost: TileCost
+    fetches: tuple[str, ...]
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TritonFacts:
+    """The kernels in order, the tokens of a chunk, what is kept for the backward, and what torch operators make."""
+
+    tokens: int
+    kernels: tuple[TritonKernelFacts, ...]
+    saved: tuple[str, ...]
+    by_torch: tuple[str, ...]
+
+
+def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts | Missing:
+    """What a plan's kernels come to; `rows` per token of the system that is solved."""
+    plans = cut(plan)
+    if isinstance(plans, Missing):
+        return plans
+    tokens = chunk_tokens(plans, rows) if plan.options.chunk_size is None else plan.options.chunk_size
+    keys, values = (axis.size.value(sizes) for axis in (plan.recurrence.row, plan.recurrence.column))
+    asked = plan.options.aggregation
+    at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
+    kernels = (*_pass(plans.forward, False, at), *_pass(plans.backward, True, at))
+    parts = (*_by_torch(plans.forward, False), *_by_torch(plans.backward, True))
+    return TritonFacts(tokens, kernels, plans.saved, tuple(dict.fromkeys(name for part in parts for name in part)))
+
+
+def _pass(passed: TilePass, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
+    for kernel in passed.kernels:
+        name = f"{kernel.name}{'_backward' if adjoint else ''}"
+        most = TILINGS[name][0]
+        block = min(most[0], power_of_two(at.values))
+        part = power_of_two(at.keys) if kernel.role is Role.WALK else min(most[1], power_of_two(at.keys))
+        sizes = replace(at, block=block, part=part)
+        stores = _stored(kernel, passed, adjoint)
+        columns = block if _has_columns(kernel) else None
+        reads = tuple(dict.fromkeys(_read(kernel)))
+        yield TritonKernelFacts(name, columns, not kernel.blocked, tile_cost(kernel, sizes), reads, stores)
+
+
+def _has_columns(kernel: TileKernel) -> bool:
+    return any(VALUE in step.tile.lanes for step in kernel.steps)
+
+
+def _read(kernel: TileKernel) -> Iterator[str]:
+    """What a kernel reads: arguments by their names, cotangents as `o_bar`, what other kernels stored."""
+    for step in kernel.steps:
+        match step.op:
+            case Load(name, role, _):
+                yield f"{name}_bar" if role == "cotangent" else name
+            case Fetch(name) | Solve(name, _, _):
+                yield name
+
+
+def _stored(kernel: TileKernel, passed: TilePass, adjoint: bool) -> tuple[str, ...]:
+    """What a kernel stores; a walk's next state is carried, and where a chunk begins it is stored among the states."""
+    walks = kernel.role is Role.WALK
+    own = kernel.stores[1:] if walks else kernel.stores
+    names = (s.name if s.fetched or not adjoint else f"{s.name}_bar" for s in own)
+    return (passed.states, *names) if walks else tuple(names)
+
+
+def _by_torch(passed: TilePass, adjoint: bool) -> tuple[list[str], list[str]]:
+    """What torch operators make before the kernels and after them."""
+    before = [] if passed.before is None else [name for name, _ in passed.before.made]
+    after = [] if passed.after is None else [f"{name}_bar" if adjoint else name for name, _ in passed.after.made]
+    return before, after
+
+
+def triton_plan(plan: Plan) -> str:
+    """The kernels as part of a plan: what runs over blocks of the state's columns, what is read and stored."""
+    plans = cut(plan)
+    if isinstance(plans, Missing):
+        return f"  Triton: {plans}"
+    lines = []
+    for title, passed in (("forward", plans.forward), ("backward", plans.backward)):
+        lines.append(f"  Triton {title}")
+        before, after = _by_torch(passed, title == "backward")
+        lines += [f"    torch operators make {', '.join(before)}"] if before else []
+        for kernel in passed.kernels:
+            name = f"{kernel.name}{'_backward' if title == 'backward' else ''}"
+            how = "a program per block of columns" if kernel.blocked else "a program goes through all columns"
+            how = how if _has_columns(kernel) else "of no column"
+            reads, stores = ", ".join(dict.fromkeys(_read(kernel))), _stored(kernel, passed, title == "backward")
+            lines += [f"    {name}: {how}", f"      reads {reads}", f"      stores {', '.join(stores)}"]
+        lines += [f"    torch operators make {', '.join(after)}"] if after else []
+    return "\n".join(lines)
+
+
+def triton_lines(found: TritonFacts | Missing) -> list[str]:
+    """The kernels as a table."""
+    if isinstance(found, Missing):
+        return [f"Triton kernels: none: {found}"]
+    lines = [f"Triton kernels, per token and head, in half precision, {found.tokens} tokens a chunk", HEADER]
+    for k in found.kernels:
+        dots, read, written = (round(n / found.tokens) for n in (k.cost.dots, k.cost.read, k.cost.written))
+        columns = "-" if k.columns is None else f"all by {k.columns}" if k.through_all else str(k.columns)
+        text = f"  {k.name:18}{columns:>11}{dots:>12,}{read:>8,}{written:>9,}"
+        lines.append(f"{text}   {', '.join(k.fetches)} -> {', '.join(k.stores)}")
+    total = sum((k.cost for k in found.kernels), TileCost())
+    dots, read, written = (round(n / found.tokens) for n in (total.dots, total.read, total.written))
+    lines.append(f"  {'in all':29}{dots:>12,}{read:>8,}{written:>9,}")
+    if found.saved:
+        lines.append(f"  kept for the backward pass beside the inputs: {', '.join(found.saved)}")
+    if found.by_torch:
+        lines.append(f"  made by torch operators before and after them: {', '.join(found.by_torch)}")
+    return lines
+
+
+def triton_record(found: TritonFacts | Missing) -> dict[str, object]:
+    """The kernels as JSON shows them."""
+    if isinstance(found, Missing):
+        return {"missing": list(found.reasons)}
+    return {
+        "chunk_size": found.tokens,
+        "kernels": [
+            {
+                "kernel": k.name,
+                "columns": k.columns,
+                "through_all_columns": k.through_all and k.columns is not None,
+                "dot_flops": round(k.cost.dots / found.tokens),
+                "bytes_read": round(k.cost.read / found.tokens),
+                "bytes_written": round(k.cost.written / found.tokens),
+                "fetches": list(k.fetches),
+                "stores": list(k.stores),
+            }
+            for k in found.kernels
+        ],
+        "saved": list(found.saved),
+        "by_torch": list(found.by_torch),
+    }
