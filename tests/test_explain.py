@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from differential.harness import op_of
 
 from flowc.compiler import Stage, compile_text
@@ -75,7 +76,9 @@ def test_the_triton_kernels_are_those_of_the_module(name):
 def test_the_chunk_of_the_triton_kernels_is_the_module_s():
     for name in ("gated_deltanet", "gated_delta_product"):
         record, module = explain_record(op_of(name).compilation), op_of(name)._module
-        assert record["triton"]["chunk_size"] == module._kernel_tokens(record["rows_per_token"], NOMINAL_SIDE)
+        assert record["triton"]["chunk_size"] == module._kernel_tokens(
+            record["rows_per_token"], NOMINAL_SIDE, torch.bfloat16
+        )
 
 
 def test_a_forced_choice_is_told_from_a_chosen_one():

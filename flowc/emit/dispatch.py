@@ -18,7 +18,8 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None) -> lis
     return [
         opened,
         f"if _on_triton({asked}, ({passed}, start), dtype):",
-        f"    chunk_size = _kernel_tokens({rows}, start.shape[2]) if chunk_size is None else chunk_size",
+        "    if chunk_size is None:",
+        f"        chunk_size = _kernel_tokens({rows}, start.shape[2], _product_type(({passed},)))",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
         f"    return _OnTriton(cu_seqlens, _tokens(chunk_size, {rows}{counted}), how)",

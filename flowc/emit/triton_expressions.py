@@ -16,8 +16,6 @@ from flowc.schedule import tiles
 from flowc.schedule.tile_plan import Step
 from flowc.schedule.tiles import Lane, Tile, Within
 
-DOT = "input_precision=PRECISION, out_dtype=tl.float32"
-
 
 class Expressions:
     """Prints the operation of one tile; what it was printed as is in `code`, of sums in `pairs`."""
@@ -157,11 +155,11 @@ class Expressions:
             if not added and op.added is not None:
                 added = self.spread(op.added, op.added.lanes).text
             computed = not self.is_stored_type(op.left)
+            self.helpers["product" if computed else "dot"] = None
             if computed:
-                self.helpers["product"] = None
                 text = f"_tl_product({left}, {right}, PRECISION)"
             else:
-                text = f"tl.dot({left}, {right}, {f'acc={added}, ' if added and not op.turned else ''}{DOT})"
+                text = f"_tl_dot({left}, {right}, {added if added and not op.turned else None}, PRECISION)"
             text = f"tl.trans({text})" if op.turned else text
             return Code(f"{added} + {text}", SUM) if added and (computed or op.turned) else Code(text)
         lanes = op.argument.lanes

@@ -52,7 +52,7 @@ _OPERATORS = {"add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div"
 # the support functions that each one calls
 USES = {
     "inverse": ("inverse_wy", "inverse_tensorinv", "inverse_signature"),
-    "solve": ("substituted",),
+    "solve": ("substituted", "dot"),
     "exprel": ("expm1",),
     "softplus": ("maximum", "log1p"),
     "tanh": ("expm1",),
@@ -60,6 +60,7 @@ USES = {
     "inverse_tensorinv": ("merged",),
     "inverse_signature": ("substitution", "diagonal"),
     "merged": ("diagonal",),
+    "dot": ("product",),
     "halves": ("product",),
     "decay_dot": ("product",),
     "decay_apply": ("product",),

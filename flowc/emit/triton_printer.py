@@ -148,6 +148,7 @@ class TritonPrinter:
                 assert isinstance(part.op, tiles.Product | tiles.Total)
                 total = self.shown[part.tile]
                 self.body.append(f"{total} = {self.print.summed(part.op, total).text}")
+        self.pending.clear()
         inner, self.body = self.body, outer
         self.body += [f"for {name} in range(0, {name}s):", *(f"    {line}" for line in inner)]
 

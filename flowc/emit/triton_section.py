@@ -32,9 +32,9 @@ from flowc.semantics.size import ONE, Size
 
 ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
-    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "diagonal", "substitution", "merged",
-    "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve", "halves", "pairs",
-    "own_token", "decay_dot", "decay_apply",
+    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "dot", "diagonal", "substitution",
+    "merged", "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve", "halves",
+    "pairs", "own_token", "decay_dot", "decay_apply",
 )  # fmt: skip
 TITLES = {
     "matrices": "Matrices over a chunk's rows that the walk and later kernels use.",
@@ -69,7 +69,7 @@ class LauncherView:
     gradients: tuple[str, ...]
     reduced: tuple[str, ...]
     tilings: tuple[str, ...]
-    rows: int
+    rows: tuple[int, int]
     apart: bool
 
 
@@ -138,7 +138,7 @@ class _Section:
             backward=backward,
             gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
             reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
-            tilings=tilings(),
+            tilings=tilings(self.cuts),
             rows=chunk_rows(self.cuts),
             apart=any(p is not None for c in (self.cuts.forward, self.cuts.backward) for p in (c.before, c.after)),
         )

@@ -94,10 +94,15 @@ class _Level:
     """Steps and stores that stand inside loops along `within`, among loops along further `lanes`."""
 
     def __init__(
-        self, steps: tuple[Step, ...], stores: tuple[Store, ...], lanes: frozenset[Lane], within: frozenset[Lane]
+        self,
+        steps: tuple[Step, ...],
+        stores: tuple[Store, ...],
+        lanes: frozenset[Lane],
+        within: frozenset[Lane],
+        wanted: frozenset[Tile] = frozenset(),
     ) -> None:
-        """Find what each step waits for."""
-        self.steps, self.stores, self.lanes, self.within = steps, stores, lanes, within
+        """Find what each step waits for; `wanted` is what the loop around it takes of it."""
+        self.steps, self.stores, self.lanes, self.within, self.wanted = steps, stores, lanes, within, wanted
         self.known = {s.tile: s for s in steps}
         self.waits: dict[Tile, frozenset[Tile]] = {}  # tiles made by loops or levels here that a step needs
         for step in steps:
@@ -149,6 +154,7 @@ class _Level:
             self.unstored = [s for s in self.unstored if s not in stores]
             yield from self.consumed()
             yield from self.stored()
+        yield from self.fetched(self.wanted)
 
     def following(self) -> tuple[Part, list[Step], list[Store]]:
         """What comes next, the steps that it makes and its stores: levels, then columns, then rows."""
@@ -159,9 +165,10 @@ class _Level:
             sums = _few([s for s in ready if self.over(s) == lane])
             stores = [s for s in self.unstored if self.ready(s.tile) and self.outermost(s.tile) == lane]
             if sums or stores:
-                wanted = {t for s in sums for t in tile_operands(s.op)} | {s.tile for s in stores}
-                body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), wanted))
-                inner = tuple(_Level(body, tuple(stores), self.lanes, self.within | {lane}).parts())
+                taken = {t for s in sums for t in tile_operands(s.op)}
+                body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), taken | {s.tile for s in stores}))
+                inside = _Level(body, tuple(stores), self.lanes, self.within | {lane}, frozenset(taken))
+                inner = tuple(inside.parts())
                 plain = [s for s in sums if not isinstance(s.op, DecayDot)]
                 gated = _levels(s for s in sums if isinstance(s.op, DecayDot))
                 return Loop(lane, (*plain, *gated), inner), sums, stores

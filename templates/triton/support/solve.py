@@ -16,4 +16,4 @@ def _tl_solve(
         whole = tl.load(inverse + place, mask=mask, other=0.0)
         if TRANSPOSED:
             whole = tl.trans(whole)
-        return tl.dot(whole.to(DOT), right.to(DOT), input_precision=PRECISION, out_dtype=tl.float32)
+        return _tl_dot(whole.to(DOT), right.to(DOT), None, PRECISION)
