@@ -32,6 +32,7 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+FAMILIES = {"sm_80": "ampere", "sm_90": "any", "sm_100": "blackwell", "gfx942": "amd"}
 NUMBERS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}
 LENGTH, HEADS = 4096, 4
 
@@ -74,14 +75,14 @@ class _Recorder:
 
 
 @contextmanager
-def _recorded(module: ModuleType) -> Iterator[list[Launch]]:
+def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
     """A module whose kernels are noted instead of launched, whatever device its tensors are on."""
     found: list[Launch] = []
     before = dict(vars(module))
     for name, value in before.items():
         if isinstance(value, JITFunction):
             setattr(module, name, _Recorder(name, value, found))
-    vars(module)["_on_triton"] = lambda *_: True
+    vars(module).update(_on_triton=lambda *_: True, _family=lambda *_: family)
     try:
         yield found
     finally:
@@ -89,9 +90,9 @@ def _recorded(module: ModuleType) -> Iterator[list[Launch]]:
 
 
 def launches(
-    module: ModuleType, model: Model, keys: int, values: int, dtype: torch.dtype, **options: Any
+    module: ModuleType, model: Model, target: str, keys: int, values: int, dtype: torch.dtype, **options: Any
 ) -> list[Launch]:
-    """The launches of a call and of its backward at the sizes of the state; other dimensions are 2.
+    """The launches of a call and of its backward on a target, at the sizes of the state; other dimensions are 2.
 
     Gates and params are float32, everything else is of `dtype`.
     """
@@ -100,7 +101,7 @@ def launches(
     for size, number in zip(state, (keys, values), strict=True):
         sizes |= {name: number for name in size.names}
     given = {i.name: _empty(i, sizes, dtype) for i in model.inputs}
-    with _recorded(module) as found:
+    with _recorded(module, FAMILIES[target]) as found:
         result = getattr(module, model.name)(**given, output_final_state=True, **options)
         flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,))]
         torch.autograd.grad(flat, list(given.values()), [torch.empty_like(x) for x in flat], allow_unused=True)

@@ -14,7 +14,7 @@ from flowc.schedule.plan import Plan, Role
 from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
-from flowc.schedule.tilings import chunk_tokens, tiling
+from flowc.schedule.tilings import TILINGS, chunk_tokens
 from flowc.schedule.triton import cut
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
@@ -62,7 +62,7 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
 def _pass(passed: TilePass, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
     for kernel in passed.kernels:
         name = f"{kernel.name}{'_backward' if adjoint else ''}"
-        most, _ = tiling(kernel, name)
+        most, _ = TILINGS[name]
         block = min(most[0], power_of_two(at.values))
         part = power_of_two(at.keys) if kernel.role is Role.WALK else min(most[1], power_of_two(at.keys))
         sizes = replace(at, block=block, part=part)

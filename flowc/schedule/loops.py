@@ -164,6 +164,9 @@ class _Level:
         for lane in (VALUE, KEY):
             sums = _few([s for s in ready if self.over(s) == lane])
             stores = [s for s in self.unstored if self.ready(s.tile) and self.outermost(s.tile) == lane]
+            early = [s for s in sums if _is_matrix(s.tile) and not self.nests(s, lane)]
+            if early and (stores or any(self.nests(s, lane) for s in sums)):
+                sums, stores = early, []
             if sums or stores:
                 taken = {t for s in sums for t in tile_operands(s.op)}
                 body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), taken | {s.tile for s in stores}))
@@ -173,6 +176,11 @@ class _Level:
                 gated = _levels(s for s in sums if isinstance(s.op, DecayDot))
                 return Loop(lane, (*plain, *gated), inner), sums, stores
         raise AssertionError("something waits for itself")
+
+    def nests(self, step: Step, lane: Lane) -> bool:
+        """Whether a sum along a lane takes others, along a further lane, of every block."""
+        inside = _needed((s for s in self.steps if self.outer(s.tile)), set(tile_operands(step.op)))
+        return any(summed(s.op) in self.lanes - self.within - {lane} for s in inside)
 
     def outermost(self, tile: Tile) -> Lane | None:
         """The lane of the outermost loop that a tile has yet to be in."""

@@ -136,7 +136,7 @@ class TileBuilder:
         """What `exchanged` makes of a product over the state's rows, times numbers and vectors, and another factor."""
         core, factors = self.peeled(product)
         made = self.ops[core]
-        if not isinstance(made, Product) or made.lane != KEY:
+        if not isinstance(made, Product) or made.lane != KEY or made.added is not None:
             return None
         state, left = sorted((made.left, made.right), key=lambda t: VALUE not in t.lanes)
         if VALUE not in state.lanes or VALUE in left.lanes:
@@ -154,8 +154,9 @@ class TileBuilder:
                 return [*self.terms(one), *self.terms(other)]
             case Product(_, _, _, _, Tile() as added) as op:
                 return [self.add(replace(op, added=None), tile.lanes), *self.terms(added)]
-            case _:
-                return [tile]
+        core, factors = self.peeled(tile)
+        terms = self.terms(core) if factors else [tile]
+        return [self.scaled(term, factors) for term in terms] if len(terms) > 1 else [tile]
 
     def sums_rows(self, tile: Tile) -> bool:
         """Whether a sum over the state's rows went into a tile."""

@@ -14,7 +14,7 @@ from flowc.compiler import Stage, compile_text
 from flowc.options import Options
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.tile_cost import TileSizes, tile_cost, tile_length
-from flowc.schedule.tilings import tiling
+from flowc.schedule.tilings import TILINGS
 from flowc.schedule.triton import cut
 from flowc.source import Source
 
@@ -98,7 +98,7 @@ def test_costs_are_what_is_counted(name, aggregation):
     for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
         for kernel in passed.kernels:
             own = f"_{kernel.name}{suffix}"
-            most = tiling(kernel, own[1:])[1][:2]
+            most = TILINGS[own[1:]][1][:2]
             block, part = (min(n, tile_length(m)) for n, m in zip(most, (values, keys), strict=True))
             at = TileSizes(sizes, keys, values, case.chunk, block, part, aggregation, 4)
             found = tile_cost(kernel, at).times(CHUNKS)
