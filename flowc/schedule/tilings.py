@@ -45,7 +45,10 @@ OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few,
     },
     "amd": {"rows_backward": ((32, 32, 8, 1),) * 3},
 }
-"""In half precision where it differs, by the families that an emitted module tells apart; wavefronts count as two warps."""
+"""In half precision where it differs, by families of devices as an emitted module tells them apart.
+
+A wavefront counts as two warps.
+"""
 
 
 def tilings(plan: TilePlan) -> tuple[str, ...]:

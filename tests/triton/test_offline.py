@@ -1,0 +1,81 @@
+"""Every emitted kernel, compiled for devices that are not there: what ptxas and Triton's own text say of it.
+
+The bars are design/performance.md's: no register spilled at K = V = 128 in half precision, and no product of a warp
+group whose left operand comes from registers, which ptxas can corrupt on Hopper.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import offline  # noqa: E402
+
+import flowc  # noqa: E402
+from flowc.runtime.load import load as load_module  # noqa: E402
+from flowc.semantics import load  # noqa: E402
+
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.flow"))
+SAMPLED = ("gated_deltanet", "kda", "gated_lowrank_delta")
+RANK_FOUR = """flow rank_four(K, V)
+input q : K; input A, B : K x 4; input W : V x 4; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1] + A @ (W.T - B.T @ S[t-1])
+o[t] = S[t].T @ q
+"""
+
+
+def launches(name, target, dtype=torch.bfloat16, text=None):
+    text = text or (ROOT / f"examples/{name}.flow").read_text()
+    return offline.launches(flowc.compile(text)._module, load(text, name), target, 128, 128, dtype)
+
+
+def check(found, target):
+    assert found
+    for launch in found:
+        made = offline.make(launch, target)
+        assert made.spilled == 0, (launch.name, made.registers, made.spilled)
+        assert not offline.trapped(made.texts), launch.name
+        yield len(offline.left_operands(made.texts))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_on_hopper(name):
+    """Nothing spills or has a left operand in registers; some products are a warp group's where chunks have 64 rows."""
+    groups = sum(check(launches(name, "sm_90"), "sm_90"))
+    assert groups > 0
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
+@pytest.mark.parametrize("name", SAMPLED)
+def test_elsewhere(name, target):
+    assert sum(check(launches(name, target), target)) == 0
+
+
+def test_in_float32_products_are_no_warp_group_s():
+    """Three products stand for one, of parts that are computed."""
+    for launch in launches("gated_deltanet", "sm_90", torch.float32):
+        assert not offline.left_operands(offline.make(launch, "sm_90").texts), launch.name
+
+
+def test_rank_four_compiles():
+    for launch in launches("rank_four", "sm_90", text=RANK_FOUR):
+        assert not offline.trapped(offline.make(launch, "sm_90").texts), launch.name
+
+
+def test_the_trap_is_found_where_it_is_set():
+    """A computed left operand that is not multiplied in blocks of 16 rows."""
+    text = (ROOT / "examples/gated_deltanet.flow").read_text()
+    artifact = flowc.compile(text).compilation.artifact
+    source, guard = artifact.source, "if M < 64:"
+    assert source.count(guard) == 1
+    module = load_module(replace(artifact, source=source.replace(guard, "if M < 4096:")))
+    found = offline.launches(module, load(text, "gated_deltanet"), "sm_90", 128, 128, torch.float32)
+    assert any(offline.trapped(offline.make(launch, "sm_90").texts) for launch in found)
