@@ -5,6 +5,8 @@
 #   make test    the whole suite, on two workers
 #   make lint    ruff, mypy and the import contract alone
 #   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
+#   make triton-matrix
+#                the modules of tests/golden through every Triton that is supported, for four devices; 3 GB of packages
 #
 # PYTHON names an interpreter (3.11 - 3.13); PIP_ARGS is handed to pip, as in
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -13,13 +15,14 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PIP_ARGS ?=
+TRITONS ?= 3.6.0 3.7.1 3.8.0 3.9.0
 TEST_ARGS ?=
 BACKEND ?= torch
 
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint peers clean
+.PHONY: demo test lint peers triton-matrix clean
 
 demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
@@ -46,5 +49,15 @@ peers: .venv-peers/.installed
 	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -r benchmarks/peers.txt
 	touch $@
 
+triton-matrix: $(TRITONS:%=.venv-triton-%/.installed)
+	@for version in $(TRITONS); do \
+		PYTHONPATH=.venv-triton-$$version .venv/bin/python benchmarks/kernels.py --golden \
+			--json benchmarks/results/triton-$$version.json || exit 1; \
+	done
+
+.venv-triton-%/.installed: .venv/.installed
+	.venv/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target .venv-triton-$* triton==$*
+	touch $@
+
 clean:
-	rm -rf .venv .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-triton-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,8 +5,8 @@
 In: examples, all of them without names; with `--golden` the modules of tests/golden as they lie. Out: a table with a
 line for every kernel that something is amiss with and a sum per setting, and every kernel as JSON. All are compiled at
 K = V = 128 in bfloat16 for every target; other types, sizes and aggregations are sampled on three examples. Exits with
-1 where a kernel does not compile, spills at K = V = 128 in half precision with what the plan chooses, or has a product
-of a warp group whose left operand is in registers.
+1 where a kernel does not compile or has a product of a warp group whose left operand is in registers; where an
+example's spills at K = V = 128 in half precision with what the plan chooses.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def main() -> int:
         where["versions"] = {"torch": torch.__version__, "triton": triton.__version__}
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({**where, "kernels": [asdict(r) for r in found]}, indent=1) + "\n")
-    chosen = {str(s) for s in (*MAIN, *SAMPLES) if s.is_chosen}
+    # What spills is chosen for the Triton that is pinned; others compile the golden modules.
+    chosen = set() if args.golden else {str(s) for s in (*MAIN, *SAMPLES) if s.is_chosen}
     return int(any(r.error or r.left_in_registers or (r.spilled and r.setting in chosen) for r in found))
 
 

@@ -79,7 +79,12 @@ FAULTS = {
         ("wy", "_tl_inverse_wy", "_tl_diagonal(matrix, N, 16)", "_tl_diagonal(matrix, N, 16) * 1.001"),
         ("wy", "_tl_inverse_wy", "_tl_merged(matrix, out, N, 16,", "_tl_merged(matrix * 1.001, out, N, 16,"),
         ("tensorinv", "_tl_inverse_tensorinv", "tl.full((N, 1, 1), 1.0,", "tl.full((N, 1, 1), 1.001,"),
-        ("tensorinv", "_tl_inverse_tensorinv", "_tl_merged(matrix, out, N, 4,", "_tl_merged(matrix * 1.001, out, N, 4,"),
+        (
+            "tensorinv",
+            "_tl_inverse_tensorinv",
+            "_tl_merged(matrix, out, N, 4,",
+            "_tl_merged(matrix * 1.001, out, N, 4,",
+        ),
         ("signature", "_tl_inverse_signature", "_tl_diagonal(matrix, N, 16)", "_tl_diagonal(matrix, N, 16) * 1.001"),
         ("signature", "_tl_substituted", "tl.dot(factor,", "tl.dot(factor * 1.001,"),
         ("signature", "_tl_substituted", "if TRANSPOSED else block > this", "if not TRANSPOSED else block > this"),

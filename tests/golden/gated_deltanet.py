@@ -1,0 +1,3594 @@
+"""gated_deltanet.flow -- Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024, arXiv 2412.06464)
+
+Made by flowc 0.1.0 from the spec gated_deltanet (sha256 60a60f7be7c8fd59); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto.
+This file is yours: flowc claims nothing in what it emits. It needs torch and nothing else.
+
+The recurrence:
+
+    # gated_deltanet.flow -- Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024, arXiv 2412.06464)
+    flow gated_deltanet(K, V)
+
+    input q, k : K
+    input v : V
+    input g : scalar <= 0
+    input beta : scalar in (0, 1)
+    state S : K x V
+
+    S[t] = exp(g) * S[t-1]
+    S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+    o[t] = S[t].T @ q
+
+In normal form, per token:
+
+    recurrence gated_deltanet: class D, reads of the state on the key side
+      gate  exp(g) on rows
+      write (k) (beta * v + S^T ((-beta) * k) at point 0.1)^T
+      read0 = S^T (q) at point 0.2
+      o = read0
+
+In chunks of C tokens, S_0 the state before the chunk:
+
+    N[m, m'] = y_m . l_m' exp(gr_m - gl_m')   where row m' is written before row m reads
+    Z = V + (Y * exp(gr)) S_0
+    U = (I - N)^-1 Z
+    P[t, m] = q_t . l_m exp(gq_t - gl_m)   where row m is written before the output
+    O = (Q * exp(gq)) S_0 + P U
+    S_C = exp(g_C) * S_0 + (L * exp(g_C - gl))^T U
+
+B batch, T tokens, H value heads, C tokens of a chunk; a row is one write of one token.
+S [B, H, K, V] the state; q queries, l left factors, y reads over K; v right sides, u solved ones over V.
+g cumulative log gates within a chunk: gr where a row reads, gl where it writes, gq where an output reads.
+Per-token tensors are [B, T, H, *], chunked ones [T / C, B H, rows, *].
+
+In the code:
+
+    log_gates  log gates by rows
+    sums       their sums within a chunk, a 0 first
+    g_read     gr
+    g_write    gl
+    g_query    gq
+    g_last     g_C
+    scale      scalar factors of y or q
+    mask       1 where a row is seen, else 0
+    decay      exp of differences of gate sums where a row is seen, else 0
+    N_dot      N before its scalars and gates
+    inverse    (I - N)^-1; by `signature`, N with those of I - N's diagonal blocks of 16 rows
+    y_decayed  Y * exp(gr)
+    l_decayed  L * exp(g_C - gl)
+    x_bar      the gradient of x
+    x_rows     x by rows
+    exp_x      exp(x); of two, exp of their difference
+    x_y        otherwise, a product of x and y
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import lru_cache, reduce, wraps
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__flowc_version__ = "0.1.0"
+__spec_hash__ = "60a60f7be7c8fd5943629dc6d0b3275367f0000956a3e5c9da763566c78f60b7"
+__options__ = {
+    "chunk_size": None,
+    "aggregation": "auto",
+    "schedule": "auto",
+    "backend": "auto",
+}
+
+_LOG_FLOOR = {
+    torch.float32: -104.0,
+    torch.float64: -746.0,
+}  # exp of it is 0, and its multiples are finite
+_LEAST = {
+    torch.float32: 2.0**-56,
+    torch.float64: 2.0**-500,
+}  # decays below are 0: see _decays
+_NAME = "gated_deltanet"
+_VALUE = "v"
+_TENSORS = ("q", "k", "v", "g", "beta", "initial_state")
+_OUTPUTS = 1
+_TIMED = (True, True, True, True, True)
+_CHUNK_SIZES = ((None, 64),)  # (rows per token up to, tokens)
+_FORWARD_CHUNK_SIZES = ((None, 32),)  # where no gradient is asked for
+_AGGREGATIONS = (
+    (128, "wy"),
+    (None, "signature"),
+)  # (rows per chunk up to, how)
+_OPERATOR = "gated_deltanet_0a7cf47dfbc126a7"  # in torch.ops.flowc, where it means this text: change it with the code
+
+# -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
+
+
+def _uncast(device: torch.device) -> Any:
+    """Autocast off where it is on: inputs come in the types they have, and what products are taken in is the op's rule."""
+    cast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(
+        device.type
+    )
+    return torch.autocast(device.type, enabled=False) if cast else nullcontext()
+
+
+def _cached(make: Any) -> Any:
+    """What `make` builds, kept for later calls; not under a dispatch mode, whose tensors may be fakes that end with it."""
+    kept = lru_cache(maxsize=64)(make)
+
+    @wraps(make)
+    def found(*arguments: Any) -> Any:
+        return (make if is_in_torch_dispatch_mode() else kept)(*arguments)
+
+    return found
+
+
+def _per_value_head(x: Tensor, heads: int) -> Tensor:
+    """An input [B, T, H', *] with fewer heads as [B, T, H, *]: value head h has head h // (H / H')."""
+    return x if x.shape[2] == heads else x.repeat_interleave(heads // x.shape[2], 2)
+
+
+def _to_rows(values: Tensor, tokens: int, by: Tensor | None = None) -> Tensor:
+    """Per-token rows [B, T, H, J, *] as chunks [T / C, B H, C J, *], times a number per row (`by`) where there is one.
+
+    The last chunk is filled up with zeros. The result is contiguous: products of rows that lie apart take twice as long.
+    """
+    batch, length, heads, rows, *rest = values.shape
+    chunks = -(-length // tokens)
+    if chunks * tokens != length:
+        values = F.pad(values, (0, 0) * (len(rest) + 2) + (0, chunks * tokens - length))
+    values = values.reshape(batch, chunks, tokens, heads, rows, *rest)
+    values = values.permute(1, 0, 3, 2, 4, *range(5, values.dim()))
+    values = values.reshape(chunks, batch * heads, tokens * rows, *rest)
+    return (
+        values.contiguous()
+        if by is None
+        else torch.mul(values, by[..., None], out=by.new_empty(values.shape))
+    )
+
+
+def _from_rows(
+    values: Tensor, batch: int, length: int, heads: int, tokens: int
+) -> Tensor:
+    """Chunks [T / C, B H, C J, *] as per-token rows [B, T, H, J, *]: the inverse of `_to_rows`."""
+    chunks, _, rows, *rest = values.shape
+    values = values.reshape(chunks, batch, heads, tokens, rows // tokens, *rest)
+    values = values.permute(1, 0, 3, 2, 4, *range(5, values.dim()))
+    return values.reshape(batch, chunks * tokens, heads, rows // tokens, *rest)[
+        :, :length
+    ]
+
+
+def _put(out: Tensor, values: Tensor) -> None:
+    """Per-token values [B, T, H, *] into [B, T, H', *], summed over the value heads that share one of H'."""
+    if out.shape[2] != values.shape[2]:
+        first, *others = values.unflatten(
+            2, (out.shape[2], values.shape[2] // out.shape[2])
+        ).unbind(3)
+        values = reduce(
+            torch.add, others, first
+        )  # `sum` promises no order that is the same for every length
+    out.copy_(values)
+
+
+def _put_rows(out: Tensor, values: Tensor, heads: int, tokens: int) -> None:
+    """One row a token, [T / C, B H, C, *], into [B, T, H', *] without a copy in between where the chunks are full."""
+    chunks, _, _, *rest = values.shape
+    batch, length = out.shape[:2]
+    values = values.reshape(chunks, batch, heads, tokens, *rest)
+    values = values.permute(1, 0, 3, 2, *range(4, values.dim()))
+    if out.shape[2] == heads and length == chunks * tokens:
+        out.unflatten(1, (chunks, tokens)).copy_(values)
+    else:
+        _put(out, values.reshape(batch, chunks * tokens, heads, *rest)[:, :length])
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """total + left @ right over chunks and heads, in the memory of `total`, which nothing else holds."""
+    flat = total.view(total.shape[0] * total.shape[1], *total.shape[2:])
+    flat.baddbmm_(left.flatten(0, 1), right.flatten(0, 1))
+    return total
+
+
+def _points(positions: tuple[int, ...], gates: tuple[int, ...]) -> tuple[int, ...]:
+    """How many of a step's gates come before each position."""
+    return tuple(sum(g < p for g in gates) for p in positions)
+
+
+@_cached
+def _rows_index(
+    points: tuple[int, ...], gates: int, tokens: int, device: torch.device
+) -> Tensor:
+    """The gate sum that each row of a chunk takes: entry t G + point."""
+    steps = torch.arange(tokens, device=device)[:, None] * gates
+    return (steps + torch.tensor(points, device=device)).reshape(tokens * len(points))
+
+
+def _gate_sums(log_gates: Tensor) -> Tensor:
+    """Cumulative sums over a chunk's log gates [N, B H, C G, *], a 0 first: [N, B H, C G + 1, *].
+
+    In float64: differences of float32 sums lose up to 6e-5 where strong and mild gates mix in one chunk.
+    """
+    sums = log_gates.new_zeros(
+        (*log_gates.shape[:2], log_gates.shape[2] + 1, *log_gates.shape[3:]),
+        dtype=torch.float64,
+    )
+    torch.cumsum(log_gates, 2, dtype=torch.float64, out=sums[:, :, 1:])
+    return sums
+
+
+def _gate_sums_adjoint(sums_bar: Tensor) -> Tensor:
+    """Gradients of log gates from those of their sums: every later sum holds the gate."""
+    later = sums_bar[:, :, 1:].flip(2).cumsum(2, dtype=torch.float64).flip(2)
+    return later.to(sums_bar.dtype)
+
+
+def _at(sums: Tensor, points: tuple[int, ...], gates: int, tokens: int) -> Tensor:
+    """The gate sum at the point of each row: [N, B H, C G + 1, *] to [N, B H, C J, *]; a view where a step has one row."""
+    if len(points) == 1:
+        return sums[:, :, points[0] : points[0] + (tokens - 1) * gates + 1 : gates]
+    return sums.index_select(2, _rows_index(points, gates, tokens, sums.device))
+
+
+def _at_adjoint(
+    rows_bar: Tensor, points: tuple[int, ...], gates: int, tokens: int
+) -> Tensor:
+    """The adjoint of `_at`: gradients of the gate sums from those of rows."""
+    sums_bar = rows_bar.new_zeros(
+        (*rows_bar.shape[:2], tokens * gates + 1, *rows_bar.shape[3:])
+    )
+    if len(points) == 1:
+        sums_bar[:, :, points[0] : points[0] + (tokens - 1) * gates + 1 : gates] = (
+            rows_bar
+        )
+        return sums_bar
+    return sums_bar.index_add_(
+        2, _rows_index(points, gates, tokens, rows_bar.device), rows_bar
+    )
+
+
+def _last_adjoint(last_bar: Tensor, entries: int) -> Tensor:
+    """The adjoint of taking the last gate sum."""
+    sums_bar = last_bar.new_zeros((*last_bar.shape[:2], entries, *last_bar.shape[2:]))
+    sums_bar[:, :, -1] = last_bar
+    return sums_bar
+
+
+@_cached
+def _mask(
+    reads: tuple[int, ...], writes: tuple[int, ...], tokens: int, device: torch.device
+) -> Tensor:
+    """Whether row (t', j') is written before row (t, j) reads: an earlier token, or the same one and earlier in the step."""
+    t = torch.arange(tokens, device=device)
+    within = torch.tensor(
+        [[w < r for w in writes] for r in reads], device=device, dtype=torch.bool
+    )
+    before = t[:, None, None, None] > t[:, None]
+    same = (t[:, None, None, None] == t[:, None]) & within[:, None]
+    return (before | same).reshape(tokens * len(reads), tokens * len(writes))
+
+
+@_cached
+def _mask_matrix(
+    reads: tuple[int, ...],
+    writes: tuple[int, ...],
+    tokens: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The mask as numbers, to multiply with."""
+    return _mask(reads, writes, tokens, device).to(dtype)
+
+
+def _decays(log: Tensor) -> Tensor:
+    """exp(log) in the memory of `log`, and exactly 0 where it is below _LEAST: a trace of 1 that no result shows.
+
+    Two decays multiplied are still no denormal number, with which exponentials and products take many times as long.
+    """
+    least = _LEAST[log.dtype]
+    return F.threshold_(log.clamp_(min=math.log(least) - 1).exp_(), least, 0.0)
+
+
+@_cached
+def _highest(
+    reads: tuple[int, ...],
+    writes: tuple[int, ...],
+    tokens: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The largest logarithm of a decay between two rows: -inf where the mask does not hold, else any."""
+    seen = _mask(reads, writes, tokens, device)
+    return torch.where(seen, torch.inf, -torch.inf).to(dtype)
+
+
+def _decay_matrix(rows: Tensor, columns: Tensor, highest: Tensor) -> Tensor:
+    """exp(rows[m] - columns[m']), and 0 where row m' is not seen; masked before exp, so that nothing overflows."""
+    log = highest.new_empty(*rows.shape, columns.shape[-1])
+    torch.sub(rows[..., :, None], columns[..., None, :], out=log)
+    return _decays(torch.minimum(log, highest, out=log))
+
+
+@_cached
+def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The identity matrix."""
+    return torch.eye(rows, device=device, dtype=dtype)
+
+
+def _inverse_wy(matrix: Tensor) -> Tensor:
+    """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
+    eye = _identity(matrix.shape[-1], matrix.device, matrix.dtype)
+    inverse = torch.linalg.solve_triangular(
+        eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True
+    )
+    return F.hardshrink(inverse, _LEAST[matrix.dtype])  # of several decays multiplied
+
+
+def _inverse_tensorinv(matrix: Tensor) -> Tensor:
+    """(I - matrix)^{-1} by recursive block inversion: [[A, 0], [B, D]]^{-1} = [[A', 0], [-D' B A', D']]."""
+    rows = matrix.shape[-1]
+    size = 1 << max(rows - 1, 0).bit_length()
+    least = _LEAST[matrix.dtype]
+    matrix = F.hardshrink(F.pad(matrix, (0, size - rows, 0, size - rows)), least)
+    out = torch.eye(size, dtype=matrix.dtype, device=matrix.device).repeat(
+        *matrix.shape[:-2], 1, 1
+    )
+    half = 1
+    while half < size:
+        tiles = [
+            x.unflatten(-1, (-1, 2 * half)).unflatten(-3, (-1, 2 * half))
+            for x in (matrix, out)
+        ]
+        below, done = (x.diagonal(0, -4, -2).movedim(-1, -3) for x in tiles)
+        first, last = done[..., :half, :half], done[..., half:, half:]
+        done[..., half:, :half] = F.hardshrink(
+            last @ below[..., half:, :half] @ first, least
+        )
+        half *= 2
+    return out[..., :rows, :rows]
+
+
+def _inverse_signature(matrix: Tensor) -> Tensor:
+    """The inverses of I - matrix's diagonal blocks of 16 rows, by forward substitution; beside them, matrix as it is."""
+    rows = matrix.shape[-1]
+    missing = -rows % 16
+    out = F.pad(matrix, (0, missing, 0, missing))
+    blocks = (
+        out.unflatten(-1, (-1, 16))
+        .unflatten(-3, (-1, 16))
+        .diagonal(0, -4, -2)
+        .movedim(-1, -3)
+    )
+    eye = torch.eye(16, dtype=matrix.dtype, device=matrix.device)
+    inverses = torch.linalg.solve_triangular(
+        eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True
+    )
+    blocks.copy_(F.hardshrink(inverses, _LEAST[matrix.dtype]))
+    return out[..., :rows, :rows]
+
+
+_INVERSES = {
+    "wy": _inverse_wy,
+    "tensorinv": _inverse_tensorinv,
+    "signature": _inverse_signature,
+}
+
+
+def _solve(
+    inverse: Tensor,
+    right: Tensor,
+    aggregation: str,
+    transposed: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N."""
+    inverse = inverse.mT if transposed else inverse
+    if aggregation == "signature":
+        out = right.clone() if out is None else out.copy_(right)
+        return _substituted(inverse, out, transposed)
+    return torch.bmm(inverse, right, out=out)
+
+
+def _substituted(inverse: Tensor, out: Tensor, transposed: bool) -> Tensor:
+    """Substitution in place, 16 rows at a time: they are solved for, then taken out of all rows that are left."""
+    starts = range(0, out.shape[1], 16)
+    for start in reversed(starts) if transposed else starts:
+        here, left = (
+            slice(start, start + 16),
+            slice(0, start) if transposed else slice(start + 16, None),
+        )
+        solved = out[:, here]
+        solved.copy_(inverse[:, here, here] @ solved)
+        out[:, left].baddbmm_(inverse[:, left, here], solved)
+    return out
+
+
+# -- step by step ---------------------------------------------------------------------------------------------------------
+
+
+def _advance(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    S: Tensor,
+    dtype: torch.dtype,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """One token: outputs and new states, from inputs [B, H, *] and states [B, H, *] of type `dtype`."""
+    batch, heads = v.shape[:2]
+    V = v.shape[2]
+    # S[t] = exp(g) * S[t-1]
+    S = torch.exp(g)[..., None, None] * S
+    # S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+    S = (
+        S
+        + (beta[..., None] * k)[..., :, None]
+        * (v - (S.mT @ k[..., :, None])[..., 0])[..., None, :]
+    )
+    # o[t] = S[t].T @ q
+    o = (S.mT @ q[..., :, None])[..., 0]
+    return (o.expand(batch, heads, V),), (S,)
+
+
+# -- in chunks ------------------------------------------------------------------------------------------------------------
+
+
+def _forward_rows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    S: Tensor,
+    tokens: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, ...]:
+    """Numbers per row, [T / C, B H, rows], for all chunks at once: those of a segment are few."""
+    batch, length, heads = v.shape[:3]
+    g = _per_value_head(g, heads).to(dtype)
+    beta = _per_value_head(beta, heads).to(dtype)
+    row_reads = (1,)
+    gate_positions = (0,)
+    row_read_points = _points(row_reads, gate_positions)
+    row_writes = (1,)
+    row_write_points = _points(row_writes, gate_positions)
+    query0_reads = (2,)
+    query0_read_points = _points(query0_reads, gate_positions)
+    # S[t] = exp(g) * S[t-1]
+    log_gates = _to_rows(torch.clamp(g, min=_LOG_FLOOR[dtype]).unsqueeze(3), tokens)
+    sums = _gate_sums(log_gates)
+    beta_rows = _to_rows(beta.unsqueeze(3), tokens)
+    scale = -beta_rows
+    g_read = _at(sums, row_read_points, 1, tokens)
+    g_write = _at(sums, row_write_points, 1, tokens)
+    g_query = _at(sums, query0_read_points, 1, tokens)
+    exp_g_read_scale = _decays(g_read.to(dtype, copy=True)).mul_(scale)
+    exp_g_query = _decays(g_query.to(dtype, copy=True))
+    g_last = sums[:, :, -1]
+    exp_g_last = _decays(g_last.to(dtype, copy=True))
+    exp_g_last_g_write = _decays((g_last[..., None] - g_write).to(dtype, copy=True))
+    return (
+        beta_rows,
+        scale,
+        g_write,
+        g_query,
+        exp_g_read_scale,
+        exp_g_query,
+        exp_g_last,
+        exp_g_last_g_write,
+    )
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    S: Tensor,
+    rows: Sequence[Tensor],
+    tokens: int,
+    aggregation: str,
+    dtype: torch.dtype,
+    keep: bool,
+    outs: list[Tensor],
+) -> tuple[Tensor, ...]:
+    """Write outputs to `outs` and the state after to `S`; with `keep`, what to save."""
+    batch, length, heads = v.shape[:3]
+    device = v.device
+    K = q.shape[3]
+    V = v.shape[3]
+    q = _per_value_head(q, heads).to(dtype)
+    k = _per_value_head(k, heads).to(dtype)
+    v = _per_value_head(v, heads).to(dtype)
+    chunks = -(-length // tokens)
+    programs = batch * heads
+    S = S.view(programs, K, V)
+    (
+        beta_rows,
+        scale,
+        g_write,
+        g_query,
+        exp_g_read_scale,
+        exp_g_query,
+        exp_g_last,
+        exp_g_last_g_write,
+    ) = rows
+    query0_reads = (2,)
+    row_writes = (1,)
+    row_reads = (1,)
+    # S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+    l = _to_rows(k.unsqueeze(3), tokens)
+    v_ = _to_rows(v.unsqueeze(3), tokens, beta_rows)
+    N_dot = l @ l.mT
+    decay = _decay_matrix(
+        g_query, g_write, _highest(query0_reads, row_writes, tokens, device, dtype)
+    )
+    mask = _mask_matrix(row_reads, row_writes, tokens, device, dtype)
+    y_decayed = exp_g_read_scale[..., None] * l
+    inverse = _INVERSES[aggregation]((scale[..., None] * N_dot).mul_(decay).mul_(mask))
+    # o[t] = S[t].T @ q
+    q_ = _to_rows(q.unsqueeze(3), tokens)
+    P = (q_ @ l.mT).mul_(decay)
+    l_decayed = exp_g_last_g_write[..., None] * l
+    U = S.new_empty(chunks, programs, tokens, V)
+    q_S = S.new_empty(chunks, programs, tokens, V)
+    S_ = S.new_empty(chunks if keep else 0, programs, K, V)
+    for c in range(chunks):
+        if keep:
+            S_[c] = S
+        _solve(inverse[c], v_[c].baddbmm_(y_decayed[c], S), aggregation, out=U[c])
+        torch.bmm(q_[c], S, out=q_S[c])
+        S.mul_(exp_g_last[c][..., None, None]).baddbmm_(l_decayed[c].mT, U[c])
+    _put_rows(
+        outs[0], _add_product(q_S.mul_(exp_g_query[..., None]), P, U), heads, tokens
+    )
+    return (
+        (
+            S_,
+            N_dot,
+            inverse,
+            U,
+            P,
+        )
+        if keep
+        else ()
+    )
+
+
+def _outputs(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> list[Tensor]:
+    """Memory for the outputs of whole sequences, in the type of the value input."""
+    batch, length, heads = v.shape[:3]
+    V = v.shape[3]
+    return [v.new_empty(batch, length, heads, V)]
+
+
+def _kept(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, tokens: int
+) -> list[list[int]]:
+    """The sizes of what is kept for the backward pass, for one chunk and head."""
+    K = q.shape[3]
+    V = v.shape[3]
+    return [[K, V], [tokens, tokens], [tokens, tokens], [tokens, V], [tokens, tokens]]
+
+
+def _backward_rows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    S: Tensor,
+    tokens: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, ...]:
+    """Numbers per row, [T / C, B H, rows], for all chunks at once: those of a segment are few."""
+    batch, length, heads = v.shape[:3]
+    g = _per_value_head(g, heads).to(dtype)
+    beta = _per_value_head(beta, heads).to(dtype)
+    row_reads = (1,)
+    gate_positions = (0,)
+    row_read_points = _points(row_reads, gate_positions)
+    row_writes = (1,)
+    row_write_points = _points(row_writes, gate_positions)
+    query0_reads = (2,)
+    query0_read_points = _points(query0_reads, gate_positions)
+    # S[t] = exp(g) * S[t-1]
+    log_gates = _to_rows(torch.clamp(g, min=_LOG_FLOOR[dtype]).unsqueeze(3), tokens)
+    sums = _gate_sums(log_gates)
+    beta_rows = _to_rows(beta.unsqueeze(3), tokens)
+    scale = -beta_rows
+    g_read = _at(sums, row_read_points, 1, tokens)
+    g_write = _at(sums, row_write_points, 1, tokens)
+    g_query = _at(sums, query0_read_points, 1, tokens)
+    exp_g_read = _decays(g_read.to(dtype, copy=True))
+    exp_g_read_scale = exp_g_read * scale
+    exp_g_query = _decays(g_query.to(dtype, copy=True))
+    g_last = sums[:, :, -1]
+    exp_g_last = _decays(g_last.to(dtype, copy=True))
+    exp_g_last_g_write = _decays((g_last[..., None] - g_write).to(dtype, copy=True))
+    return (
+        beta_rows,
+        scale,
+        g_write,
+        g_query,
+        exp_g_read,
+        exp_g_read_scale,
+        exp_g_query,
+        exp_g_last,
+        exp_g_last_g_write,
+    )
+
+
+def _backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    S_bar: Tensor,
+    rows: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    tokens: int,
+    aggregation: str,
+    dtype: torch.dtype,
+    need: frozenset[str],
+    grads: list[Tensor | None],
+) -> None:
+    """Write the gradients named in `need` to `grads`, adding up those of params, and that of the state before to `S_bar`."""
+    batch, length, heads = v.shape[:3]
+    device = v.device
+    K = q.shape[3]
+    V = v.shape[3]
+    q = _per_value_head(q, heads).to(dtype)
+    k = _per_value_head(k, heads).to(dtype)
+    v = _per_value_head(v, heads).to(dtype)
+    g = _per_value_head(g, heads).to(dtype)
+    chunks = -(-length // tokens)
+    programs = batch * heads
+    S_bar = S_bar.view(programs, K, V)
+    (
+        beta_rows,
+        scale,
+        g_write,
+        g_query,
+        exp_g_read,
+        exp_g_read_scale,
+        exp_g_query,
+        exp_g_last,
+        exp_g_last_g_write,
+    ) = rows
+    query0_reads = (2,)
+    row_writes = (1,)
+    row_reads = (1,)
+    gate_positions = (0,)
+    query0_read_points = _points(query0_reads, gate_positions)
+    row_write_points = _points(row_writes, gate_positions)
+    row_read_points = _points(row_reads, gate_positions)
+    (o_bar,) = cotangents
+    o_bar = (
+        S_bar.new_zeros(batch, length, heads, V) if o_bar is None else o_bar.to(dtype)
+    )
+    (
+        S,
+        N_dot,
+        inverse,
+        U,
+        P,
+    ) = saved
+    # S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+    l = _to_rows(k.unsqueeze(3), tokens)
+    if need & {"beta"}:
+        v_ = _to_rows(v.unsqueeze(3), tokens)
+    if need & {"q", "k", "g", "beta"}:
+        decay = _decay_matrix(
+            g_query, g_write, _highest(query0_reads, row_writes, tokens, device, dtype)
+        )
+    if need & {"k", "g", "beta"}:
+        mask = _mask_matrix(row_reads, row_writes, tokens, device, dtype)
+    if need & {"g"}:
+        N = (scale[..., None] * N_dot).mul_(decay).mul_(mask)
+    y_decayed = exp_g_read_scale[..., None] * l
+    # o[t] = S[t].T @ q
+    q_ = _to_rows(q.unsqueeze(3), tokens)
+    l_decayed = exp_g_last_g_write[..., None] * l
+    O_bar = _to_rows(o_bar.unsqueeze(3), tokens)
+    if need & {"q", "k", "g"}:
+        P_bar = O_bar @ U.mT
+    P_O_bar = P.mT @ O_bar
+    if need & {"g"}:
+        P_bar_P = P_bar * P
+    if need & {"q", "k"}:
+        decay_P_bar = decay * P_bar
+    if need & {"g"}:
+        minus_P_bar_P_sum = -P_bar_P.sum(-2)
+    if need & {"k"}:
+        decay_P_bar_q = decay_P_bar.mT @ q_
+    exp_g_query_O_bar = exp_g_query[..., None] * O_bar
+    if need & {"g"}:
+        t = _at_adjoint(
+            ((q_ @ S).mul_(O_bar).sum(-1) * exp_g_query).add_(P_bar_P.sum(-1)),
+            query0_read_points,
+            1,
+            tokens,
+        )
+        above_floor_g = (g > _LOG_FLOOR[dtype]).to(dtype)
+    if need & {"k", "g"}:
+        l_decayed_bar = S_bar.new_empty(chunks, programs, tokens, K)
+    if need & {"g"}:
+        S_S_bar_sum = S_bar.new_empty(
+            chunks,
+            programs,
+        )
+    Z_bar = S_bar.new_empty(chunks, programs, tokens, V)
+    for c in reversed(range(chunks)):
+        if need & {"k", "g"}:
+            torch.bmm(U[c], S_bar.mT, out=l_decayed_bar[c])
+        if need & {"g"}:
+            S_S_bar_sum[c] = (
+                S[c].flatten(-2)[..., None, :] @ S_bar.flatten(-2)[..., None]
+            )[..., 0, 0]
+        _solve(
+            inverse[c],
+            torch.baddbmm(P_O_bar[c], l_decayed[c], S_bar),
+            aggregation,
+            transposed=True,
+            out=Z_bar[c],
+        )
+        S_bar.mul_(exp_g_last[c][..., None, None]).baddbmm_(
+            q_[c].mT, exp_g_query_O_bar[c]
+        ).baddbmm_(y_decayed[c].mT, Z_bar[c])
+    if need & {"g"}:
+        t_ = (l * l_decayed_bar).sum(-1) * exp_g_last_g_write
+    if need & {"k", "g", "beta"}:
+        N_bar = Z_bar @ U.mT
+        y_decayed_bar = Z_bar @ S.mT
+    if need & {"g", "beta"}:
+        l_y_decayed_bar_sum = (l * y_decayed_bar).sum(-1)
+    if need & {"g"}:
+        N_bar_N = N_bar * N
+    if need & {"k", "beta"}:
+        mask_decay_N_bar = (decay * N_bar).mul_(mask)
+    if need & {"k"}:
+        N_dot_bar = scale[..., None] * mask_decay_N_bar
+    if need & {"g"}:
+        log_gates_bar = _gate_sums_adjoint(
+            _last_adjoint((S_S_bar_sum * exp_g_last).add_(t_.sum(-1)), tokens + 1)
+            + t
+            + _at_adjoint(
+                (-t_).add_(minus_P_bar_P_sum).add_(-N_bar_N.sum(-2)),
+                row_write_points,
+                1,
+                tokens,
+            )
+            + _at_adjoint(
+                (l_y_decayed_bar_sum * exp_g_read_scale).add_(N_bar_N.sum(-1)),
+                row_read_points,
+                1,
+                tokens,
+            )
+        )
+        g_bar = (
+            above_floor_g
+            * _from_rows(log_gates_bar, batch, length, heads, tokens)[:, :, :, 0]
+        )
+    if "q" in need:
+        _put_rows(
+            grads[0],
+            _add_product(decay_P_bar @ l, exp_g_query_O_bar, S.mT),
+            heads,
+            tokens,
+        )
+    if "k" in need:
+        _put_rows(
+            grads[1],
+            _add_product(
+                (exp_g_last_g_write[..., None] * l_decayed_bar).add_(
+                    exp_g_read_scale[..., None] * y_decayed_bar
+                ),
+                N_dot_bar,
+                l,
+            ).add_((N_dot_bar.mT @ l).add_(decay_P_bar_q)),
+            heads,
+            tokens,
+        )
+    if "v" in need:
+        _put_rows(grads[2], beta_rows[..., None] * Z_bar, heads, tokens)
+    if "g" in need:
+        _put(grads[3], g_bar)
+    if "beta" in need:
+        _put_rows(
+            grads[4],
+            (
+                -(exp_g_read * l_y_decayed_bar_sum).add_(
+                    (N_dot * mask_decay_N_bar).sum(-1)
+                )
+            ).add_((v_ * Z_bar).sum(-1)),
+            heads,
+            tokens,
+        )
+
+
+class _Run(NamedTuple):
+    """What runs apart: its rows of the state, its tokens in segments, the tokens of a chunk, how systems are solved."""
+
+    own: slice
+    segments: list[slice]
+    tokens: int
+    aggregation: str
+
+
+def _runs(
+    like: Tensor,
+    cu_seqlens: Tensor | None,
+    tokens: int,
+    rows: int,
+    aggregation: str | None,
+    keep: bool,
+) -> list[_Run]:
+    """The whole batch as one, or each of the sequences that are packed, as it would run alone.
+
+    Whole chunks one after another pass through the caches together: fewer where some of what they make is kept. Chunks
+    have no more tokens than the sequence needs, `rows` for each.
+    """
+    runs = []
+    for own, whole in _sequences(like, cu_seqlens):
+        length = whole.stop - whole.start
+        size = min(tokens, 1 << (max(length, 1) - 1).bit_length())
+        chunks = min(32 if keep else 64, 2048 // size)
+        step = size * max(1, chunks // max(like.shape[0] * like.shape[2], 1))
+        starts = range(whole.start, max(whole.stop, whole.start + 1), step)
+        how = (
+            _choose(_AGGREGATIONS, size * rows)
+            if aggregation in (None, "auto")
+            else aggregation
+        )
+        runs.append(
+            _Run(
+                own, [slice(at, min(at + step, whole.stop)) for at in starts], size, how
+            )
+        )
+    return runs
+
+
+def _part(tensors: Sequence[Tensor | None], segment: slice) -> list[Any]:
+    """The inputs or gradients of a segment: tokens are cut, params are not."""
+    return [
+        x[:, segment] if timed and x is not None else x
+        for x, timed in zip(tensors, _TIMED, strict=True)
+    ]
+
+
+def _chunks(
+    rows: Sequence[Tensor], segment: slice, whole: slice, tokens: int
+) -> list[Tensor]:
+    """What was made for all chunks of a whole sequence, of those in a segment."""
+    first, last = (
+        (segment.start - whole.start) // tokens,
+        -(-(segment.stop - whole.start) // tokens),
+    )
+    return [x[first:last] for x in rows]
+
+
+def _own(state: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy to be overwritten, chunk after chunk."""
+    return state.to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+class _InChunks:
+    """A call in torch operators: the chunk program, segment after segment; its adjoint, not autograd through it."""
+
+    def __init__(
+        self,
+        cu_seqlens: Tensor | None,
+        tokens: int,
+        rows: int,
+        aggregation: str | None,
+        dtype: torch.dtype,
+        keep: bool,
+    ) -> None:
+        """Sequences, the tokens of a chunk, rows for each, how systems are solved, the type, whether gradients may follow."""
+        self.cu_seqlens, self.tokens, self.rows, self.aggregation = (
+            cu_seqlens,
+            tokens,
+            rows,
+            aggregation,
+        )
+        self.dtype, self.keep = dtype, keep
+        self.runs: list[_Run] | None = None
+
+    def planned(self, like: Tensor) -> list[_Run]:
+        """What runs apart."""
+        if self.runs is None:
+            self.runs = _runs(
+                like,
+                self.cu_seqlens,
+                self.tokens,
+                self.rows,
+                self.aggregation,
+                self.keep,
+            )
+        return self.runs
+
+    def forward(
+        self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Outputs, the final state, and what a backward pass uses again, in `places` if there are any."""
+        *inputs, start = tensors
+        outputs, saved, final = _outputs(*inputs), [], _own(start, self.dtype)
+        left = iter(places or ())
+        for own, segments, size, how in self.planned(inputs[2]):
+            whole, state = slice(segments[0].start, segments[-1].stop), final[own]
+            once = _forward_rows(*_part(inputs, whole), state, size, self.dtype)
+            for segment in segments:
+                part, outs = _part(inputs, segment), [o[:, segment] for o in outputs]
+                chunks = _chunks(once, segment, whole, size)
+                kept = _forward(
+                    *part, state, chunks, size, how, self.dtype, self.keep, outs
+                )
+                saved += kept if places is None else [next(left).copy_(x) for x in kept]
+        return outputs, final, saved
+
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients that are wanted, segment after segment from the end."""
+        (*inputs, start), (*bars, final) = tensors, cotangents
+        runs = self.planned(inputs[2])
+        kept = len(saved) // max(sum(len(run.segments) for run in runs), 1)
+        need = frozenset(
+            n for n, needed in zip(_TENSORS, wanted, strict=True) if needed
+        ) | {"initial_state"}
+        grads = [
+            torch.zeros_like(x, memory_format=torch.contiguous_format)
+            if n in need
+            else None
+            for n, x in zip(_TENSORS, inputs)
+        ]
+        start_bar, at = (
+            _own(torch.zeros_like(start) if final is None else final, self.dtype),
+            len(saved),
+        )
+        for own, segments, size, how in reversed(runs):
+            whole, state_bar = (
+                slice(segments[0].start, segments[-1].stop),
+                start_bar[own],
+            )
+            once = _backward_rows(*_part(inputs, whole), state_bar, size, self.dtype)
+            for segment in reversed(segments):
+                cut, at = (
+                    [None if bar is None else bar[:, segment] for bar in bars],
+                    at - kept,
+                )
+                _backward(
+                    *_part(inputs, segment),
+                    state_bar,
+                    _chunks(once, segment, whole, size),
+                    saved[at : at + kept],
+                    cut,
+                    size,
+                    how,
+                    self.dtype,
+                    need,
+                    _part(grads, segment),
+                )
+        return [*grads, start_bar.to(start.dtype) if wanted[-1] else None]
+
+    def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Memory for what is kept, as operators hold it: one tensor, as large as follows from sizes alone."""
+        *inputs, start = tensors
+        batch, length, heads = inputs[2].shape[:3]
+        packed = (
+            0 if self.cu_seqlens is None else self.cu_seqlens.shape[0] - 1
+        )  # each may begin one chunk more
+        chunks = length // self.tokens + packed if packed else -(-length // self.tokens)
+        numbers = sum(math.prod(sizes) for sizes in _kept(*inputs, self.tokens))
+        return [start.new_empty(chunks * batch * heads * numbers, dtype=self.dtype)]
+
+    def places(
+        self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The parts of that memory, as `forward` fills them and `backward` takes them."""
+        *inputs, _ = tensors
+        programs, places = inputs[2].shape[0] * inputs[2].shape[2], []
+        (rest,) = memory
+        for _, segments, size, _ in self.planned(inputs[2]):
+            for segment in segments:
+                chunks = -(-(segment.stop - segment.start) // size)
+                for sizes in _kept(*inputs, size):
+                    shape = (chunks, programs, *sizes)
+                    place, rest = rest.tensor_split((math.prod(shape),))
+                    places.append(place.view(shape))
+        return places
+
+
+# -- Triton kernels: the same chunk form on a GPU -----------------------------------------------------------------------------
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # the rest of this module works without
+    triton = None
+
+_INTERPRETED = triton is not None and triton.knobs.runtime.interpret
+
+
+def _jit(function: Any) -> Any:
+    """A kernel; calls of other lengths and numbers of heads share its compilation."""
+    return (
+        None
+        if triton is None
+        else triton.jit(
+            function,
+            do_not_specialize=(
+                "length",
+                "heads",
+                "programs",
+                "levels",
+                "parts",
+                "blocks",
+                "k_heads",
+                "q_heads",
+            ),
+        )
+    )
+
+
+@_jit
+def _tl_floor_log(x):
+    """A log gate, at least -104: exp of it is 0 in float32, and its multiples are finite. NaN stays."""
+    return tl.where(x < -104.0, -104.0, x)
+
+
+@_jit
+def _tl_split(log_gates):
+    """Natural logs in base 2, as whole numbers, whose sums are exact, and what is left of each, at most a half."""
+    logs = log_gates * 1.4426950408889634
+    whole = tl.floor(logs + 0.5)
+    return whole, logs - whole
+
+
+@_jit
+def _tl_product(left, right, PRECISION: tl.constexpr):
+    """A product whose left operand is computed, in blocks of 16 rows.
+
+    A product of 64 rows would be a warp group's, and ptxas can corrupt one whose left operand comes from registers.
+    """
+    M: tl.constexpr = left.shape[0]
+    if M < 64:
+        return tl.dot(left, right, input_precision=PRECISION, out_dtype=tl.float32)
+    else:
+        N: tl.constexpr = right.shape[1]
+        K: tl.constexpr = right.shape[0]
+        rows = tl.reshape(left, (M // 16, 16, K))
+        made = tl.dot(
+            rows,
+            tl.broadcast_to(right[None], (M // 16, K, N)),
+            input_precision=PRECISION,
+            out_dtype=tl.float32,
+        )
+        return tl.reshape(made, (M, N))
+
+
+@_jit
+def _tl_dot(left, right, acc, PRECISION: tl.constexpr):
+    """A product whose left operand is as memory holds it, added to `acc`; float32 is multiplied in parts that are computed."""
+    if left.dtype != tl.float32:
+        return tl.dot(
+            left, right, acc=acc, input_precision=PRECISION, out_dtype=tl.float32
+        )
+    elif acc is None:
+        return _tl_product(left, right, PRECISION)
+    else:
+        return acc + _tl_product(left, right, PRECISION)
+
+
+@_jit
+def _tl_diagonal(matrix, N: tl.constexpr, SIZE: tl.constexpr):
+    """The blocks on the diagonal of a matrix [N, N], as [N // SIZE, SIZE, SIZE]."""
+    block = tl.arange(0, N // SIZE)
+    own = (block[:, None] == block[None, :])[:, None, :, None]
+    return tl.sum(
+        tl.where(own, tl.reshape(matrix, (N // SIZE, SIZE, N // SIZE, SIZE)), 0.0), 2
+    )
+
+
+@_jit
+def _tl_substitution(blocks):
+    """(I - block)^{-1} of strictly lower triangular blocks [*, 16, 16], row by row, all blocks at once."""
+    row, column = tl.arange(0, 16)[None, :, None], tl.arange(0, 16)[None, None, :]
+    out = tl.where(row == column, 1.0, 0.0) + tl.zeros_like(blocks)
+    for i in range(1, 16):
+        weights = tl.sum(tl.where(row == i, blocks, 0.0), 1)
+        made = tl.sum(weights[:, :, None] * out, 1)
+        out += tl.where(row == i, made[:, None, :], 0.0)
+    return out
+
+
+@_jit
+def _tl_merged(
+    matrix, out, N: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr
+):
+    """Inverses of twice as large blocks on the diagonal: [[A, 0], [-B, D]]^{-1} = [[A', 0], [D' B A', D']]."""
+    PAIRS: tl.constexpr = N // (2 * SIZE)
+    half = tl.arange(0, 2)
+    below = half[:, None] > half[None, :]
+    blocks = tl.reshape(_tl_diagonal(matrix, N, 2 * SIZE), (PAIRS, 2, SIZE, 2, SIZE))
+    mixed = tl.sum(tl.sum(tl.where(below[None, :, None, :, None], blocks, 0.0), 3), 1)
+    halves = tl.reshape(out, (PAIRS, 2, SIZE, SIZE))
+    upper = (half == 0)[None, :, None, None]
+    a, d = (
+        tl.sum(tl.where(upper, halves, 0.0), 1),
+        tl.sum(tl.where(upper, 0.0, halves), 1),
+    )
+    if SIZE < 16:
+        made = tl.sum(mixed[:, :, :, None] * a[:, None, :, :], 2)
+        made = tl.sum(d[:, :, :, None] * made[:, None, :, :], 2)
+    else:
+        made = tl.dot(mixed, a, input_precision=PRECISION, out_dtype=tl.float32)
+        made = tl.dot(d, made, input_precision=PRECISION, out_dtype=tl.float32)
+    same = (half[:, None] == half[None, :])[None, :, None, :, None]
+    made = tl.where(below[None, :, None, :, None], made[:, None, :, None, :], 0.0)
+    return tl.reshape(
+        tl.where(same, halves[:, :, :, None, :], made), (PAIRS, 2 * SIZE, 2 * SIZE)
+    )
+
+
+@_jit
+def _tl_inverse_wy(matrix, N: tl.constexpr, PRECISION: tl.constexpr):
+    """(I - matrix)^{-1}: rows by forward substitution in diagonal blocks of 16, all at once, then blocks merged in pairs."""
+    out = _tl_substitution(_tl_diagonal(matrix, N, 16))
+    if N > 16:
+        out = _tl_merged(matrix, out, N, 16, PRECISION)
+    if N > 32:
+        out = _tl_merged(matrix, out, N, 32, PRECISION)
+    if N > 64:
+        out = _tl_merged(matrix, out, N, 64, PRECISION)
+    if N > 128:
+        out = _tl_merged(matrix, out, N, 128, PRECISION)
+    return tl.reshape(out, (N, N))
+
+
+@_jit
+def _tl_inverse_tensorinv(matrix, N: tl.constexpr, PRECISION: tl.constexpr):
+    """(I - matrix)^{-1} by recursive block inversion, from single rows on."""
+    out = _tl_merged(matrix, tl.full((N, 1, 1), 1.0, tl.float32), N, 1, PRECISION)
+    out = _tl_merged(matrix, out, N, 2, PRECISION)
+    out = _tl_merged(matrix, out, N, 4, PRECISION)
+    out = _tl_merged(matrix, out, N, 8, PRECISION)
+    if N > 16:
+        out = _tl_merged(matrix, out, N, 16, PRECISION)
+    if N > 32:
+        out = _tl_merged(matrix, out, N, 32, PRECISION)
+    if N > 64:
+        out = _tl_merged(matrix, out, N, 64, PRECISION)
+    if N > 128:
+        out = _tl_merged(matrix, out, N, 128, PRECISION)
+    return tl.reshape(out, (N, N))
+
+
+@_jit
+def _tl_inverse_signature(matrix, N: tl.constexpr):
+    """The inverses of I - matrix's diagonal blocks of 16 rows, by forward substitution; beside them, matrix as it is."""
+    folded: tl.constexpr = (N // 16, 16, N // 16, 16)
+    own = tl.arange(0, N)[:, None] // 16 == tl.arange(0, N)[None, :] // 16
+    out = _tl_substitution(_tl_diagonal(matrix, N, 16))
+    placed = tl.reshape(tl.broadcast_to(out[:, :, None, :], folded), matrix.shape)
+    return tl.where(own, placed, matrix)
+
+
+@_jit
+def _tl_inverse(
+    matrix, N: tl.constexpr, AGGREGATION: tl.constexpr, PRECISION: tl.constexpr
+):
+    """What is formed of a strictly lower triangular matrix for `_tl_solve`, in float32."""
+    if AGGREGATION == "wy":
+        return _tl_inverse_wy(matrix, N, PRECISION)
+    elif AGGREGATION == "tensorinv":
+        return _tl_inverse_tensorinv(matrix, N, PRECISION)
+    else:
+        return _tl_inverse_signature(matrix, N)
+
+
+@_jit
+def _tl_substituted(
+    inverse,
+    tokens,
+    right,
+    TOKENS: tl.constexpr,
+    RANK: tl.constexpr,
+    PADDED: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Substitution: 16 rows are solved for, then taken out of all rows that are left; see `_tl_solve`.
+
+    In float32: what is rounded here is multiplied by all that is solved for after it.
+    """
+    BLOCKS: tl.constexpr = right.shape[0] // 16
+    block, near = tl.arange(0, BLOCKS)[:, None, None], tl.arange(0, 16)
+    row = block * 16 + near[None, :, None]
+    out = tl.reshape(right, (BLOCKS, 16, right.shape[1]))
+    for step in tl.static_range(0, BLOCKS):
+        this = BLOCKS - 1 - step if TRANSPOSED else step
+        column = this * 16 + near[None, None, :]
+        after, before = (column, row) if TRANSPOSED else (row, column)
+        there = (
+            (after // PADDED * RANK + after % PADDED) * (TOKENS * RANK)
+            + before // PADDED * RANK
+            + before % PADDED
+        )
+        seen = (
+            (after // PADDED < tokens)
+            & (after % PADDED < RANK)
+            & (before // PADDED < tokens)
+            & (before % PADDED < RANK)
+        )
+        left = block < this if TRANSPOSED else block > this
+        factor = tl.load(inverse + there, mask=seen & left, other=0.0)
+        own = tl.sum(
+            tl.load(inverse + there, mask=seen & (block == this), other=0.0), 0
+        )
+        mine = tl.sum(tl.where(block == this, out, 0.0), 0)
+        solved = tl.dot(own, mine, input_precision=PRECISION, out_dtype=tl.float32)
+        all_solved = tl.broadcast_to(solved[None, :, :], out.shape)
+        out = tl.where(block == this, all_solved, out)
+        out = tl.dot(
+            factor, all_solved, acc=out, input_precision=PRECISION, out_dtype=tl.float32
+        )
+    return tl.reshape(out, right.shape)
+
+
+@_jit
+def _tl_solve(
+    inverse,
+    tokens,
+    right,
+    TOKENS: tl.constexpr,
+    RANK: tl.constexpr,
+    PADDED: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """(I - N)^{-1} right, or with N transposed, by what `_tl_inverse` formed of N.
+
+    inverse: where a chunk's lies, RANK rows for every token, of which PADDED in `right`; tokens: how many there are.
+    """
+    if AGGREGATION == "signature":
+        return _tl_substituted(
+            inverse, tokens, right, TOKENS, RANK, PADDED, TRANSPOSED, PRECISION
+        )
+    else:
+        row = tl.arange(0, right.shape[0])
+        at, live = (
+            row // PADDED * RANK + row % PADDED,
+            (row // PADDED < tokens) & (row % PADDED < RANK),
+        )
+        place, mask = (
+            at[:, None] * (TOKENS * RANK) + at[None, :],
+            live[:, None] & live[None, :],
+        )
+        whole = tl.load(inverse + place, mask=mask, other=0.0)
+        if TRANSPOSED:
+            whole = tl.trans(whole)
+        return _tl_dot(whole.to(DOT), right.to(DOT), None, PRECISION)
+
+
+@_jit
+def _matrices(
+    k_ptr,
+    beta_ptr,
+    g_ptr,
+    inverse_ptr,
+    k_heads,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Matrices over a chunk's rows that the walk and later kernels use.
+
+    One program per chunk, sequence and head.
+    """
+    chunk = tl.program_id(0).to(tl.int64)
+    head = chunk % heads
+    if table_ptr is None:
+        before = chunk // programs * TOKENS
+        token, left = (
+            chunk % programs // heads * length + before,
+            tl.minimum(length - before, TOKENS),
+        )
+    else:  # packed sequences: the first token of each chunk, how many there are
+        entry = table_ptr + chunk // heads * 2
+        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    row = tl.arange(0, ROWS)
+    live = row < left
+    k_head = head // (heads // k_heads)
+    N_dot = tl.zeros((ROWS, ROWS), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        N_dot = _tl_dot(k.to(DOT), tl.trans(k.to(DOT)), N_dot, PRECISION)
+    beta = tl.load(
+        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+    )
+    scale = -beta.to(tl.float32)
+    g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+    g_ = _tl_floor_log(g.to(tl.float32))
+    log_gate = tl.where(live, g_, 0.0)
+    gate_whole, gate_rest = _tl_split(log_gate)
+    sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+    decay = tl.where(
+        row[:, None] >= row[None, :],
+        tl.exp2(
+            tl.where(
+                row[:, None] >= row[None, :],
+                (sums_whole[:, None] - sums_whole[None, :])
+                + (sums_rest[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    mask = tl.where(row[:, None] > row[None, :], 1.0, 0.0)
+    N = mask * decay * scale[:, None] * N_dot
+    inverse = _tl_inverse(N, ROWS, AGGREGATION, PRECISION)
+    tl.store(
+        inverse_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
+        inverse.to(inverse_ptr.dtype.element_ty),
+        mask=live[:, None] & live[None, :],
+    )
+
+
+@_jit
+def _walk(
+    S_ptr,
+    g_ptr,
+    k_ptr,
+    beta_ptr,
+    v_ptr,
+    inverse_ptr,
+    U_ptr,
+    k_heads,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The walk: the state at every chunk's start, and what only it can make.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        begin, tokens = program // heads * length, length
+        place, apart = program, programs
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    k_head = head // (heads // k_heads)
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        tl.store(
+            S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+            S.to(S_ptr.dtype.element_ty),
+            mask=key_live[:, None] & value_live[None, :],
+        )
+        g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live, g_, 0.0)
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        beta = tl.load(
+            beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+        )
+        v = tl.load(
+            v_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
+        scale = -beta.to(tl.float32)
+        t = _tl_dot(k.to(DOT), S.to(DOT), None, PRECISION)
+        Z = v_ + (tl.exp2(sums_whole + sums_rest) * scale)[:, None] * t
+        U = _tl_solve(
+            inverse_ptr + chunk * TOKENS * TOKENS,
+            left,
+            Z,
+            TOKENS,
+            1,
+            1,
+            AGGREGATION,
+            False,
+            DOT,
+            PRECISION,
+        )
+        S_next = _tl_dot(
+            tl.trans(k.to(DOT)),
+            (
+                tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
+                    :, None
+                ]
+                * U
+            ).to(DOT),
+            tl.exp2(g_last_whole + g_last_rest) * S,
+            PRECISION,
+        )
+        tl.store(
+            U_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
+            U.to(U_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        S = S_next
+    tl.store(final_ptr + state_at, S, mask=state_live)
+
+
+@_jit
+def _columns(
+    q_ptr,
+    S_ptr,
+    k_ptr,
+    g_ptr,
+    U_ptr,
+    o_ptr,
+    q_heads,
+    k_heads,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Results of a chunk over the state's columns.
+
+    One program per chunk, sequence, head and block of the state's columns.
+    """
+    block = tl.program_id(0) % blocks
+    chunk = (tl.program_id(0) // blocks).to(tl.int64)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    value_live = value < VALUES
+    head = chunk % heads
+    if table_ptr is None:
+        before = chunk // programs * TOKENS
+        token, left = (
+            chunk % programs // heads * length + before,
+            tl.minimum(length - before, TOKENS),
+        )
+    else:  # packed sequences: the first token of each chunk, how many there are
+        entry = table_ptr + chunk // heads * 2
+        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    row = tl.arange(0, ROWS)
+    live = row < left
+    q_head = head // (heads // q_heads)
+    k_head = head // (heads // k_heads)
+    total = tl.zeros((ROWS, VALUE_TILE), tl.float32)
+    total_ = tl.zeros((ROWS, ROWS), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        S_ = tl.load(
+            S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+            mask=key_live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        total = _tl_dot(q.to(DOT), S_.to(DOT), total, PRECISION)
+        total_ = _tl_dot(q.to(DOT), tl.trans(k.to(DOT)), total_, PRECISION)
+    g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+    g_ = _tl_floor_log(g.to(tl.float32))
+    log_gate = tl.where(live, g_, 0.0)
+    gate_whole, gate_rest = _tl_split(log_gate)
+    sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+    decay = tl.where(
+        row[:, None] >= row[None, :],
+        tl.exp2(
+            tl.where(
+                row[:, None] >= row[None, :],
+                (sums_whole[:, None] - sums_whole[None, :])
+                + (sums_rest[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    P = decay * total_
+    U = tl.load(
+        U_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
+        mask=live[:, None] & value_live[None, :],
+        other=0.0,
+    )
+    t = tl.trans(_tl_dot(tl.trans(U.to(DOT)), tl.trans(P.to(DOT)), None, PRECISION))
+    O = tl.exp2(sums_whole + sums_rest)[:, None] * total + t
+    tl.store(
+        o_ptr
+        + (token * heads + head) * VALUES
+        + row[:, None] * (heads * VALUES)
+        + value[None, :],
+        O.to(o_ptr.dtype.element_ty),
+        mask=live[:, None] & value_live[None, :],
+    )
+
+
+@_jit
+def _matrices_backward(
+    q_ptr,
+    k_ptr,
+    g_ptr,
+    P_ptr,
+    q_heads,
+    k_heads,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Matrices over a chunk's rows that the walk and later kernels use.
+
+    One program per chunk, sequence and head.
+    """
+    chunk = tl.program_id(0).to(tl.int64)
+    head = chunk % heads
+    if table_ptr is None:
+        before = chunk // programs * TOKENS
+        token, left = (
+            chunk % programs // heads * length + before,
+            tl.minimum(length - before, TOKENS),
+        )
+    else:  # packed sequences: the first token of each chunk, how many there are
+        entry = table_ptr + chunk // heads * 2
+        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    row = tl.arange(0, ROWS)
+    live = row < left
+    q_head = head // (heads // q_heads)
+    k_head = head // (heads // k_heads)
+    total = tl.zeros((ROWS, ROWS), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        total = _tl_dot(q.to(DOT), tl.trans(k.to(DOT)), total, PRECISION)
+    g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+    g_ = _tl_floor_log(g.to(tl.float32))
+    log_gate = tl.where(live, g_, 0.0)
+    gate_whole, gate_rest = _tl_split(log_gate)
+    sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+    decay = tl.where(
+        row[:, None] >= row[None, :],
+        tl.exp2(
+            tl.where(
+                row[:, None] >= row[None, :],
+                (sums_whole[:, None] - sums_whole[None, :])
+                + (sums_rest[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    P = decay * total
+    tl.store(
+        P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
+        P.to(P_ptr.dtype.element_ty),
+        mask=live[:, None] & live[None, :],
+    )
+
+
+@_jit
+def _walk_backward(
+    S_bar_ptr,
+    g_ptr,
+    q_ptr,
+    o_bar_ptr,
+    beta_ptr,
+    k_ptr,
+    P_ptr,
+    inverse_ptr,
+    Z_bar_ptr,
+    q_heads,
+    k_heads,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The walk: the state at every chunk's start, and what only it can make.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk, from the last to the first.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        begin, tokens = program // heads * length, length
+        place, apart = program, programs
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    q_head = head // (heads // q_heads)
+    k_head = head // (heads // k_heads)
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = chunks - 1 - step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        tl.store(
+            S_bar_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+            S.to(S_bar_ptr.dtype.element_ty),
+            mask=key_live[:, None] & value_live[None, :],
+        )
+        g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live, g_, 0.0)
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        t = tl.exp2(sums_whole + sums_rest)
+        o = tl.load(
+            o_bar_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        t_ = _tl_dot(
+            tl.trans(q.to(DOT)),
+            (t[:, None] * o.to(tl.float32)).to(DOT),
+            tl.exp2(g_last_whole + g_last_rest) * S,
+            PRECISION,
+        )
+        beta = tl.load(
+            beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+        )
+        scale = -beta.to(tl.float32)
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t_2 = _tl_dot(k.to(DOT), S.to(DOT), None, PRECISION)
+        P = tl.load(
+            P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
+            mask=live[:, None] & live[None, :],
+            other=0.0,
+        )
+        t_3 = _tl_dot(tl.trans(P.to(DOT)), o.to(DOT), None, PRECISION)
+        U_bar = (
+            tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[:, None]
+            * t_2
+            + t_3
+        )
+        Z_bar = _tl_solve(
+            inverse_ptr + chunk * TOKENS * TOKENS,
+            left,
+            U_bar,
+            TOKENS,
+            1,
+            1,
+            AGGREGATION,
+            True,
+            DOT,
+            PRECISION,
+        )
+        S_bar_next = _tl_dot(
+            tl.trans(k.to(DOT)), ((t * scale)[:, None] * Z_bar).to(DOT), t_, PRECISION
+        )
+        tl.store(
+            Z_bar_ptr
+            + chunk * TOKENS * VALUES
+            + row[:, None] * VALUES
+            + value[None, :],
+            Z_bar.to(Z_bar_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        S = S_bar_next
+    tl.store(final_ptr + state_at, S, mask=state_live)
+
+
+@_jit
+def _columns_backward(
+    Z_bar_ptr,
+    beta_ptr,
+    v_bar_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Results of a chunk over the state's columns.
+
+    One program per chunk, sequence, head and block of the state's columns.
+    """
+    block = tl.program_id(0) % blocks
+    chunk = (tl.program_id(0) // blocks).to(tl.int64)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    value_live = value < VALUES
+    head = chunk % heads
+    if table_ptr is None:
+        before = chunk // programs * TOKENS
+        token, left = (
+            chunk % programs // heads * length + before,
+            tl.minimum(length - before, TOKENS),
+        )
+    else:  # packed sequences: the first token of each chunk, how many there are
+        entry = table_ptr + chunk // heads * 2
+        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    row = tl.arange(0, ROWS)
+    live = row < left
+    Z_bar = tl.load(
+        Z_bar_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
+        mask=live[:, None] & value_live[None, :],
+        other=0.0,
+    )
+    beta = tl.load(
+        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+    )
+    v_bar = beta.to(tl.float32)[:, None] * Z_bar.to(tl.float32)
+    tl.store(
+        v_bar_ptr
+        + (token * heads + head) * VALUES
+        + row[:, None] * (heads * VALUES)
+        + value[None, :],
+        v_bar.to(v_bar_ptr.dtype.element_ty),
+        mask=live[:, None] & value_live[None, :],
+    )
+
+
+@_jit
+def _rows_backward(
+    U_ptr,
+    o_bar_ptr,
+    Z_bar_ptr,
+    v_ptr,
+    P_ptr,
+    g_ptr,
+    k_ptr,
+    beta_ptr,
+    S_bar_ptr,
+    S_ptr,
+    q_ptr,
+    k_bar_ptr,
+    q_bar_ptr,
+    g_bar_ptr,
+    beta_bar_ptr,
+    k_heads,
+    q_heads,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Results of a chunk that are sums over the state's columns.
+
+    One program per chunk, sequence and head.
+    """
+    chunk = tl.program_id(0).to(tl.int64)
+    head = chunk % heads
+    if table_ptr is None:
+        before = chunk // programs * TOKENS
+        token, left = (
+            chunk % programs // heads * length + before,
+            tl.minimum(length - before, TOKENS),
+        )
+    else:  # packed sequences: the first token of each chunk, how many there are
+        entry = table_ptr + chunk // heads * 2
+        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    row = tl.arange(0, ROWS)
+    live = row < left
+    k_head = head // (heads // k_heads)
+    q_head = head // (heads // q_heads)
+    P_bar = tl.zeros((ROWS, ROWS), tl.float32)
+    N_bar = tl.zeros((ROWS, ROWS), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    for block in range(0, blocks):
+        value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+        value_live = value < VALUES
+        U = tl.load(
+            U_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        o = tl.load(
+            o_bar_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        Z_bar = tl.load(
+            Z_bar_ptr
+            + chunk * TOKENS * VALUES
+            + row[:, None] * VALUES
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v = tl.load(
+            v_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        P_bar = _tl_dot(o.to(DOT), tl.trans(U.to(DOT)), P_bar, PRECISION)
+        N_bar = _tl_dot(Z_bar.to(DOT), tl.trans(U.to(DOT)), N_bar, PRECISION)
+        total = total + tl.sum(
+            tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
+            1,
+        )
+    P = tl.load(
+        P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
+        mask=live[:, None] & live[None, :],
+        other=0.0,
+    )
+    t = P_bar * P.to(tl.float32)
+    t_ = tl.sum(t, 1)
+    t_2 = tl.sum(t, 0)
+    g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+    g_ = _tl_floor_log(g.to(tl.float32))
+    log_gate = tl.where(live, g_, 0.0)
+    gate_whole, gate_rest = _tl_split(log_gate)
+    sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+    decay = tl.where(
+        row[:, None] >= row[None, :],
+        tl.exp2(
+            tl.where(
+                row[:, None] >= row[None, :],
+                (sums_whole[:, None] - sums_whole[None, :])
+                + (sums_rest[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    t_3 = decay * P_bar
+    N_dot = tl.zeros((ROWS, ROWS), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        N_dot = _tl_dot(k.to(DOT), tl.trans(k.to(DOT)), N_dot, PRECISION)
+    mask = tl.where(row[:, None] > row[None, :], 1.0, 0.0)
+    beta = tl.load(
+        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+    )
+    scale = -beta.to(tl.float32)
+    N = mask * decay * scale[:, None] * N_dot
+    t_4 = N_bar * N
+    t_5 = tl.sum(t_4, 0)
+    t_6 = tl.sum(t_4, 1)
+    t_7 = mask * decay * N_bar
+    N_dot_bar = scale[:, None] * t_7
+    t_8 = tl.sum(N_dot * t_7, 1)
+    g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+    t_9 = tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))
+    t_10 = tl.exp2(sums_whole + sums_rest)
+    t_11 = t_10 * scale
+    total_ = tl.zeros((ROWS,), tl.float32)
+    total_2 = 0.0
+    total_3 = tl.zeros((ROWS,), tl.float32)
+    total_4 = tl.zeros((ROWS,), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        l_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
+        total_5 = tl.zeros((KEY_TILE,), tl.float32)
+        total_6 = tl.zeros((ROWS, KEY_TILE), tl.float32)
+        y_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
+        for block in range(0, blocks):
+            value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+            value_live = value < VALUES
+            U = tl.load(
+                U_ptr
+                + chunk * TOKENS * VALUES
+                + row[:, None] * VALUES
+                + value[None, :],
+                mask=live[:, None] & value_live[None, :],
+                other=0.0,
+            )
+            S_bar = tl.load(
+                S_bar_ptr
+                + chunk * KEYS * VALUES
+                + key[:, None] * VALUES
+                + value[None, :],
+                mask=key_live[:, None] & value_live[None, :],
+                other=0.0,
+            )
+            S_ = tl.load(
+                S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+                mask=key_live[:, None] & value_live[None, :],
+                other=0.0,
+            )
+            o = tl.load(
+                o_bar_ptr
+                + (token * heads + head) * VALUES
+                + row[:, None] * (heads * VALUES)
+                + value[None, :],
+                mask=live[:, None] & value_live[None, :],
+                other=0.0,
+            )
+            Z_bar = tl.load(
+                Z_bar_ptr
+                + chunk * TOKENS * VALUES
+                + row[:, None] * VALUES
+                + value[None, :],
+                mask=live[:, None] & value_live[None, :],
+                other=0.0,
+            )
+            l_decayed_bar = _tl_dot(
+                U.to(DOT), tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
+            )
+            total_5 = total_5 + tl.sum(
+                tl.where(
+                    value_live[None, :], S_.to(tl.float32) * S_bar.to(tl.float32), 0.0
+                ),
+                1,
+            )
+            total_6 = _tl_dot(o.to(DOT), tl.trans(S_.to(DOT)), total_6, PRECISION)
+            y_decayed_bar = _tl_dot(
+                Z_bar.to(DOT), tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
+            )
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t_12 = tl.trans(
+            _tl_dot(tl.trans(k.to(DOT)), tl.trans(N_dot_bar.to(DOT)), None, PRECISION)
+        )
+        t_13 = tl.trans(_tl_dot(tl.trans(q.to(DOT)), t_3.to(DOT), None, PRECISION))
+        t_14 = tl.trans(
+            _tl_dot(tl.trans(k.to(DOT)), N_dot_bar.to(DOT), None, PRECISION)
+        )
+        l_bar = (
+            t_9[:, None] * l_decayed_bar
+            + t_11[:, None] * y_decayed_bar
+            + t_12
+            + t_13
+            + t_14
+        )
+        tl.store(
+            k_bar_ptr
+            + (token * heads + head) * KEYS
+            + row[:, None] * (heads * KEYS)
+            + key[None, :],
+            l_bar.to(k_bar_ptr.dtype.element_ty),
+            mask=live[:, None] & key_live[None, :],
+        )
+        t_15 = tl.trans(
+            _tl_dot(tl.trans(k.to(DOT)), tl.trans(t_3.to(DOT)), None, PRECISION)
+        )
+        q_bar = t_15 + t_10[:, None] * total_6
+        tl.store(
+            q_bar_ptr
+            + (token * heads + head) * KEYS
+            + row[:, None] * (heads * KEYS)
+            + key[None, :],
+            q_bar.to(q_bar_ptr.dtype.element_ty),
+            mask=live[:, None] & key_live[None, :],
+        )
+        total_ = total_ + tl.sum(
+            tl.where(key_live[None, :], k.to(tl.float32) * l_decayed_bar, 0.0), 1
+        )
+        total_2 = total_2 + tl.sum(tl.where(key_live, total_5, 0.0), 0)
+        total_3 = total_3 + tl.sum(
+            tl.where(key_live[None, :], q.to(tl.float32) * total_6, 0.0), 1
+        )
+        total_4 = total_4 + tl.sum(
+            tl.where(key_live[None, :], k.to(tl.float32) * y_decayed_bar, 0.0), 1
+        )
+    t_16 = total_ * t_9
+    t_17 = tl.sum(t_16, 0)
+    g_last_bar = t_17 + total_2 * tl.exp2(g_last_whole + g_last_rest)
+    g_query_bar = t_ + total_3 * t_10
+    g_write_bar = -t_16 + -t_2 + -t_5
+    g_read_bar = total_4 * t_11 + t_6
+    g_bar = (
+        tl.cumsum(g_query_bar + g_write_bar + g_read_bar, 0, reverse=True) + g_last_bar
+    )
+    g_bar_ = tl.where((g.to(tl.float32)) > -104.0, 1.0, 0.0) * g_bar
+    scale_bar = t_10 * total_4 + t_8
+    beta_bar = -scale_bar + total
+    tl.store(
+        g_bar_ptr + token * heads + head + row * (heads),
+        g_bar_.to(g_bar_ptr.dtype.element_ty),
+        mask=live,
+    )
+    tl.store(
+        beta_bar_ptr + token * heads + head + row * (heads),
+        beta_bar.to(beta_bar_ptr.dtype.element_ty),
+        mask=live,
+    )
+
+
+def _on_triton(backend: str, tensors: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
+    """Whether a call runs on the Triton kernels; an error that says why where backend='triton' cannot."""
+    device, keys = tensors[2].device, tensors[-1].shape[2]
+    reason = None
+    if backend == "torch" or (backend == "auto" and device.type != "cuda"):
+        return False
+    if triton is None:
+        reason = "Triton is not installed"
+    elif dtype == torch.float64:
+        reason = "float64 has no kernels"
+    elif keys > 256:
+        reason = f"the state has {keys} rows, and the kernels hold at most 256"
+    elif device.type == "cpu" and not _INTERPRETED:
+        reason = "the arguments are on the CPU; TRITON_INTERPRET=1, set before this module is imported, interprets kernels there"
+    elif device.type == "cpu" and any(x.dtype == torch.bfloat16 for x in tensors):
+        reason = "Triton's interpreter computes wrong numbers in bfloat16"
+    elif device.type not in ("cpu", "cuda"):
+        reason = f"the arguments are on {device}"
+    if reason is not None and (backend == "triton" or dtype == torch.float64):
+        raise ValueError(f"{_NAME}: backend={backend!r}: {reason}; use backend='torch'")
+    return reason is None
+
+
+class _Table(NamedTuple):
+    """Where packed sequences and their chunks are, for kernels.
+
+    sequences: [N, 3] their first token, their tokens and their first chunk; chunks: [*, 2] their first token, their tokens.
+    """
+
+    sequences: Tensor
+    chunks: Tensor
+
+
+def _table(cu_seqlens: Tensor, length: int, size: int) -> _Table:
+    """The table of sequences in chunks of `size` tokens, made once."""
+    packing = _packing(cu_seqlens, length)
+    if size not in packing.tables:
+        offsets = torch.tensor(packing.offsets, device="cpu")
+        lengths = offsets.diff()
+        counts = (lengths + size - 1) // size
+        before = counts.cumsum(0) - counts
+        own = torch.repeat_interleave(counts)
+        first = (torch.arange(len(own), device="cpu") - before[own]) * size
+        sequences = torch.stack((offsets[:-1], lengths, before), 1)
+        chunks = torch.stack(
+            (offsets[own] + first, (lengths[own] - first).clamp(max=size)), 1
+        )
+        packing.tables[size] = _Table(
+            *(x.to(torch.int32).to(cu_seqlens.device) for x in (sequences, chunks))
+        )
+    return packing.tables[size]
+
+
+class _Kernels:
+    """What the launches of one call share: sizes, types, and memory between kernels."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Tensor],
+        start: Tensor,
+        table: _Table | None,
+        tokens: int,
+        how: str,
+    ) -> None:
+        """Sizes as the kernels take them; memory holds `chunks` times `programs` values."""
+        like = inputs[2]
+        self.like, self.tokens, self.table = like, tokens, table
+        self.batch, self.length, self.heads = like.shape[:3]
+        self.keys, self.values = map(int, start.shape[2:])
+        self.walks = start.shape[0] * self.heads
+        self.programs = self.walks if table is None else self.heads
+        self.chunks = -(-self.length // tokens) if table is None else len(table.chunks)
+        self.dot = _product_type(inputs)
+        rows = _tile(tokens)
+        self.sizes = {
+            "length": self.length,
+            "heads": self.heads,
+            "programs": self.programs,
+        }
+        self.sizes |= {
+            "KEYS": self.keys,
+            "VALUES": self.values,
+            "TOKENS": tokens,
+            "ROWS": rows,
+        }
+        self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
+        self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
+        self.sizes |= {
+            "PRECISION": "tf32x3"
+            if like.is_cuda and torch.version.hip is None
+            else "ieee"
+        }
+
+    def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
+        """Memory for a value of every chunk: matrices in the type of products, the rest in float32; `zeros` for torch.
+
+        A `system` that is solved by substitution is in float32.
+        """
+        exact = len(sizes) == 1 or (system and self.sizes["AGGREGATION"] == "signature")
+        dtype = torch.float32 if exact else self.dot
+        make = self.like.new_zeros if zeros else self.like.new_empty
+        return make((self.chunks, self.programs, *sizes), dtype=dtype)
+
+    def given(self, lanes: tuple[int, ...], *values: Tensor) -> list[Tensor]:
+        """Values of every chunk that torch operators made, as `memory` holds them."""
+        out = []
+        for count, x in zip(lanes, values, strict=True):
+            x = x.expand(self.chunks, self.programs, *x.shape[x.dim() - count :])
+            out.append(x.to(self.dot if count > 1 else torch.float32).contiguous())
+        return out
+
+    def run(
+        self,
+        kernel: Any,
+        role: str,
+        blocked: bool,
+        split: bool,
+        rows: int,
+        **arguments: Any,
+    ) -> None:
+        """One launch: of a program for each block of the state's columns, or one that goes through parts of its rows."""
+        block, part, warps, stages = _tiling(role, self.dot, self.like.device)
+        block, part = (
+            min(block, _tile(self.values)),
+            min(part, _tile(self.keys)) if split else _tile(self.keys),
+        )
+        walks = role.startswith("walk")
+        programs = self.walks if walks else self.chunks * self.programs
+        parts, blocks = -(-self.keys // part), -(-self.values // block)
+        grid = (programs * (blocks if blocked else 1),)
+        table = (
+            None
+            if self.table is None
+            else self.table.sequences
+            if walks
+            else self.table.chunks
+        )
+        with (
+            torch.cuda.device(self.like.device) if self.like.is_cuda else nullcontext()
+        ):
+            kernel[grid](
+                **arguments,
+                table_ptr=table,
+                **self.sizes,
+                parts=parts,
+                blocks=blocks,
+                KEY_TILE=part,
+                VALUE_TILE=block,
+                num_warps=warps,
+                num_stages=stages,
+                enable_fp_fusion=True,
+            )
+
+
+def _tile(size: int) -> int:
+    """The length of a tile that holds `size` entries: a power of two that a product can sum over."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def _padded(rows: int) -> int:
+    """The rows that a token takes in a tile: a power of two."""
+    return 1 << (rows - 1).bit_length()
+
+
+def _family(device: torch.device) -> str:
+    """What a device's kernels are configured for."""
+    if device.type != "cuda":
+        return "any"
+    if torch.version.hip is not None:
+        return "amd"
+    major, _ = torch.cuda.get_device_capability(device)
+    return "ampere" if major < 9 else "any" if major == 9 else "blackwell"
+
+
+def _tiling(
+    role: str, dot: torch.dtype, device: torch.device
+) -> tuple[int, int, int, int]:
+    """How many of the state's columns and rows a program holds at once, its warps and stages."""
+    family = _family(device)
+    own = (
+        row[3:]
+        for row in _TILINGS
+        if row[0] in (family, "any") and row[1:3] == (role, dot.itemsize)
+    )
+    columns, rows, warps, stages = next(own)
+    return (
+        columns,
+        rows,
+        warps // 2 if family == "amd" else warps,
+        stages,
+    )  # a wavefront is two warps
+
+
+_TILINGS = (  # family of devices, role, bytes of an operand's number: columns, rows, warps, stages
+    ("ampere", "walk", 2, 32, 64, 4, 1),
+    ("ampere", "walk_backward", 2, 16, 64, 4, 1),
+    ("ampere", "rows_backward", 2, 32, 32, 8, 1),
+    ("blackwell", "walk_backward", 2, 32, 64, 4, 1),
+    ("blackwell", "rows_backward", 2, 32, 32, 8, 1),
+    ("amd", "rows_backward", 2, 32, 32, 8, 1),
+    ("any", "matrices", 2, 32, 32, 4, 1),
+    ("any", "matrices", 4, 16, 32, 8, 1),
+    ("any", "walk", 2, 32, 64, 4, 2),
+    ("any", "walk", 4, 16, 32, 8, 1),
+    ("any", "columns", 2, 64, 64, 4, 2),
+    ("any", "columns", 4, 16, 16, 4, 1),
+    ("any", "matrices_backward", 2, 32, 32, 4, 1),
+    ("any", "matrices_backward", 4, 16, 32, 4, 1),
+    ("any", "walk_backward", 2, 32, 64, 8, 1),
+    ("any", "walk_backward", 4, 16, 32, 8, 1),
+    ("any", "columns_backward", 2, 64, 64, 4, 1),
+    ("any", "columns_backward", 4, 16, 32, 4, 1),
+    ("any", "rows_backward", 2, 32, 64, 8, 1),
+    ("any", "rows_backward", 4, 16, 16, 4, 1),
+)
+
+
+def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
+    """What operands of products are rounded to: the type of the inputs that they are made of, float32 if those differ."""
+    found = {
+        x.dtype
+        for x in (
+            inputs[0],
+            inputs[1],
+            inputs[2],
+        )
+    }
+    return found.pop() if len(found) == 1 else torch.float32
+
+
+def _kernel_tokens(rows: int, keys: int, dot: torch.dtype) -> int:
+    """The tokens of a chunk where the caller leaves it open.
+
+    About 64 rows, fewer where a state of over 128 rows takes registers too; in float32 16.
+    """
+    most = 16 if dot.itemsize == 4 else 64 if keys <= 128 else 32
+    return max(1, most // _padded(max(rows, 1)))
+
+
+def _shared(gradient: Tensor, x: Tensor) -> Tensor:
+    """A gradient for every value head, summed over those that share one head of `x`, in the type of `x`."""
+    if gradient.shape[2] != x.shape[2]:
+        first, *others = gradient.unflatten(2, (x.shape[2], -1)).unbind(3)
+        gradient = reduce(
+            torch.add, others, first
+        )  # `sum` promises no order that is the same for every length
+    return gradient.to(x.dtype)
+
+
+def _saved_memory(
+    call: _Kernels, inputs: Sequence[Tensor], tokens: int
+) -> list[Tensor]:
+    """Memory for what the backward pass uses again."""
+    return [
+        call.memory(tokens, tokens, system=True),
+        call.memory(tokens, call.values),
+        call.memory(call.keys, call.values),
+    ]
+
+
+def _forward_kernels(
+    inputs: tuple[Tensor, ...],
+    start: Tensor,
+    table: _Table | None,
+    tokens: int,
+    how: str,
+    places: Sequence[Tensor] | None,
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Run the forward kernels: outputs, the final state, and what the backward pass uses again, in `places` if given."""
+    (
+        q,
+        k,
+        v,
+        g,
+        beta,
+    ) = inputs = tuple(x.contiguous() for x in inputs)
+    call = _Kernels(inputs, start, table, tokens, how)
+    outputs, final = (
+        _outputs(*inputs),
+        start.new_empty(start.shape, dtype=torch.float32),
+    )
+    start = start.to(torch.float32).contiguous()
+    inverse = call.memory(tokens, tokens, system=True) if places is None else places[0]
+    U = call.memory(tokens, call.values) if places is None else places[1]
+    S = call.memory(call.keys, call.values) if places is None else places[2]
+    call.run(
+        _matrices,
+        "matrices",
+        False,
+        True,
+        call.sizes["ROWS"],
+        k_ptr=inputs[1],
+        beta_ptr=inputs[4],
+        g_ptr=inputs[3],
+        inverse_ptr=inverse,
+        k_heads=inputs[1].shape[2],
+    )
+    call.run(
+        _walk,
+        "walk",
+        True,
+        False,
+        call.sizes["ROWS"],
+        S_ptr=S,
+        g_ptr=inputs[3],
+        k_ptr=inputs[1],
+        beta_ptr=inputs[4],
+        v_ptr=inputs[2],
+        inverse_ptr=inverse,
+        U_ptr=U,
+        k_heads=inputs[1].shape[2],
+        start_ptr=start,
+        final_ptr=final,
+    )
+    call.run(
+        _columns,
+        "columns",
+        True,
+        True,
+        call.sizes["ROWS"],
+        q_ptr=inputs[0],
+        S_ptr=S,
+        k_ptr=inputs[1],
+        g_ptr=inputs[3],
+        U_ptr=U,
+        o_ptr=outputs[0],
+        q_heads=inputs[0].shape[2],
+        k_heads=inputs[1].shape[2],
+    )
+    saved = [
+        inverse,
+        U,
+        S,
+    ]
+    return (
+        outputs,
+        final,
+        saved
+        if places is None
+        else [p if x is p else p.copy_(x) for x, p in zip(saved, places, strict=True)],
+    )
+
+
+def _backward_kernels(
+    inputs: tuple[Tensor, ...],
+    start: Tensor,
+    saved: Sequence[Tensor],
+    cotangents: tuple[Tensor, ...],
+    final: Tensor,
+    table: _Table | None,
+    tokens: int,
+    how: str,
+) -> tuple[list[Tensor], Tensor]:
+    """Run the backward kernels: the gradients of the inputs, and that of the state; `final` is the final state's."""
+    (
+        q,
+        k,
+        v,
+        g,
+        beta,
+    ) = inputs = tuple(x.contiguous() for x in inputs)
+    (
+        inverse,
+        U,
+        S,
+    ) = saved
+    call = _Kernels(inputs, start, table, tokens, how)
+    grads = [
+        q.new_empty(
+            (call.batch, call.length, call.heads, inputs[0].shape[3]),
+            dtype=q.dtype if q.shape[2] == call.heads else torch.float32,
+        ),
+        k.new_empty(
+            (call.batch, call.length, call.heads, inputs[0].shape[3]),
+            dtype=k.dtype if k.shape[2] == call.heads else torch.float32,
+        ),
+        v.new_empty(
+            (call.batch, call.length, call.heads, inputs[2].shape[3]),
+            dtype=v.dtype if v.shape[2] == call.heads else torch.float32,
+        ),
+        g.new_empty(
+            (call.batch, call.length, call.heads),
+            dtype=g.dtype if g.shape[2] == call.heads else torch.float32,
+        ),
+        beta.new_empty(
+            (call.batch, call.length, call.heads),
+            dtype=beta.dtype if beta.shape[2] == call.heads else torch.float32,
+        ),
+    ]
+    begin = torch.empty_like(final)
+    P = call.memory(tokens, tokens)
+    Z_bar = call.memory(tokens, call.values)
+    S_bar = call.memory(call.keys, call.values)
+    call.run(
+        _matrices_backward,
+        "matrices_backward",
+        False,
+        True,
+        call.sizes["ROWS"],
+        q_ptr=inputs[0],
+        k_ptr=inputs[1],
+        g_ptr=inputs[3],
+        P_ptr=P,
+        q_heads=inputs[0].shape[2],
+        k_heads=inputs[1].shape[2],
+    )
+    call.run(
+        _walk_backward,
+        "walk_backward",
+        True,
+        False,
+        call.sizes["ROWS"],
+        S_bar_ptr=S_bar,
+        g_ptr=inputs[3],
+        q_ptr=inputs[0],
+        o_bar_ptr=cotangents[0],
+        beta_ptr=inputs[4],
+        k_ptr=inputs[1],
+        P_ptr=P,
+        inverse_ptr=inverse,
+        Z_bar_ptr=Z_bar,
+        q_heads=inputs[0].shape[2],
+        k_heads=inputs[1].shape[2],
+        start_ptr=final,
+        final_ptr=begin,
+    )
+    call.run(
+        _columns_backward,
+        "columns_backward",
+        True,
+        True,
+        call.sizes["ROWS"],
+        Z_bar_ptr=Z_bar,
+        beta_ptr=inputs[4],
+        v_bar_ptr=grads[2],
+    )
+    call.run(
+        _rows_backward,
+        "rows_backward",
+        False,
+        True,
+        call.sizes["ROWS"],
+        U_ptr=U,
+        o_bar_ptr=cotangents[0],
+        Z_bar_ptr=Z_bar,
+        v_ptr=inputs[2],
+        P_ptr=P,
+        g_ptr=inputs[3],
+        k_ptr=inputs[1],
+        beta_ptr=inputs[4],
+        S_bar_ptr=S_bar,
+        S_ptr=S,
+        q_ptr=inputs[0],
+        k_bar_ptr=grads[1],
+        q_bar_ptr=grads[0],
+        g_bar_ptr=grads[3],
+        beta_bar_ptr=grads[4],
+        k_heads=inputs[1].shape[2],
+        q_heads=inputs[0].shape[2],
+    )
+    return [
+        _shared(grads[0], q),
+        _shared(grads[1], k),
+        grads[2],
+        _shared(grads[3], g),
+        _shared(grads[4], beta),
+    ], begin
+
+
+def _is_empty(inputs: Sequence[Tensor], start: Tensor) -> bool:
+    """Whether there is nothing to launch for: no token, no head or a state without entries."""
+    return 0 in (*inputs[2].shape[:3], *start.shape)
+
+
+def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """The parts of what was launched apart."""
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts), axis)
+
+
+class _Launch(NamedTuple):
+    """What is launched together: its rows of the state, its tokens, and the table of the sequences packed in it."""
+
+    own: slice
+    tokens: slice
+    table: _Table | None
+
+
+def _launches(like: Tensor, cu_seqlens: Tensor | None, size: int) -> list[_Launch]:
+    """The launches of a call with chunks of `size` tokens."""
+    return [
+        _Launch(
+            slice(None),
+            slice(None),
+            None if cu_seqlens is None else _table(cu_seqlens, like.shape[1], size),
+        )
+    ]
+
+
+class _OnTriton:
+    """A call in Triton kernels: those of the chunk program, and its adjoint's."""
+
+    def __init__(self, cu_seqlens: Tensor | None, tokens: int, how: str) -> None:
+        """Sequences, the tokens of a chunk, and how systems are solved."""
+        self.cu_seqlens, self.tokens, self.how, self.dtype = (
+            cu_seqlens,
+            tokens,
+            how,
+            torch.float32,
+        )
+        self.launches: list[_Launch] | None = None
+
+    def planned(self, like: Tensor) -> list[_Launch]:
+        """What is launched together; the backward pass goes by what the forward pass found."""
+        if self.launches is None:
+            self.launches = _launches(like, self.cu_seqlens, self.tokens)
+        return self.launches
+
+    def forward(
+        self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Outputs, the final state, and what a backward pass uses again, in `places` if there are any."""
+        *inputs, start = tensors
+        launches = self.planned(inputs[2])
+        made, saved, each = [], [], len(places or ()) // len(launches)
+        for own, part, table in launches:
+            given, begin = tuple(_part(inputs, part)), start[own]
+            if _is_empty(given, begin):
+                kept = _saved_memory(
+                    _Kernels(given, begin, None, self.tokens, self.how),
+                    given,
+                    self.tokens,
+                )
+                made.append(
+                    (
+                        [x.zero_() for x in _outputs(*given)],
+                        begin.to(torch.float32, copy=True),
+                    )
+                )
+            else:
+                where = (
+                    None if places is None else places[len(saved) : len(saved) + each]
+                )
+                *results, kept = _forward_kernels(
+                    given, begin, table, self.tokens, self.how, where
+                )
+                made.append(results)
+            saved += kept
+        outputs = [
+            _joined(parts, 1)
+            for parts in zip(*(outputs for outputs, _ in made), strict=True)
+        ]
+        return outputs, _joined([final for _, final in made], 0), saved
+
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients that are wanted."""
+        (*inputs, start), (*bars, final) = tensors, cotangents
+        shapes = [x.shape for x in _outputs(*inputs)]
+        like = inputs[2]
+        bars = tuple(
+            like.new_zeros(s) if x is None else x.contiguous()
+            for x, s in zip(bars, shapes, strict=True)
+        )
+        final = (
+            start.new_zeros(start.shape, dtype=torch.float32)
+            if final is None
+            else final.to(torch.float32).contiguous()
+        )
+        launches = self.planned(like)
+        made, each = [], len(saved) // len(launches)
+        for at, (own, part, table) in enumerate(launches):
+            given, begin, cut = (
+                tuple(_part(inputs, part)),
+                start[own],
+                tuple(x[:, part].contiguous() for x in bars),
+            )
+            if _is_empty(given, begin):
+                made.append(([torch.zeros_like(x) for x in given], final[own].clone()))
+            else:
+                kept = saved[at * each : (at + 1) * each]
+                made.append(
+                    _backward_kernels(
+                        given,
+                        begin,
+                        kept,
+                        cut,
+                        final[own],
+                        table,
+                        self.tokens,
+                        self.how,
+                    )
+                )
+        apart = zip(
+            zip(*(grads for grads, _ in made), strict=True), _TIMED, strict=True
+        )
+        grads = [
+            _joined(parts, 1) if timed else _joined([x[None] for x in parts], 0).sum(0)
+            for parts, timed in apart
+        ]
+        begin = _joined([begin for _, begin in made], 0).to(start.dtype)
+        return [x if n else None for x, n in zip((*grads, begin), wanted, strict=True)]
+
+    def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Memory for what is kept, as operators hold it: as large as follows from sizes alone."""
+        *inputs, start = tensors
+        call = _Kernels(inputs, start, None, self.tokens, self.how)
+        if self.cu_seqlens is not None:  # each sequence may begin one chunk more
+            call.chunks, call.programs = (
+                call.length // self.tokens + start.shape[0],
+                call.heads,
+            )
+        call.chunks, call.programs = (
+            1,
+            call.chunks * call.programs,
+        )  # a single chunk is no size of its own to a compiler
+        return _saved_memory(call, inputs, self.tokens)
+
+    def places(
+        self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The parts of that memory that launches fill."""
+        *inputs, start = tensors
+        places, at = [], 0
+        for own, part, table in self.planned(inputs[2]):
+            call = _Kernels(
+                tuple(_part(inputs, part)), start[own], table, self.tokens, self.how
+            )
+            first, at = at, at + call.chunks * call.programs
+            places += [
+                x[0, first:at].unflatten(0, (call.chunks, call.programs))
+                for x in memory
+            ]
+        return places
+
+
+# -- what a user calls ----------------------------------------------------------------------------------------------------
+
+
+def _tensor(
+    name: str,
+    value: object,
+    shape: str,
+    sizes: tuple[int | None, ...],
+    like: Tensor | None,
+) -> Tensor:
+    """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{_NAME}: `{name}` is {type(value).__name__}; expected a tensor {shape}"
+        )
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{_NAME}: `{name}` has dtype {value.dtype}; expected a floating one"
+        )
+    actual = tuple(value.shape)
+    if len(actual) != len(sizes) or any(
+        e is not None and e != a for e, a in zip(sizes, actual, strict=True)
+    ):
+        wanted = ", ".join("*" if s is None else str(s) for s in sizes)
+        raise ValueError(
+            f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape} = [{wanted}]"
+        )
+    if like is not None and value.device != like.device:
+        raise ValueError(
+            f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is"
+        )
+    return value
+
+
+def _shared_heads(name: str, value: object, axis: int, heads: int) -> int:
+    """The heads of an argument that value heads may share: a divisor of their number."""
+    found = (
+        value.shape[axis] if isinstance(value, Tensor) and value.dim() > axis else heads
+    )
+    if found < 1 or heads % found:
+        if heads == found:
+            return found
+        raise ValueError(
+            f"{_NAME}: `{name}` has {found} heads; expected a divisor of {heads}, the heads of `{_VALUE}`"
+        )
+    return found
+
+
+def _states(cu_seqlens: object, like: Tensor) -> int:
+    """How many states a call has: one for every sequence that `cu_seqlens` packs along T, else for every batch entry."""
+    if cu_seqlens is None:
+        return like.shape[0]
+    if not isinstance(cu_seqlens, Tensor):
+        raise TypeError(
+            f"{_NAME}: `cu_seqlens` is {type(cu_seqlens).__name__}; expected a tensor [N + 1]"
+        )
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise TypeError(
+            f"{_NAME}: `cu_seqlens` has dtype {cu_seqlens.dtype}; expected torch.int32 or torch.int64"
+        )
+    if cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
+        raise ValueError(
+            f"{_NAME}: `cu_seqlens` has shape {list(cu_seqlens.shape)}; expected [N + 1]"
+        )
+    if cu_seqlens.device != like.device:
+        raise ValueError(
+            f"{_NAME}: `cu_seqlens` is on {cu_seqlens.device}; expected {like.device}, where `{_VALUE}` is"
+        )
+    if like.shape[0] != 1:
+        raise ValueError(
+            f"{_NAME}: `{_VALUE}` has batch size {like.shape[0]}; expected 1, as `cu_seqlens` packs along T"
+        )
+    return len(cu_seqlens) - 1
+
+
+def _option(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """An option's value at a call."""
+    if value is not None and value not in allowed:
+        raise ValueError(
+            f"{_NAME}: {name} is {value!r}; expected one of {', '.join(map(repr, allowed))}"
+        )
+
+
+def _choose(table: tuple[tuple[int | None, Any], ...], size: int) -> Any:
+    """The choice for `size` from a table of (largest size, choice)."""
+    return next(choice for limit, choice in table if limit is None or size <= limit)
+
+
+def _in_range(name: str, value: Tensor, test: Tensor, declared: str) -> None:
+    """`check=True`: every entry within the range that the spec declares."""
+    if not bool(test.all()):
+        worst = value[~test].flatten()[0].item()
+        raise ValueError(
+            f"{_NAME}: `{name}` holds {worst}; the spec declares it {declared}"
+        )
+
+
+_SPELLED = {}  # names of the spec that Python code here cannot use
+
+
+def _named(function: Any) -> Any:
+    """Take arguments by the names that the spec gives them, and name one that there is none of."""
+    own = tuple(inspect.signature(function).parameters)
+    shown = [
+        next((name for name, spelled in _SPELLED.items() if spelled == n), n)
+        for n in own
+    ]
+    known = frozenset((*own, *shown))
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for name in sorted(kwargs.keys() - known):
+            raise TypeError(
+                f"{_NAME}: there is no argument `{name}`; there are {', '.join(shown)}"
+            )
+        return function(
+            *args, **{_SPELLED.get(name, name): value for name, value in kwargs.items()}
+        )
+
+    return called
+
+
+class _Packing:
+    """Sequences packed along T: where each begins and the last ends, and what kernels have of that in memory."""
+
+    def __init__(self, cu_seqlens: Tensor) -> None:
+        """Read the offsets, which waits for the device that they are on."""
+        self.offsets: list[int] = cu_seqlens.tolist()
+        self.tables: dict[Any, Any] = {}
+        at = next(
+            (n for n, (a, b) in enumerate(pairwise(self.offsets), 1) if b < a), None
+        )
+        if self.offsets[0] != 0:
+            raise ValueError(
+                f"{_NAME}: `cu_seqlens` begins with {self.offsets[0]}; expected 0"
+            )
+        if at is not None:
+            found = f"{self.offsets[at]} follows {self.offsets[at - 1]} at index {at}"
+            raise ValueError(
+                f"{_NAME}: `cu_seqlens` falls: {found}; expected offsets that never do"
+            )
+
+
+_PACKINGS = (
+    WeakTensorKeyDictionary()
+)  # by tensor: its version, and what was read from it
+
+
+def _packing(cu_seqlens: Tensor, length: int) -> _Packing:
+    """What `cu_seqlens` says: read once per tensor and version, so that only the first of many layers waits for a device."""
+    if cu_seqlens.is_inference():  # has no version
+        found = _Packing(cu_seqlens)
+    else:
+        version, found = _PACKINGS.get(cu_seqlens, (None, None))
+        if version != cu_seqlens._version:
+            found = _Packing(cu_seqlens)
+            _PACKINGS[cu_seqlens] = cu_seqlens._version, found
+    if found.offsets[-1] != length:
+        raise ValueError(
+            f"{_NAME}: `cu_seqlens` ends with {found.offsets[-1]}; expected {length}, the tokens of `{_VALUE}`"
+        )
+    return found
+
+
+def _sequences(like: Tensor, cu_seqlens: Tensor | None) -> list[tuple[slice, slice]]:
+    """What runs apart: its rows of the state and its tokens. The whole batch does not, where nothing is packed."""
+    if cu_seqlens is None:
+        return [(slice(None), slice(0, like.shape[1]))]
+    ends = pairwise(_packing(cu_seqlens, like.shape[1]).offsets)
+    return [(slice(n, n + 1), slice(*tokens)) for n, tokens in enumerate(ends)]
+
+
+def _checked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    timed: bool,
+) -> tuple[Tensor, torch.dtype]:
+    """Check every argument; the state to start from, and the type to compute in."""
+    lead = 3 if timed else 2
+    _tensor(
+        "v", v, "[B, T, H, V]" if timed else "[B, H, V]", (None,) * lead + (None,), None
+    )
+    V = v.shape[lead]
+    batch, heads, time = v.shape[0], v.shape[lead - 1], v.shape[1 : lead - 1]
+    _tensor(
+        "q",
+        q,
+        "[B, T, H, K]" if timed else "[B, H, K]",
+        (batch, *time, _shared_heads("q", q, lead - 1, heads)) + (None,),
+        v,
+    )
+    K = q.shape[lead]
+    _tensor(
+        "k",
+        k,
+        "[B, T, H, K]" if timed else "[B, H, K]",
+        (batch, *time, _shared_heads("k", k, lead - 1, heads)) + (K,),
+        v,
+    )
+    _tensor("g", g, "[B, T, H]" if timed else "[B, H]", (batch, *time, heads), v)
+    _tensor("beta", beta, "[B, T, H]" if timed else "[B, H]", (batch, *time, heads), v)
+    dtype = (
+        torch.float64
+        if q.dtype == torch.float64
+        or k.dtype == torch.float64
+        or v.dtype == torch.float64
+        or g.dtype == torch.float64
+        or beta.dtype == torch.float64
+        else torch.float32
+    )
+    sizes = (_states(cu_seqlens, v), heads, K, V)
+    if initial_state is None:
+        return torch.full(sizes, 0.0, device=v.device, dtype=dtype), dtype
+    shape = "[B, " if cu_seqlens is None else "[N, "
+    _tensor(
+        "initial_state" if timed else "state",
+        initial_state,
+        shape + "H, K, V]",
+        sizes,
+        v,
+    )
+    return initial_state, dtype
+
+
+def _tokens(chunk_size: Any, rows: int, counted: str = "", keep: bool = True) -> int:
+    """The tokens of a chunk: as asked, else by the table.
+
+    `rows` are those of a token, in the spec's words `counted`; `keep` says that a backward pass may follow.
+    """
+    if chunk_size is None:
+        table = _CHUNK_SIZES if keep else _FORWARD_CHUNK_SIZES
+        chunk_size = min(_choose(table, rows), max(256 // max(rows, 1), 1))
+    try:
+        size = 0 if isinstance(chunk_size, bool) else operator.index(chunk_size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise ValueError(
+            f"{_NAME}: chunk_size is {chunk_size!r}; expected an integer from 1"
+        )
+    if rows > 256:
+        raise ValueError(
+            f"{_NAME}: {counted}{rows} rows per token, and a chunk holds at most 256 rows"
+        )
+    if size * rows > 256:
+        per_token = (
+            f" with {counted}{rows} rows per token" if counted or rows > 1 else ""
+        )
+        raise ValueError(
+            f"{_NAME}: chunk_size = {size}{per_token} makes {size * rows} rows a chunk, at most 256;"
+            f" the largest legal chunk_size is {256 // rows}"
+        )
+    return size
+
+
+def _chosen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    start: Tensor,
+    cu_seqlens: Tensor | None,
+    chunk_size: int | None,
+    aggregation: str | None,
+    backend: str | None,
+    keep: bool,
+) -> Any:
+    """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""
+    dtype = (
+        torch.float64
+        if q.dtype == torch.float64
+        or k.dtype == torch.float64
+        or v.dtype == torch.float64
+        or g.dtype == torch.float64
+        or beta.dtype == torch.float64
+        else torch.float32
+    )
+    chunk_size = __options__["chunk_size"] if chunk_size is None else chunk_size
+    if _on_triton(backend or __options__["backend"], (q, k, v, g, beta, start), dtype):
+        if chunk_size is None:
+            chunk_size = _kernel_tokens(
+                1,
+                start.shape[2],
+                _product_type(
+                    (
+                        q,
+                        k,
+                        v,
+                        g,
+                        beta,
+                    )
+                ),
+            )
+        how = aggregation or __options__["aggregation"]
+        how = "wy" if how == "auto" else how
+        return _OnTriton(cu_seqlens, _tokens(chunk_size, 1), how)
+    return _InChunks(
+        cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep
+    )
+
+
+_UNCOMPILED: dict[
+    Any, Any
+] = {}  # passes, as torch.compile leaves them alone: it would unroll the loop over chunks
+
+
+def _run(function: Any, call: Any, tensors: Sequence[Tensor], *arguments: Any) -> Any:
+    """One pass of a call: no compiler within, where a transform has kept it from the operators, and no autocast."""
+    if "torch._dynamo" in sys.modules:
+        if function not in _UNCOMPILED:
+            _UNCOMPILED[function] = torch.compiler.disable(function)
+        function = _UNCOMPILED[function]
+    with _uncast(tensors[0].device):
+        return function(call, tensors, *arguments)
+
+
+def _run_forward(
+    call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
+) -> Any:
+    """The outputs, the final state, and what a backward pass uses again."""
+    return _run(type(call).forward, call, tensors, places)
+
+
+def _run_backward(
+    call: Any,
+    tensors: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients of `tensors`, None where none is wanted."""
+    return _run(type(call).backward, call, tensors, saved, cotangents, wanted)
+
+
+# -- autograd -------------------------------------------------------------------------------------------------------------
+
+
+def _twice(*_: Any) -> Any:
+    raise RuntimeError(
+        f"{_NAME}: the backward pass cannot be differentiated again (double backward)"
+    )
+
+
+def _forward_mode(*_: Any) -> Any:
+    raise RuntimeError(
+        f"{_NAME}: forward-mode differentiation (jvp) is not supported; backward passes are"
+    )
+
+
+def _mapped(*_: Any) -> Any:
+    raise RuntimeError(
+        f"{_NAME}: torch.vmap does not map over an op; give what it maps over as a part of B"
+    )
+
+
+class _Op(torch.autograd.Function):
+    """A call: forward and backward passes are what `call` has, not autograd through them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: Any, keep: bool, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The outputs, then the final state; nothing is kept for a backward pass unless `keep`."""
+        outputs, final, saved = _run_forward(call, tensors)
+        if keep:
+            ctx.save_for_backward(*tensors, *saved)
+            ctx.call = call
+            ctx.set_materialize_grads(False)
+        return *outputs, final
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradients of the tensors that need one."""
+        return (
+            None,
+            None,
+            *_Gradient.apply(
+                ctx.call, ctx.needs_input_grad[2:], *ctx.saved_tensors, *cotangents
+            ),
+        )
+
+    jvp = staticmethod(_forward_mode)
+
+
+class _Gradient(torch.autograd.Function):
+    """The backward pass; it has none of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Any, wanted: Sequence[bool], *tensors: Any) -> Any:
+        """The gradients that are wanted, from tensors, what was kept, and cotangents."""
+        own, saved, cotangents = (
+            tensors[: len(wanted)],
+            tensors[len(wanted) : -_OUTPUTS - 1],
+            tensors[-_OUTPUTS - 1 :],
+        )
+        return tuple(_run_backward(call, own, saved, cotangents, wanted))
+
+    backward = staticmethod(_twice)
+    jvp = staticmethod(_forward_mode)
+
+
+class _TransformedOp(torch.autograd.Function):
+    """The same under torch.func, whose transforms want the context set up apart: what is kept is an output more."""
+
+    @staticmethod
+    def forward(call: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, the final state, and what the backward pass uses again."""
+        outputs, final, saved = _run_forward(call, tensors)
+        return *outputs, final, *saved
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
+    ) -> None:
+        """Keep what the backward pass uses."""
+        ctx.call, *tensors = inputs
+        saved = output[_OUTPUTS + 1 :]
+        ctx.mark_non_differentiable(*saved)
+        ctx.save_for_backward(*tensors, *saved)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradients of the tensors that need one."""
+        cotangents = cotangents[: _OUTPUTS + 1]
+        return None, *_TransformedGradient.apply(
+            ctx.call, ctx.needs_input_grad[1:], *ctx.saved_tensors, *cotangents
+        )
+
+    jvp = staticmethod(_forward_mode)
+    vmap = staticmethod(_mapped)
+
+
+class _TransformedGradient(torch.autograd.Function):
+    """The backward pass under torch.func."""
+
+    @staticmethod
+    def forward(call: Any, wanted: Sequence[bool], *tensors: Any) -> Any:
+        """The gradients that are wanted."""
+        return _Gradient.forward(None, call, wanted, *tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing is kept."""
+
+    backward = staticmethod(_twice)
+    jvp = staticmethod(_forward_mode)
+    vmap = staticmethod(_mapped)
+
+
+# -- operators: what torch.compile and torch.export see of a call -----------------------------------------------------------
+
+
+def _operator(
+    tensors: list[Tensor],
+    cu_seqlens: Tensor | None,
+    chunk_size: int | None,
+    aggregation: str | None,
+    backend: str | None,
+    keep: bool,
+) -> list[Tensor]:
+    """The outputs, the final state and, with `keep`, the memory that holds what the backward pass uses again."""
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    memory = call.memory(tensors) if keep else []
+    outputs, final, _ = _run_forward(
+        call, tensors, call.places(tensors, memory) if keep else None
+    )
+    return [*outputs, final, *memory]
+
+
+def _operator_backward(
+    tensors: list[Tensor],
+    memory: list[Tensor],
+    cotangents: list[Tensor | None],
+    wanted: list[bool],
+    cu_seqlens: Tensor | None,
+    chunk_size: int | None,
+    aggregation: str | None,
+    backend: str | None,
+) -> list[Tensor]:
+    """The gradients that are wanted."""
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, True)
+    grads = _run_backward(
+        call, tensors, call.places(tensors, memory), cotangents, wanted
+    )
+    return [x.contiguous() for x in grads if x is not None]
+
+
+def _operator_fake(
+    tensors: list[Tensor],
+    cu_seqlens: Tensor | None,
+    chunk_size: int | None,
+    aggregation: str | None,
+    backend: str | None,
+    keep: bool,
+) -> list[Tensor]:
+    """What `_operator` returns, without values."""
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    *inputs, start = tensors
+    return [
+        *_outputs(*inputs),
+        start.new_empty(start.shape, dtype=call.dtype),
+        *(call.memory(tensors) if keep else []),
+    ]
+
+
+def _operator_backward_fake(
+    tensors: list[Tensor],
+    memory: list[Tensor],
+    cotangents: list[Tensor | None],
+    wanted: list[bool],
+    *_: Any,
+) -> list[Tensor]:
+    """What `_operator_backward` returns, without values."""
+    return [
+        x.new_empty(x.shape)
+        for x, needed in zip(tensors, wanted, strict=True)
+        if needed
+    ]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    """Keep what the operator's backward pass uses."""
+    tensors, cu_seqlens, *ctx.options, _ = inputs
+    ctx.save_for_backward(*tensors, cu_seqlens, *output[_OUTPUTS + 1 :])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    """The gradients of the operator's arguments."""
+    wanted, count = ctx.needs_input_grad[0], len(_TENSORS)
+    tensors, cu_seqlens, memory = (
+        ctx.saved_tensors[:count],
+        ctx.saved_tensors[count],
+        ctx.saved_tensors[count + 1 :],
+    )
+    bars = cotangents[: _OUTPUTS + 1]
+    found = iter(
+        _BACKWARD(
+            list(tensors),
+            list(memory),
+            list(bars),
+            list(wanted),
+            cu_seqlens,
+            *ctx.options,
+        )
+    )
+    return [next(found) if needed else None for needed in wanted], *[None] * 5
+
+
+def _operators() -> tuple[Any, Any]:
+    """The operators, registered. Names are the process's: another import of this text finds those of the first."""
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? backend"
+    passes = "", "_backward"
+    if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
+        schemas = (
+            f"(Tensor[] tensors, {options}, bool keep) -> Tensor[]",
+            f"(Tensor[] tensors, Tensor[] memory, Tensor?[] cotangents, bool[] wanted, {options}) -> Tensor[]",
+        )
+        functions = (
+            (_operator, _operator_fake),
+            (_operator_backward, _operator_backward_fake),
+        )
+        rules = (_gradients, _keep), (_twice, lambda ctx, inputs, output: None)
+        for name, schema, (run, fake), (backward, keep) in zip(
+            passes, schemas, functions, rules, strict=True
+        ):
+            made = torch.library.custom_op(
+                f"flowc::{_OPERATOR}{name}", run, mutates_args=(), schema=schema
+            )
+            made.register_fake(fake)
+            made.register_autograd(backward, setup_context=keep)
+    first, second = (
+        getattr(torch.ops.flowc, f"{_OPERATOR}{name}").default for name in passes
+    )
+    return first, second
+
+
+_FORWARD, _BACKWARD = _operators()
+
+
+def _called(
+    tensors: list[Tensor],
+    cu_seqlens: Tensor | None,
+    chunk_size: int | None,
+    aggregation: str | None,
+    backend: str | None,
+) -> Sequence[Tensor]:
+    """The outputs and the final state of a call.
+
+    torch.compile and torch.export get an operator, torch.func what its transforms know, all others plain autograd.
+    """
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    transformed = isinstance(
+        torch._C._functorch.peek_interpreter_stack(), torch._C._functorch.CInterpreter
+    )
+    if torch.compiler.is_compiling():
+        if (
+            torch.autograd.forward_ad._current_level >= 0
+        ):  # where an operator's tangents would be 0
+            _forward_mode()
+        if not transformed:
+            return _FORWARD(
+                tensors, cu_seqlens, chunk_size, aggregation, backend, keep
+            )[: _OUTPUTS + 1]
+        torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, backend, keep or transformed
+    )
+    if transformed:
+        return _TransformedOp.apply(call, *tensors)[: _OUTPUTS + 1]
+    return _Op.apply(call, keep, *tensors)
+
+
+@_named
+def gated_deltanet(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    chunk_size: int | None = None,
+    aggregation: str | None = None,
+    schedule: str | None = None,
+    backend: str | None = None,
+    check: bool = False,
+) -> Any:
+    """gated_deltanet.flow -- Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024, arXiv 2412.06464)
+
+    Args:
+        q: input [B, T, H, K].
+        k: input [B, T, H, K].
+        v: input [B, T, H, V].
+        g: input [B, T, H], in (-inf, 0].
+        beta: input [B, T, H], in (0, 1).
+        initial_state: the state before the first token, [B, H, K, V]; None: 0.0.
+        output_final_state: whether to return (outputs, final state).
+        cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].
+            They are read once for a tensor, which waits for its device, and again after a change in place.
+        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.
+        check: enforce the ranges that the spec declares.
+
+    Returns:
+        o [B, T, H, V] in the dtype of v.
+
+    Raises:
+        TypeError: an argument that is no floating tensor.
+        ValueError: a shape, device, option or (check) value that does not fit.
+    """
+    start, _ = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
+    _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
+    _option("schedule", schedule, ("auto", "split"))
+    _option("backend", backend, ("auto", "torch", "triton"))
+    if check:
+        _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
+        _in_range("beta", beta, (beta > 0.0) & (beta < 1.0), "in (0, 1)")
+    *outputs, final = _called(
+        [q, k, v, g, beta, start], cu_seqlens, chunk_size, aggregation, backend
+    )
+    (result,) = outputs
+    return (result, final) if output_final_state else result
+
+
+@_named
+def step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    state: Tensor | None = None,
+) -> Any:
+    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""
+    start, dtype = _checked(q, k, v, g, beta, state, None, False)
+    heads = v.shape[1]
+    with _uncast(v.device):
+        outputs, (final,) = _advance(
+            _per_value_head(q[:, None], heads)[:, 0].to(dtype),
+            _per_value_head(k[:, None], heads)[:, 0].to(dtype),
+            _per_value_head(v[:, None], heads)[:, 0].to(dtype),
+            _per_value_head(g[:, None], heads)[:, 0].to(dtype),
+            _per_value_head(beta[:, None], heads)[:, 0].to(dtype),
+            start.to(dtype),
+            dtype,
+        )
+    return outputs[0].to(v.dtype), final
+
+
+@_named
+def reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> Any:
+    """The op step by step, as the spec has it; slow, differentiable by autograd."""
+    start, dtype = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
+    batch, length, heads = v.shape[:3]
+    out_dtype = v.dtype
+    V = v.shape[3]
+    q = _per_value_head(q, heads).to(dtype)
+    k = _per_value_head(k, heads).to(dtype)
+    v = _per_value_head(v, heads).to(dtype)
+    g = _per_value_head(g, heads).to(dtype)
+    beta = _per_value_head(beta, heads).to(dtype)
+    states, steps = [], []
+    with _uncast(v.device):
+        for own, tokens in _sequences(v, cu_seqlens):
+            state = start[own].to(dtype)
+            for t in range(tokens.start, tokens.stop):
+                outputs, (state,) = _advance(
+                    q[:, t], k[:, t], v[:, t], g[:, t], beta[:, t], state, dtype
+                )
+                steps.append(outputs)
+            states.append(state)
+    columns = (
+        [torch.stack(c, 1) for c in zip(*steps)]
+        if steps
+        else [start.new_zeros(batch, 0, heads, V)]
+    )
+    results = [c.to(out_dtype) for c in columns]
+    (result,) = results
+    return (
+        (result, torch.cat((*states, start[:0].to(dtype))))
+        if output_final_state
+        else result
+    )
