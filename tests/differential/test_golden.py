@@ -1,6 +1,6 @@
 """Emitted modules that are committed, tests/golden: the bytes that are emitted today, and what they compute.
 
-They show a change of the emitter in its diff, and are what `make triton-matrix` compiles. `pytest --update` rewrites them.
+They show what a change of the emitter does, and `make triton-matrix` compiles them. `pytest --update` rewrites them.
 """
 
 import importlib.util
