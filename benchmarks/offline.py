@@ -92,7 +92,7 @@ def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
 def launches(
     module: ModuleType, model: Model, target: str, keys: int, values: int, dtype: torch.dtype, **options: Any
 ) -> list[Launch]:
-    """The launches of a call and of its backward on a target, at the sizes of the state; other dimensions are 2.
+    """The launches of a call, of its backward and of a step on a target; dimensions that the state has not are 2.
 
     Gates and params are float32, everything else is of `dtype`.
     """
@@ -105,6 +105,8 @@ def launches(
         result = getattr(module, model.name)(**given, output_final_state=True, **options)
         flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,))]
         torch.autograd.grad(flat, list(given.values()), [torch.empty_like(x) for x in flat], allow_unused=True)
+        with torch.no_grad():
+            module.step(**{i.name: given[i.name] if i.is_param else given[i.name][:, 0] for i in model.inputs})
     return found
 
 

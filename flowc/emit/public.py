@@ -48,7 +48,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None) -> st
         _choice(interface, solved, missing),
         piece("operators"),
         _op(interface),
-        _step(interface),
+        _step(interface, missing is None),
         _reference(interface),
     ]
     return "\n\n\n".join(parts)
@@ -161,7 +161,7 @@ def _docstring(interface: Interface) -> list[str]:
     return lines
 
 
-def _step(interface: Interface) -> str:
+def _step(interface: Interface, has_kernels: bool) -> str:
     """The one-token form."""
     v = interface.value
     own = [
@@ -173,12 +173,25 @@ def _step(interface: Interface) -> str:
         _head(interface, "step", "state: Tensor | None = None"),
         '    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""',
         f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
+        *(_on_kernels(interface) if has_kernels else ()),
         f"    heads = {v}.shape[1]",
         f"    with _uncast({v}.device):",
         f"        outputs, (final,) = _advance({', '.join(own)}, start.to(dtype), dtype)",
         f"    return {result}, final",
     ]
     return "\n".join(lines)
+
+
+def _on_kernels(interface: Interface) -> list[str]:
+    """A step on the kernels, where a call would run on them."""
+    named = zip(interface.model.inputs, interface.inputs.values(), strict=True)
+    inputs = ", ".join(n if i.is_param else f"{n}[:, None]" for i, n in named)
+    outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
+    return [
+        f"    if _on_triton(__options__['backend'], ({', '.join(interface.inputs.values())}, start), dtype):",
+        f"        outputs, final = _one_token(({inputs},), start)",
+        f"        return {outputs}, final",
+    ]
 
 
 def _reference(interface: Interface) -> str:

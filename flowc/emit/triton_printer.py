@@ -19,7 +19,7 @@ from flowc.schedule import tiles
 from flowc.schedule.loops import Levels, Loop, Part, looped, nested
 from flowc.schedule.plan import Role
 from flowc.schedule.tile_plan import Step, Store, TileKernel
-from flowc.schedule.tiles import KEY, VALUE, Tile, Within
+from flowc.schedule.tiles import KEY, VALUE, Lane, Tile, Within
 from flowc.semantics.size import ONE, Size
 
 INLINED = (
@@ -38,7 +38,7 @@ class KernelView:
     """What a kernel's template gets: printed strings.
 
     `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows.
-    `words` are the names that its lines mention and that are set before them.
+    `words` are the names that its lines mention and that are set before them. A walk of more than a chunk `carries`.
     """
 
     name: str
@@ -52,6 +52,7 @@ class KernelView:
     parts: bool
     words: frozenset[str]
     reverse: bool
+    carries: bool
 
 
 class TritonPrinter:
@@ -63,10 +64,10 @@ class TritonPrinter:
         inputs: tuple[Input, ...],
         sizes: Mapping[str, int | None],
         state: tuple[Size, Size],
-        states: str,
+        states: str | None,
         adjoint: bool,
     ) -> None:
-        """Print `kernel`, loading `inputs`; `states` is what the carried states are stored as."""
+        """Print `kernel`, loading `inputs`; `states` is what the carried states are stored as, if they are."""
         self.kernel, self.states = kernel, states
         self.names = Names(SKELETON)
         self.memory = Memory(self.names, inputs, sizes, state, adjoint)
@@ -98,19 +99,25 @@ class TritonPrinter:
         setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
         parts = KEY in looped(kernel)
         words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
-        how = kernel.blocked, parts, words, memory.adjoint
+        how = kernel.blocked, parts, words, memory.adjoint, self.states is not None
         return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
 
     # -- loops ---------------------------------------------------------------------------------------------------------
 
     def walk(self) -> None:
-        """The state where a chunk begins is stored, then everything of the chunk, then the state moves on."""
+        """The state where a chunk begins is stored if a kernel needs it, the chunk is made, then the state moves."""
         first, *_ = self.kernel.stores
-        at, mask = self.memory.scratch(self.states, first.tile.lanes)
-        pointer = self.memory.pointer("scratch", self.states)
-        self.body.append(f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
+        if self.states is not None:
+            self.keep(first.tile.lanes)
         self.parts([p for p in nested(self.kernel) if p != first])
         self.body.append(f"{self.carry} = {self.print.code[first.tile].text}")
+
+    def keep(self, lanes: tuple[Lane, ...]) -> None:
+        """Store the state where a chunk begins."""
+        assert self.states is not None
+        at, mask = self.memory.scratch(self.states, lanes)
+        pointer = self.memory.pointer("scratch", self.states)
+        self.body.append(f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
 
     def parts(self, parts: Iterable[Part]) -> None:
         """Statements and loops."""
@@ -172,6 +179,8 @@ class TritonPrinter:
         above, below = (self.memory.frame(size).padded for size in (e.rows, e.columns))
         for step in levels.steps:
             self.own(step, above, below)
+        if self.kernel.role is Role.WALK and self.states is None:
+            return  # one token has no halves
         self.print.helpers |= {"halves": None, "pairs": None}
         gates = self.print.operand(e.gates, e.gates.lanes).text
         before, after = ("0.0" if t is None else self.print.operand(t, t.lanes).text for t in (e.before, e.after))

@@ -41,6 +41,7 @@ TITLES = {
     "walk": "The walk: the state at every chunk's start, and what only it can make.",
     "columns": "Results of a chunk over the state's columns.",
     "rows": "Results of a chunk that are sums over the state's columns.",
+    "step": "The outputs and the next state of one token.",
 }
 
 
@@ -66,6 +67,7 @@ class LauncherView:
     saved_memory: tuple[str, ...]
     forward: PassView
     backward: PassView
+    step: str
     gradients: tuple[str, ...]
     reduced: tuple[str, ...]
     tilings: tuple[str, ...]
@@ -136,6 +138,7 @@ class _Section:
             saved_memory=tuple(self.made[name] for name in self.cuts.saved),
             forward=forward,
             backward=backward,
+            step="" if self.cuts.step is None else self.kernel(self.cuts.step, None, False),
             gradients=tuple(self.gradient(i.name) for i in self.model.inputs),
             reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
             tilings=tilings(self.cuts),
@@ -225,7 +228,7 @@ class _Section:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
             made = self.part(passed.before, f"_before{suffix}", "What kernels fetch and do not make: {}.")
             lines.append(f"{self.named(passed.before)}, = call.given({lanes_of}, *{made})")
-        lines += [self.kernel(kernel, passed, adjoint) for kernel in passed.kernels]
+        lines += [self.kernel(kernel, passed.states, adjoint) for kernel in passed.kernels]
         if passed.after is not None:
             made = self.part(passed.after, f"_after{suffix}", "What kernels do not make of their results: {}.")
             targets = [n if adjoint else self.argument("result", n, adjoint) for n, _ in passed.after.made]
@@ -270,14 +273,14 @@ class _Section:
                 return "call.values"
         return "tokens" if lane.frame == ONE else f"tokens * {self.size(lane.frame).at(PRODUCT + 1)}"
 
-    def kernel(self, kernel: TileKernel, passed: TilePass, adjoint: bool) -> str:
-        """Print a kernel; the line that launches it."""
+    def kernel(self, kernel: TileKernel, states: str | None, adjoint: bool) -> str:
+        """Print a kernel; the line that launches it. `states` is what a walk stores every chunk's state as."""
         inputs = tuple(
             Input(i.name, not i.is_param and i.shape.kind is not ShapeKind.SCALAR and i.name != self.value)
             for i in self.model.inputs
         )
         printer = TritonPrinter(
-            kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.state, passed.states, adjoint
+            kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.state, states, adjoint
         )
         name = f"_{kernel.name}{'_backward' if adjoint else ''}"
         view = printer.view(name, TITLES[kernel.name])
@@ -296,12 +299,8 @@ class _Section:
         arguments += [f"{own}={self.size(Size.of(n)).text}" for n, own in memory.used.items()]
         if walks:
             arguments += ["start_ptr=final", "final_ptr=begin"] if adjoint else ["start_ptr=start", "final_ptr=final"]
-        frames = {lane.frame for s in kernel.steps for lane in s.tile.lanes if lane.over_rows}
-        most = " * ".join(
-            ("call.sizes['ROWS']", *sorted(f"_padded({self.size(f).text})" for f in frames if f != ONE)[-1:])
-        )
         role = f"{kernel.name}{'_backward' if adjoint else ''}"
-        return f"call.run({name}, {role!r}, {view.blocked or walks}, {view.parts}, {most}, {', '.join(arguments)})"
+        return f"call.run({name}, {role!r}, {view.blocked or walks}, {view.parts}, {', '.join(arguments)})"
 
     def argument(self, role: str, name: str, adjoint: bool) -> str:
         """What a pointer points to."""

@@ -91,9 +91,21 @@ class Lowering(TokenLowering):
             case ir.Inverse(matrix):
                 return build.add(tiles.Inverse(self.full(matrix)), self.lanes(value))
             case ir.Solve(inverse, right, transposed):
+                if inverse not in self.fetched:
+                    return self.solved(inverse, self.full(right), transposed)
                 return build.add(tiles.Solve(self.fetched[inverse], self.full(right), transposed), self.lanes(value))
             case _:
                 return self.gated(value, op)
+
+    def solved(self, inverse: Value, right: Tile, transposed: bool) -> Tile:
+        """The solution of a system whose inverse is made here."""
+        row, column = self.lanes(inverse)
+        if self.single and row.frame == ONE:
+            return right
+        matrix = self.full(inverse)
+        if transposed:
+            matrix = self.build.add(tiles.Transposed(matrix), (row, column))
+        return self.build.product(matrix, self.build.turned(right, Kind.COLUMN), column, "")
 
     def renamed(self, value: Value) -> Tile:
         """Rows called columns or columns rows; a matrix whose two exchange their names is transposed."""

@@ -108,11 +108,15 @@ class TilePass:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """Both passes; `saved` are the names of what the forward keeps for the backward."""
+    """Both passes; `saved` are the names of what the forward keeps for the backward.
+
+    `step` makes the outputs and the next state of one token, forward only; None where one kernel cannot.
+    """
 
     forward: TilePass
     backward: TilePass
     saved: tuple[str, ...]
+    step: TileKernel | None
 
     @property
     def systems(self) -> frozenset[str]:

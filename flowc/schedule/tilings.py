@@ -32,6 +32,7 @@ TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: f
     "walk_backward": ((32, 64, 8, 1), (16, 32, 8, 1)),
     "columns_backward": ((64, 64, 4, 1), (16, 32, 4, 1)),
     "rows_backward": ((32, 64, 8, 1), (16, 16, 4, 1)),
+    "step": ((32, 64, 4, 1), (16, 32, 4, 1)),
 }
 OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few, many gates over the state's rows
     "ampere": {
@@ -54,7 +55,8 @@ A wavefront counts as two warps.
 def tilings(plan: TilePlan) -> tuple[str, ...]:
     """Configurations as rows of a module's table, those of a family before those of any."""
     kernels = {k.name: k for k in plan.forward.kernels} | {f"{k.name}_backward": k for k in plan.backward.kernels}
-    return tuple(repr(row) for row in _rows(kernels))
+    own = {} if plan.step is None else {plan.step.name: plan.step}
+    return tuple(repr(row) for row in _rows(kernels | own))
 
 
 def _rows(kernels: dict[str, TileKernel]) -> Iterator[tuple[str | int, ...]]:

@@ -38,9 +38,20 @@ Lanes = Mapping[str, Lane | None]  # by the names of a value's axes
 class TokenLowering(ABC):
     """What a kernel makes of values per token; its chunk's values are another's."""
 
-    def __init__(self, program: Program, row: Size, column: Size, fetched: Mapping[Value, str], walks: bool) -> None:
-        """Lower values of `program`; `fetched` are in memory under their names; a walk carries the state itself."""
-        self.program, self.fetched, self.walks = program, fetched, walks
+    def __init__(
+        self,
+        program: Program,
+        row: Size,
+        column: Size,
+        fetched: Mapping[Value, str],
+        walks: bool,
+        single: bool = False,
+    ) -> None:
+        """Lower values of `program`; `fetched` are in memory under their names; a walk carries the state itself.
+
+        `single`: the chunk is one token, so that of rows one per token none sees another.
+        """
+        self.program, self.fetched, self.walks, self.single = program, fetched, walks, single
         self.sizes = {Kind.KEY: row, Kind.VALUE: column}
         self.build = TileBuilder()
         self.done: dict[tuple[object, ...], Tile] = {}

@@ -32,14 +32,14 @@ def cut(plan: Plan) -> TilePlan | Missing:
     row, column = plan.recurrence.row.size, plan.recurrence.column.size
     try:
         forward = _Cutter(plan.forward.program, row, column, frozenset(), {})
-        first = forward.run()
+        first, step = forward.run(), forward.step()
         adjoint = solved(share_decays(differentiate(derive(plan.recurrence))))
         kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
         backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept)
         second = backward.run()
     except Unsupported as reason:
         return Missing((str(reason),))
-    return TilePlan(first, second, tuple(backward.used))
+    return TilePlan(first, second, tuple(backward.used), step)
 
 
 class _Cutter(Crossing):
@@ -77,6 +77,19 @@ class _Cutter(Crossing):
     def known(self, given: Mapping[str, Value]) -> dict[Value, str]:
         """What torch operators before the kernels find in memory: what the forward pass kept."""
         return {v: n for v, n in self.twins.items() if n in self.used and n not in given}
+
+    def step(self) -> TileKernel | None:
+        """One token in one kernel: a chunk of it, with everything made where it is used."""
+        if self.outside or self.finished:
+            return None
+        low = Lowering(self.program, self.row, self.column, {}, walks=True, single=True)
+        try:
+            state = low.build.spread(low.chunk(self.program.carry[1]), (KEY, VALUE))
+            results = [self._result(low, name, value) for name, value in self.program.results]
+        except Unsupported:
+            return None
+        kernel = self._kernel("step", Role.WALK, low, (Store("", state, False), *results))
+        return kernel if kernel.blocked else None
 
     # -- kernels ------------------------------------------------------------------------------------------------------
 

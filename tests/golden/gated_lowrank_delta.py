@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_a20dda823714f98e"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_7dde8689e77da619"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2354,6 +2354,186 @@ def _rows_backward(
     )
 
 
+@_jit
+def _step(
+    g_ptr,
+    B_ptr,
+    W_ptr,
+    A_ptr,
+    q_ptr,
+    o_ptr,
+    B_heads,
+    A_heads,
+    q_heads,
+    RANK1: tl.constexpr,
+    PADDED1: tl.constexpr,
+    R: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The outputs and the next state of one token.
+
+    One program per sequence, head and block of the state's columns.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        begin, tokens = program // heads * length, length
+        place, apart = program, programs
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    ROWS1: tl.constexpr = ROWS * PADDED1
+    row1 = tl.arange(0, ROWS1)
+    at1, sub1 = row1 // PADDED1, row1 % PADDED1
+    B_head = head // (heads // B_heads)
+    A_head = head // (heads // A_heads)
+    q_head = head // (heads // q_heads)
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        live1 = (sub1 < RANK1) & (at1 < left)
+        g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live, g_, 0.0)
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        g_2 = tl.load(
+            g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0
+        )
+        g_3 = _tl_floor_log(g_2.to(tl.float32))
+        log_gate_ = tl.where(live1, g_3, 0.0)
+        gate_whole_, gate_rest_ = _tl_split(log_gate_)
+        sums_whole, sums_rest = (
+            tl.cumsum(tl.where(sub1 == 0, gate_whole_, 0.0), 0),
+            tl.cumsum(tl.where(sub1 == 0, gate_rest_, 0.0), 0),
+        )
+        B = tl.load(
+            B_ptr
+            + (token * B_heads + B_head) * (K * R)
+            + at1[:, None] * (B_heads * (K * R))
+            + key[None, :] * R
+            + sub1[:, None],
+            mask=live1[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        W = tl.load(
+            W_ptr
+            + (token * heads + head) * (R * V)
+            + at1[:, None] * (heads * (R * V))
+            + value[None, :] * R
+            + sub1[:, None],
+            mask=live1[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        A = tl.load(
+            A_ptr
+            + (token * A_heads + A_head) * (K * R)
+            + at1[:, None] * (A_heads * (K * R))
+            + key[None, :] * R
+            + sub1[:, None],
+            mask=live1[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t = _tl_dot(A.to(DOT), S.to(DOT), None, PRECISION)
+        Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
+        decay = tl.where(
+            at1[:, None] > at1[None, :],
+            tl.exp2(
+                tl.where(
+                    at1[:, None] > at1[None, :],
+                    (sums_whole[:, None] - sums_whole[None, :])
+                    + (sums_rest[:, None] - sums_rest[None, :]),
+                    0.0,
+                )
+            ),
+            0.0,
+        )
+        t_ = _tl_dot(A.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
+        N = decay * t_
+        inverse = _tl_inverse(N, ROWS1, AGGREGATION, PRECISION)
+        U = _tl_product(inverse.to(DOT), Z.to(DOT), PRECISION)
+        S_next = _tl_dot(
+            tl.trans(B.to(DOT)),
+            (
+                tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
+                    :, None
+                ]
+                * U
+            ).to(DOT),
+            tl.exp2(g_last_whole + g_last_rest) * S,
+            PRECISION,
+        )
+        sums_whole_, sums_rest_ = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t_2 = _tl_dot(q.to(DOT), S.to(DOT), None, PRECISION)
+        decay_ = tl.where(
+            row[:, None] >= at1[None, :],
+            tl.exp2(
+                tl.where(
+                    row[:, None] >= at1[None, :],
+                    (sums_whole_[:, None] - sums_whole[None, :])
+                    + (sums_rest_[:, None] - sums_rest[None, :]),
+                    0.0,
+                )
+            ),
+            0.0,
+        )
+        t_3 = _tl_dot(q.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
+        P = decay_ * t_3
+        O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_2 + _tl_product(
+            P.to(DOT), U.to(DOT), PRECISION
+        )
+        tl.store(
+            o_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            O.to(o_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        S = S_next
+    tl.store(final_ptr + state_at, S, mask=state_live)
+
+
 def _on_triton(backend: str, tensors: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
     """Whether a call runs on the Triton kernels; an error that says why where backend='triton' cannot."""
     device, keys = tensors[3].device, tensors[-1].shape[2]
@@ -2466,13 +2646,7 @@ class _Kernels:
         return out
 
     def run(
-        self,
-        kernel: Any,
-        role: str,
-        blocked: bool,
-        split: bool,
-        rows: int,
-        **arguments: Any,
+        self, kernel: Any, role: str, blocked: bool, split: bool, **arguments: Any
     ) -> None:
         """One launch: of a program for each block of the state's columns, or one that goes through parts of its rows."""
         block, part, warps, stages = _tiling(role, self.dot, self.like.device)
@@ -2568,6 +2742,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("any", "columns_backward", 4, 16, 32, 4, 1),
     ("any", "rows_backward", 2, 32, 64, 8, 1),
     ("any", "rows_backward", 4, 16, 16, 4, 1),
+    ("any", "step", 2, 32, 64, 4, 1),
+    ("any", "step", 4, 16, 32, 4, 1),
 )
 
 
@@ -2657,7 +2833,6 @@ def _forward_kernels(
         "matrices",
         False,
         True,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         A_ptr=inputs[1],
         B_ptr=inputs[2],
         g_ptr=inputs[4],
@@ -2674,7 +2849,6 @@ def _forward_kernels(
         "walk",
         True,
         False,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         S_ptr=S,
         g_ptr=inputs[4],
         B_ptr=inputs[2],
@@ -2697,7 +2871,6 @@ def _forward_kernels(
         "columns",
         True,
         True,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         q_ptr=inputs[0],
         S_ptr=S,
         B_ptr=inputs[2],
@@ -2798,7 +2971,6 @@ def _backward_kernels(
         "matrices_backward",
         False,
         True,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         q_ptr=inputs[0],
         B_ptr=inputs[2],
         g_ptr=inputs[4],
@@ -2815,7 +2987,6 @@ def _backward_kernels(
         "walk_backward",
         True,
         False,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         S_bar_ptr=S_bar,
         g_ptr=inputs[4],
         q_ptr=inputs[0],
@@ -2840,7 +3011,6 @@ def _backward_kernels(
         "columns_backward",
         True,
         True,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         Z_bar_ptr=Z_bar,
         W_bar_ptr=grads[3],
         RANK1=inputs[1].shape[4],
@@ -2853,7 +3023,6 @@ def _backward_kernels(
         "rows_backward",
         False,
         True,
-        call.sizes["ROWS"] * _padded(inputs[1].shape[4]),
         U_ptr=U,
         o_bar_ptr=cotangents[0],
         Z_bar_ptr=Z_bar,
@@ -2883,6 +3052,61 @@ def _backward_kernels(
         grads[3],
         _shared(grads[4], g),
     ], begin
+
+
+def _step_kernel(
+    inputs: tuple[Tensor, ...], start: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """The outputs and the next state of one token, in one launch."""
+    (
+        q,
+        A,
+        B,
+        W,
+        g,
+    ) = inputs = tuple(x.contiguous() for x in inputs)
+    call = _Kernels(inputs, start, None, 1, "wy")
+    outputs, final = (
+        _outputs(*inputs),
+        start.new_empty(start.shape, dtype=torch.float32),
+    )
+    start = start.to(torch.float32).contiguous()
+    call.run(
+        _step,
+        "step",
+        True,
+        False,
+        g_ptr=inputs[4],
+        B_ptr=inputs[2],
+        W_ptr=inputs[3],
+        A_ptr=inputs[1],
+        q_ptr=inputs[0],
+        o_ptr=outputs[0],
+        B_heads=inputs[2].shape[2],
+        A_heads=inputs[1].shape[2],
+        q_heads=inputs[0].shape[2],
+        RANK1=inputs[1].shape[4],
+        PADDED1=_padded(inputs[1].shape[4]),
+        R=inputs[1].shape[4],
+        K=inputs[0].shape[3],
+        V=inputs[3].shape[3],
+        start_ptr=start,
+        final_ptr=final,
+    )
+    return outputs, final
+
+
+def _one_token(
+    inputs: tuple[Tensor, ...], start: Tensor
+) -> tuple[Sequence[Tensor], Tensor]:
+    """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
+    traced = torch.compiler.is_compiling() or (
+        torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
+    )
+    if not traced and not _is_empty(inputs, start):
+        return _step_kernel(inputs, start)
+    *outputs, final = _called([*inputs, start], None, None, None, None)
+    return outputs, final
 
 
 def _is_empty(inputs: Sequence[Tensor], start: Tensor) -> bool:
@@ -3769,6 +3993,18 @@ def step(
 ) -> Any:
     """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""
     start, dtype = _checked(q, A, B, W, g, state, None, False)
+    if _on_triton(__options__["backend"], (q, A, B, W, g, start), dtype):
+        outputs, final = _one_token(
+            (
+                q[:, None],
+                A[:, None],
+                B[:, None],
+                W[:, None],
+                g[:, None],
+            ),
+            start,
+        )
+        return outputs[0][:, 0], final
     heads = W.shape[1]
     with _uncast(W.device):
         outputs, (final,) = _advance(

@@ -106,7 +106,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_c8d067f1b908647c"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_bec8828bb300c004"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2567,6 +2567,142 @@ def _rows_backward(
     )
 
 
+@_jit
+def _step(
+    g_ptr,
+    k_ptr,
+    beta_ptr,
+    v_ptr,
+    q_ptr,
+    o_ptr,
+    g_heads,
+    k_heads,
+    q_heads,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The outputs and the next state of one token.
+
+    One program per sequence, head and block of the state's columns.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        begin, tokens = program // heads * length, length
+        place, apart = program, programs
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    g_head = head // (heads // g_heads)
+    k_head = head // (heads // k_heads)
+    q_head = head // (heads // q_heads)
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        g = tl.load(
+            g_ptr
+            + (token * g_heads + g_head) * KEYS
+            + row[:, None] * (g_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        l_decayed = tl.exp2(
+            (g_last_whole[None, :] - sums_whole) + (g_last_rest[None, :] - sums_rest)
+        ) * k.to(tl.float32)
+        beta = tl.load(
+            beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+        )
+        v = tl.load(
+            v_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
+        t = tl.exp2(sums_whole + sums_rest)
+        scale = -beta.to(tl.float32)
+        y_decayed = t * scale[:, None] * k.to(tl.float32)
+        Z = v_ + _tl_product(y_decayed.to(DOT), S.to(DOT), PRECISION)
+        t_ = tl.trans(_tl_product(tl.trans(Z.to(DOT)), l_decayed.to(DOT), PRECISION))
+        S_next = tl.exp2(g_last_whole + g_last_rest)[:, None] * S + t_
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        P = tl.zeros((ROWS, ROWS), tl.float32)
+        P += _tl_decay_dot(
+            q.to(tl.float32),
+            k.to(tl.float32),
+            1.0,
+            1.0,
+            _tl_own_token(ROWS, 1, 1, 0),
+            DOT,
+            PRECISION,
+        )
+        t_2 = _tl_product(P.to(DOT), Z.to(DOT), PRECISION)
+        q_decayed = t * q.to(tl.float32)
+        O = t_2 + _tl_product(q_decayed.to(DOT), S.to(DOT), PRECISION)
+        tl.store(
+            o_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            O.to(o_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        S = S_next
+    tl.store(final_ptr + state_at, S, mask=state_live)
+
+
 def _on_triton(backend: str, tensors: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
     """Whether a call runs on the Triton kernels; an error that says why where backend='triton' cannot."""
     device, keys = tensors[2].device, tensors[-1].shape[2]
@@ -2679,13 +2815,7 @@ class _Kernels:
         return out
 
     def run(
-        self,
-        kernel: Any,
-        role: str,
-        blocked: bool,
-        split: bool,
-        rows: int,
-        **arguments: Any,
+        self, kernel: Any, role: str, blocked: bool, split: bool, **arguments: Any
     ) -> None:
         """One launch: of a program for each block of the state's columns, or one that goes through parts of its rows."""
         block, part, warps, stages = _tiling(role, self.dot, self.like.device)
@@ -2781,6 +2911,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("any", "columns_backward", 4, 16, 32, 4, 1),
     ("any", "rows_backward", 2, 32, 64, 8, 1),
     ("any", "rows_backward", 4, 16, 16, 4, 1),
+    ("any", "step", 2, 32, 64, 4, 1),
+    ("any", "step", 4, 16, 32, 4, 1),
 )
 
 
@@ -2864,7 +2996,6 @@ def _forward_kernels(
         "matrices",
         False,
         True,
-        call.sizes["ROWS"],
         g_ptr=inputs[3],
         k_ptr=inputs[1],
         q_ptr=inputs[0],
@@ -2883,7 +3014,6 @@ def _forward_kernels(
         "walk",
         True,
         False,
-        call.sizes["ROWS"],
         S_ptr=S,
         t_ptr=t,
         l_decayed_ptr=l_decayed,
@@ -2900,7 +3030,6 @@ def _forward_kernels(
         "columns",
         True,
         True,
-        call.sizes["ROWS"],
         g_ptr=inputs[3],
         q_ptr=inputs[0],
         S_ptr=S,
@@ -2987,7 +3116,6 @@ def _backward_kernels(
         "matrices_backward",
         False,
         True,
-        call.sizes["ROWS"],
         g_ptr=inputs[3],
         k_ptr=inputs[1],
         N_dot_ptr=N_dot,
@@ -3003,7 +3131,6 @@ def _backward_kernels(
         "walk_backward",
         True,
         False,
-        call.sizes["ROWS"],
         S_bar_ptr=S_bar,
         t2_ptr=t2,
         q_decayed_ptr=q_decayed,
@@ -3021,7 +3148,6 @@ def _backward_kernels(
         "columns_backward",
         True,
         True,
-        call.sizes["ROWS"],
         beta_ptr=inputs[4],
         Z_bar_ptr=Z_bar,
         v_bar_ptr=grads[2],
@@ -3031,7 +3157,6 @@ def _backward_kernels(
         "rows_backward",
         False,
         True,
-        call.sizes["ROWS"],
         U_ptr=U,
         o_bar_ptr=cotangents[0],
         Z_bar_ptr=Z_bar,
@@ -3062,6 +3187,56 @@ def _backward_kernels(
         _shared(grads[3], g),
         _shared(grads[4], beta),
     ], begin
+
+
+def _step_kernel(
+    inputs: tuple[Tensor, ...], start: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """The outputs and the next state of one token, in one launch."""
+    (
+        q,
+        k,
+        v,
+        g,
+        beta,
+    ) = inputs = tuple(x.contiguous() for x in inputs)
+    call = _Kernels(inputs, start, None, 1, "wy")
+    outputs, final = (
+        _outputs(*inputs),
+        start.new_empty(start.shape, dtype=torch.float32),
+    )
+    start = start.to(torch.float32).contiguous()
+    call.run(
+        _step,
+        "step",
+        True,
+        False,
+        g_ptr=inputs[3],
+        k_ptr=inputs[1],
+        beta_ptr=inputs[4],
+        v_ptr=inputs[2],
+        q_ptr=inputs[0],
+        o_ptr=outputs[0],
+        g_heads=inputs[3].shape[2],
+        k_heads=inputs[1].shape[2],
+        q_heads=inputs[0].shape[2],
+        start_ptr=start,
+        final_ptr=final,
+    )
+    return outputs, final
+
+
+def _one_token(
+    inputs: tuple[Tensor, ...], start: Tensor
+) -> tuple[Sequence[Tensor], Tensor]:
+    """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
+    traced = torch.compiler.is_compiling() or (
+        torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
+    )
+    if not traced and not _is_empty(inputs, start):
+        return _step_kernel(inputs, start)
+    *outputs, final = _called([*inputs, start], None, None, None, None)
+    return outputs, final
 
 
 def _is_empty(inputs: Sequence[Tensor], start: Tensor) -> bool:
@@ -3926,6 +4101,18 @@ def step(
 ) -> Any:
     """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""
     start, dtype = _checked(q, k, v, g, beta, state, None, False)
+    if _on_triton(__options__["backend"], (q, k, v, g, beta, start), dtype):
+        outputs, final = _one_token(
+            (
+                q[:, None],
+                k[:, None],
+                v[:, None],
+                g[:, None],
+                beta[:, None],
+            ),
+            start,
+        )
+        return outputs[0][:, 0], final
     heads = v.shape[1]
     with _uncast(v.device):
         outputs, (final,) = _advance(

@@ -1,0 +1,127 @@
+"""One token at a time on Triton kernels: in one launch, or where a gradient is asked for in a call of one token."""
+
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+import torch
+from differential.harness import (
+    BAR,
+    EXAMPLES,
+    FLOOR,
+    TEXTS,
+    Case,
+    draw,
+    draw_states,
+    errors,
+    model_of,
+    run_reference,
+)
+from differential.targets import HALVES, on_kernels, placed
+
+import flowc
+from flowc import reference
+
+SPECS = ("several_gates", "matrix_output", "shared_vector", "outputs_everywhere")
+IN_CHUNKS = ("two_repeats", "normalised", "scalar_output")  # torch operators or sums over columns are part of these
+LENGTH = 4
+
+
+@cache
+def op_of(name):
+    return flowc.compile(TEXTS[name], backend="triton")
+
+
+@contextmanager
+def launched(op):
+    """The roles of the kernels that are launched."""
+    kernels, found = op._module._Kernels, []
+    run = kernels.run
+
+    def noted(self, kernel, role, *rest, **arguments):
+        found.append(role)
+        return run(self, kernel, role, *rest, **arguments)
+
+    kernels.run = noted
+    try:
+        yield found
+    finally:
+        kernels.run = run
+
+
+def drawn(name, target, dtype):
+    """Inputs and a state as the kernels take them, and in float64."""
+    model, case = model_of(name), Case(2, LENGTH, 2, (20, 9, 3, 2), gate="mixed")
+    state = model.states[0].name
+    x = {n: placed(v, dtype if v.dim() > 3 else torch.float32, target.device) for n, v in draw(model, case).items()}
+    start = placed(draw_states(model, case)[state], torch.float32, target.device)
+    return x, start, {n: v.cpu().double() for n, v in x.items()}, {state: start.cpu().double()}
+
+
+def stepped(name, x, state):
+    """All tokens, one after another: outputs by name, and the last state."""
+    model = model_of(name)
+    params = {i.name for i in model.inputs if i.is_param}
+    outputs = []
+    for t in range(LENGTH):
+        made, state = op_of(name).step(**{n: v if n in params else v[:, t] for n, v in x.items()}, state=state)
+        outputs.append(made if isinstance(made, tuple) else (made,))
+    names = [o.name for o in reference.outputs_of(model.statements)]
+    columns = (torch.stack(column, 1).cpu() for column in zip(*outputs, strict=True))
+    return dict(zip(names, columns, strict=True)), state
+
+
+def truth(name, x, start):
+    return run_reference(model_of(name), x, start, torch.float64)
+
+
+@on_kernels
+@pytest.mark.parametrize("name", [*EXAMPLES, *SPECS, *IN_CHUNKS])
+def test_as_the_oracle(name, target):
+    """Values and state; every token in one launch, where one kernel holds the step.
+
+    Tolerance: that of `harness` in float32, without what chunks add: `BAR` times what the oracle loses, and the floor.
+    """
+    x, start, x64, start64 = drawn(name, target, torch.float32)
+    expected = {n: v for n, v in truth(name, x64, start64).items() if not n.startswith("d")}
+    lost = errors(expected, run_reference(model_of(name), x64, start64, torch.float32))
+    with launched(op_of(name)) as roles:
+        found, state = stepped(name, x, start)
+    found[f"{model_of(name).states[0].name}[T]"] = state.cpu()
+    for quantity, error in errors(expected, found).items():
+        assert error <= BAR * lost[quantity] + FLOOR * target.single, quantity
+    assert (roles == ["step"] * LENGTH) == (name not in IN_CHUNKS)
+
+
+@on_kernels
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "gated_lowrank_delta"])
+def test_in_half_precision(name, target):
+    """Outputs are of the inputs' type; each of K = 20 terms and of the state's is off by half a distance, 2 ** -11."""
+    for dtype in (t for t in target.types if t in HALVES):
+        x, start, x64, start64 = drawn(name, target, dtype)
+        expected = truth(name, x64, start64)
+        found, _ = stepped(name, x, start)
+        assert found["o"].dtype == dtype
+        limit = 20**0.5 * 4 * torch.finfo(dtype).eps
+        assert errors({"o": expected["o"]}, found)["o"] <= limit
+
+
+@on_kernels
+def test_gradients_go_through_a_call_of_one_token(target):
+    """The same bits as the call's."""
+    x, start, *_ = drawn("kda", target, torch.float32)
+    first = {n: v[:, :1] for n, v in x.items()}
+
+    def gradients(run):
+        leaves = {n: v.clone().requires_grad_() for n, v in first.items()}
+        state = start.clone().requires_grad_()
+        made, final = run(leaves, state)
+        return torch.autograd.grad(made.sum() + final.sum(), [*leaves.values(), state])
+
+    op = op_of("kda")
+    with launched(op) as roles:
+        found = gradients(lambda x, s: op.step(**{n: v[:, 0] for n, v in x.items()}, state=s))
+    assert "step" not in roles
+    assert "walk_backward" in roles
+    expected = gradients(lambda x, s: op(**x, initial_state=s, output_final_state=True))
+    assert all(map(torch.equal, found, expected))
