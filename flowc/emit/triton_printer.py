@@ -38,7 +38,7 @@ class KernelView:
     """What a kernel's template gets: printed strings.
 
     `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows.
-    `words` are the names that its lines mention and that are set before them. A walk of more than a chunk `carries`.
+    `words` are the names that its lines mention and that are set before them.
     """
 
     name: str
@@ -52,7 +52,6 @@ class KernelView:
     parts: bool
     words: frozenset[str]
     reverse: bool
-    carries: bool
 
 
 class TritonPrinter:
@@ -99,7 +98,7 @@ class TritonPrinter:
         setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
         parts = KEY in looped(kernel)
         words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
-        how = kernel.blocked, parts, words, memory.adjoint, self.states is not None
+        how = kernel.blocked, parts, words, memory.adjoint
         return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
 
     # -- loops ---------------------------------------------------------------------------------------------------------

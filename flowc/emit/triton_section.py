@@ -288,8 +288,8 @@ class _Section:
         memory = printer.memory
         self.runtime += [count for count, _ in memory.heads.values() if count not in self.runtime]
         walks = kernel.role is Role.WALK
-        template = self.environment.get_template("walk.py.j2" if walks else "chunk.py.j2")
-        self.texts.append(template.render(kernel=view))
+        skeleton = "chunk" if not walks else "step" if states is None else "walk"
+        self.texts.append(self.environment.get_template(f"{skeleton}.py.j2").render(kernel=view))
         arguments = [f"{pointer}={self.argument(*key, adjoint)}" for key, pointer in memory.pointers.items()]
         arguments += [f"{count}={self.places[n]}.shape[2]" for n, (count, _) in memory.heads.items()]
         for size, frame in memory.frames.items():

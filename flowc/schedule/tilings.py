@@ -39,6 +39,7 @@ OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few,
         "walk": ((32, 64, 4, 1),) * 3,
         "walk_backward": ((16, 64, 4, 1),) * 3,
         "rows_backward": ((32, 32, 8, 1), (32, 16, 8, 1), (32, 64, 8, 1)),
+        "step": ((32, 64, 8, 1),) * 3,
     },
     "blackwell": {
         "walk_backward": ((32, 64, 4, 1),) * 3,

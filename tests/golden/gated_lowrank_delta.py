@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_7dde8689e77da619"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_ab213924a1faaf3e"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2396,141 +2396,125 @@ def _step(
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
     head = program % heads
-    if table_ptr is None:
-        begin, tokens = program // heads * length, length
-        place, apart = program, programs
-    else:  # packed sequences: the first token, how many there are, the first chunk
-        entry = table_ptr + program // heads * 3
-        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
-    key = tl.arange(0, KEY_TILE)
+    token = program // heads
     row = tl.arange(0, ROWS)
-    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    left = 1
+    live = row < left
+    key, value = tl.arange(0, KEY_TILE), block * VALUE_TILE + tl.arange(0, VALUE_TILE)
     key_live, value_live = key < KEYS, value < VALUES
     state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
     state_live = key_live[:, None] & value_live[None, :]
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
     ROWS1: tl.constexpr = ROWS * PADDED1
     row1 = tl.arange(0, ROWS1)
     at1, sub1 = row1 // PADDED1, row1 % PADDED1
     B_head = head // (heads // B_heads)
     A_head = head // (heads // A_heads)
     q_head = head // (heads // q_heads)
-    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
-    chunks = tl.cdiv(tokens, TOKENS)
-    for step in range(0, chunks):
-        c = step
-        chunk = place + c * apart
-        token = begin + c * TOKENS
-        left = tl.minimum(tokens - c * TOKENS, TOKENS)
-        live = row < left
-        live1 = (sub1 < RANK1) & (at1 < left)
-        g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live, g_, 0.0)
-        gate_whole, gate_rest = _tl_split(log_gate)
-        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
-        g_2 = tl.load(
-            g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0
-        )
-        g_3 = _tl_floor_log(g_2.to(tl.float32))
-        log_gate_ = tl.where(live1, g_3, 0.0)
-        gate_whole_, gate_rest_ = _tl_split(log_gate_)
-        sums_whole, sums_rest = (
-            tl.cumsum(tl.where(sub1 == 0, gate_whole_, 0.0), 0),
-            tl.cumsum(tl.where(sub1 == 0, gate_rest_, 0.0), 0),
-        )
-        B = tl.load(
-            B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
-            + sub1[:, None],
-            mask=live1[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        W = tl.load(
-            W_ptr
-            + (token * heads + head) * (R * V)
-            + at1[:, None] * (heads * (R * V))
-            + value[None, :] * R
-            + sub1[:, None],
-            mask=live1[:, None] & value_live[None, :],
-            other=0.0,
-        )
-        A = tl.load(
-            A_ptr
-            + (token * A_heads + A_head) * (K * R)
-            + at1[:, None] * (A_heads * (K * R))
-            + key[None, :] * R
-            + sub1[:, None],
-            mask=live1[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        t = _tl_dot(A.to(DOT), S.to(DOT), None, PRECISION)
-        Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
-        decay = tl.where(
-            at1[:, None] > at1[None, :],
-            tl.exp2(
-                tl.where(
-                    at1[:, None] > at1[None, :],
-                    (sums_whole[:, None] - sums_whole[None, :])
-                    + (sums_rest[:, None] - sums_rest[None, :]),
-                    0.0,
-                )
-            ),
-            0.0,
-        )
-        t_ = _tl_dot(A.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
-        N = decay * t_
-        inverse = _tl_inverse(N, ROWS1, AGGREGATION, PRECISION)
-        U = _tl_product(inverse.to(DOT), Z.to(DOT), PRECISION)
-        S_next = _tl_dot(
-            tl.trans(B.to(DOT)),
-            (
-                tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
-                    :, None
-                ]
-                * U
-            ).to(DOT),
-            tl.exp2(g_last_whole + g_last_rest) * S,
-            PRECISION,
-        )
-        sums_whole_, sums_rest_ = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        t_2 = _tl_dot(q.to(DOT), S.to(DOT), None, PRECISION)
-        decay_ = tl.where(
-            row[:, None] >= at1[None, :],
-            tl.exp2(
-                tl.where(
-                    row[:, None] >= at1[None, :],
-                    (sums_whole_[:, None] - sums_whole[None, :])
-                    + (sums_rest_[:, None] - sums_rest[None, :]),
-                    0.0,
-                )
-            ),
-            0.0,
-        )
-        t_3 = _tl_dot(q.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
-        P = decay_ * t_3
-        O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_2 + _tl_product(
-            P.to(DOT), U.to(DOT), PRECISION
-        )
-        tl.store(
-            o_ptr
-            + (token * heads + head) * VALUES
-            + row[:, None] * (heads * VALUES)
-            + value[None, :],
-            O.to(o_ptr.dtype.element_ty),
-            mask=live[:, None] & value_live[None, :],
-        )
-        S = S_next
+    live1 = (sub1 < RANK1) & (at1 < left)
+    g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+    g_ = _tl_floor_log(g.to(tl.float32))
+    log_gate = tl.where(live, g_, 0.0)
+    gate_whole, gate_rest = _tl_split(log_gate)
+    g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+    g_2 = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
+    g_3 = _tl_floor_log(g_2.to(tl.float32))
+    log_gate_ = tl.where(live1, g_3, 0.0)
+    gate_whole_, gate_rest_ = _tl_split(log_gate_)
+    sums_whole, sums_rest = (
+        tl.cumsum(tl.where(sub1 == 0, gate_whole_, 0.0), 0),
+        tl.cumsum(tl.where(sub1 == 0, gate_rest_, 0.0), 0),
+    )
+    B = tl.load(
+        B_ptr
+        + (token * B_heads + B_head) * (K * R)
+        + at1[:, None] * (B_heads * (K * R))
+        + key[None, :] * R
+        + sub1[:, None],
+        mask=live1[:, None] & key_live[None, :],
+        other=0.0,
+    )
+    W = tl.load(
+        W_ptr
+        + (token * heads + head) * (R * V)
+        + at1[:, None] * (heads * (R * V))
+        + value[None, :] * R
+        + sub1[:, None],
+        mask=live1[:, None] & value_live[None, :],
+        other=0.0,
+    )
+    A = tl.load(
+        A_ptr
+        + (token * A_heads + A_head) * (K * R)
+        + at1[:, None] * (A_heads * (K * R))
+        + key[None, :] * R
+        + sub1[:, None],
+        mask=live1[:, None] & key_live[None, :],
+        other=0.0,
+    )
+    t = _tl_dot(A.to(DOT), S.to(DOT), None, PRECISION)
+    Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
+    decay = tl.where(
+        at1[:, None] > at1[None, :],
+        tl.exp2(
+            tl.where(
+                at1[:, None] > at1[None, :],
+                (sums_whole[:, None] - sums_whole[None, :])
+                + (sums_rest[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    t_ = _tl_dot(A.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
+    N = decay * t_
+    inverse = _tl_inverse(N, ROWS1, AGGREGATION, PRECISION)
+    U = _tl_product(inverse.to(DOT), Z.to(DOT), PRECISION)
+    S_next = _tl_dot(
+        tl.trans(B.to(DOT)),
+        (
+            tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[:, None]
+            * U
+        ).to(DOT),
+        tl.exp2(g_last_whole + g_last_rest) * S,
+        PRECISION,
+    )
+    sums_whole_, sums_rest_ = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+    q = tl.load(
+        q_ptr
+        + (token * q_heads + q_head) * KEYS
+        + row[:, None] * (q_heads * KEYS)
+        + key[None, :],
+        mask=live[:, None] & key_live[None, :],
+        other=0.0,
+    )
+    t_2 = _tl_dot(q.to(DOT), S.to(DOT), None, PRECISION)
+    decay_ = tl.where(
+        row[:, None] >= at1[None, :],
+        tl.exp2(
+            tl.where(
+                row[:, None] >= at1[None, :],
+                (sums_whole_[:, None] - sums_whole[None, :])
+                + (sums_rest_[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    t_3 = _tl_dot(q.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
+    P = decay_ * t_3
+    O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_2 + _tl_product(
+        P.to(DOT), U.to(DOT), PRECISION
+    )
+    tl.store(
+        o_ptr
+        + (token * heads + head) * VALUES
+        + row[:, None] * (heads * VALUES)
+        + value[None, :],
+        O.to(o_ptr.dtype.element_ty),
+        mask=live[:, None] & value_live[None, :],
+    )
+    S = S_next
     tl.store(final_ptr + state_at, S, mask=state_live)
 
 
@@ -2725,6 +2709,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("ampere", "walk", 2, 32, 64, 4, 1),
     ("ampere", "walk_backward", 2, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 32, 32, 8, 1),
+    ("ampere", "step", 2, 32, 64, 8, 1),
     ("blackwell", "walk_backward", 2, 32, 64, 4, 1),
     ("blackwell", "rows_backward", 2, 32, 32, 8, 1),
     ("amd", "rows_backward", 2, 32, 32, 8, 1),

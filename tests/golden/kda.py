@@ -106,7 +106,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_bec8828bb300c004"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_58ebf874112d9aae"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2604,102 +2604,90 @@ def _step(
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
     head = program % heads
-    if table_ptr is None:
-        begin, tokens = program // heads * length, length
-        place, apart = program, programs
-    else:  # packed sequences: the first token, how many there are, the first chunk
-        entry = table_ptr + program // heads * 3
-        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
-    key = tl.arange(0, KEY_TILE)
+    token = program // heads
     row = tl.arange(0, ROWS)
-    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    left = 1
+    live = row < left
+    key, value = tl.arange(0, KEY_TILE), block * VALUE_TILE + tl.arange(0, VALUE_TILE)
     key_live, value_live = key < KEYS, value < VALUES
     state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
     state_live = key_live[:, None] & value_live[None, :]
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
     g_head = head // (heads // g_heads)
     k_head = head // (heads // k_heads)
     q_head = head // (heads // q_heads)
-    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
-    chunks = tl.cdiv(tokens, TOKENS)
-    for step in range(0, chunks):
-        c = step
-        chunk = place + c * apart
-        token = begin + c * TOKENS
-        left = tl.minimum(tokens - c * TOKENS, TOKENS)
-        live = row < left
-        g = tl.load(
-            g_ptr
-            + (token * g_heads + g_head) * KEYS
-            + row[:, None] * (g_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
-        gate_whole, gate_rest = _tl_split(log_gate)
-        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
-        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        k = tl.load(
-            k_ptr
-            + (token * k_heads + k_head) * KEYS
-            + row[:, None] * (k_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        l_decayed = tl.exp2(
-            (g_last_whole[None, :] - sums_whole) + (g_last_rest[None, :] - sums_rest)
-        ) * k.to(tl.float32)
-        beta = tl.load(
-            beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
-        )
-        v = tl.load(
-            v_ptr
-            + (token * heads + head) * VALUES
-            + row[:, None] * (heads * VALUES)
-            + value[None, :],
-            mask=live[:, None] & value_live[None, :],
-            other=0.0,
-        )
-        v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
-        t = tl.exp2(sums_whole + sums_rest)
-        scale = -beta.to(tl.float32)
-        y_decayed = t * scale[:, None] * k.to(tl.float32)
-        Z = v_ + _tl_product(y_decayed.to(DOT), S.to(DOT), PRECISION)
-        t_ = tl.trans(_tl_product(tl.trans(Z.to(DOT)), l_decayed.to(DOT), PRECISION))
-        S_next = tl.exp2(g_last_whole + g_last_rest)[:, None] * S + t_
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        P = tl.zeros((ROWS, ROWS), tl.float32)
-        P += _tl_decay_dot(
-            q.to(tl.float32),
-            k.to(tl.float32),
-            1.0,
-            1.0,
-            _tl_own_token(ROWS, 1, 1, 0),
-            DOT,
-            PRECISION,
-        )
-        t_2 = _tl_product(P.to(DOT), Z.to(DOT), PRECISION)
-        q_decayed = t * q.to(tl.float32)
-        O = t_2 + _tl_product(q_decayed.to(DOT), S.to(DOT), PRECISION)
-        tl.store(
-            o_ptr
-            + (token * heads + head) * VALUES
-            + row[:, None] * (heads * VALUES)
-            + value[None, :],
-            O.to(o_ptr.dtype.element_ty),
-            mask=live[:, None] & value_live[None, :],
-        )
-        S = S_next
+    g = tl.load(
+        g_ptr
+        + (token * g_heads + g_head) * KEYS
+        + row[:, None] * (g_heads * KEYS)
+        + key[None, :],
+        mask=live[:, None] & key_live[None, :],
+        other=0.0,
+    )
+    g_ = _tl_floor_log(g.to(tl.float32))
+    log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
+    gate_whole, gate_rest = _tl_split(log_gate)
+    g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+    sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+    k = tl.load(
+        k_ptr
+        + (token * k_heads + k_head) * KEYS
+        + row[:, None] * (k_heads * KEYS)
+        + key[None, :],
+        mask=live[:, None] & key_live[None, :],
+        other=0.0,
+    )
+    l_decayed = tl.exp2(
+        (g_last_whole[None, :] - sums_whole) + (g_last_rest[None, :] - sums_rest)
+    ) * k.to(tl.float32)
+    beta = tl.load(
+        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+    )
+    v = tl.load(
+        v_ptr
+        + (token * heads + head) * VALUES
+        + row[:, None] * (heads * VALUES)
+        + value[None, :],
+        mask=live[:, None] & value_live[None, :],
+        other=0.0,
+    )
+    v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
+    t = tl.exp2(sums_whole + sums_rest)
+    scale = -beta.to(tl.float32)
+    y_decayed = t * scale[:, None] * k.to(tl.float32)
+    Z = v_ + _tl_product(y_decayed.to(DOT), S.to(DOT), PRECISION)
+    t_ = tl.trans(_tl_product(tl.trans(Z.to(DOT)), l_decayed.to(DOT), PRECISION))
+    S_next = tl.exp2(g_last_whole + g_last_rest)[:, None] * S + t_
+    q = tl.load(
+        q_ptr
+        + (token * q_heads + q_head) * KEYS
+        + row[:, None] * (q_heads * KEYS)
+        + key[None, :],
+        mask=live[:, None] & key_live[None, :],
+        other=0.0,
+    )
+    P = tl.zeros((ROWS, ROWS), tl.float32)
+    P += _tl_decay_dot(
+        q.to(tl.float32),
+        k.to(tl.float32),
+        1.0,
+        1.0,
+        _tl_own_token(ROWS, 1, 1, 0),
+        DOT,
+        PRECISION,
+    )
+    t_2 = _tl_product(P.to(DOT), Z.to(DOT), PRECISION)
+    q_decayed = t * q.to(tl.float32)
+    O = t_2 + _tl_product(q_decayed.to(DOT), S.to(DOT), PRECISION)
+    tl.store(
+        o_ptr
+        + (token * heads + head) * VALUES
+        + row[:, None] * (heads * VALUES)
+        + value[None, :],
+        O.to(o_ptr.dtype.element_ty),
+        mask=live[:, None] & value_live[None, :],
+    )
+    S = S_next
     tl.store(final_ptr + state_at, S, mask=state_live)
 
 
@@ -2894,6 +2882,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("ampere", "walk", 2, 32, 64, 4, 1),
     ("ampere", "walk_backward", 2, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 32, 16, 8, 1),
+    ("ampere", "step", 2, 32, 64, 8, 1),
     ("blackwell", "walk_backward", 2, 32, 64, 4, 1),
     ("blackwell", "rows_backward", 2, 32, 64, 8, 1),
     ("amd", "rows_backward", 2, 32, 32, 8, 1),
