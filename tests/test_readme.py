@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from textwrap import wrap
 
 import pytest
@@ -245,7 +246,27 @@ def scaling() -> str:
     return "\n".join((table(*listed), f"{found['machine']}, {HEADS} heads together, a head's share.", ""))
 
 
-_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling)
+COMPILED = ROOT / "benchmarks/results/kernels.json"
+
+
+def kernels() -> str:
+    """What benchmarks/kernels.py compiled, a line per setting, from its JSON."""
+    found = json.loads(COMPILED.read_text())
+    listed = [("device", "K", "V", "type", "aggregation", "kernels", "spill", "most bytes", "shared bytes",
+               "products of warp groups", "other products")]  # fmt: skip
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for row in found["kernels"]:
+        settings.setdefault(row["setting"], []).append(row)
+    for setting, rows in settings.items():
+        target, _, keys, _, values, kind, aggregation = setting.split()
+        most = (f"{max(r[what] for r in rows):,}" for what in ("spilled", "shared"))
+        sums = (str(sum(r[what] for r in rows)) for what in ("warp_group_products", "products"))
+        spill = str(sum(r["spilled"] > 0 for r in rows))
+        listed.append((target, keys, values, kind, aggregation, str(len(rows)), spill, *most, *sums))
+    return "\n".join((table(*listed), f"Triton {found['versions']['triton']}.", ""))
+
+
+_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 

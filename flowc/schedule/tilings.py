@@ -32,7 +32,7 @@ TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: f
     "walk_backward": ((32, 64, 8, 1), (16, 32, 8, 1)),
     "columns_backward": ((64, 64, 4, 1), (16, 32, 4, 1)),
     "rows_backward": ((32, 64, 8, 1), (16, 16, 4, 1)),
-    "step": ((32, 64, 4, 1), (16, 32, 4, 1)),
+    "step": ((32, 64, 4, 1), (32, 32, 8, 1)),
 }
 OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few, many gates over the state's rows
     "ampere": {

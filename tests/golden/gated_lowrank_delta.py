@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_ab213924a1faaf3e"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_d693c547c6427c5e"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2728,7 +2728,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("any", "rows_backward", 2, 32, 64, 8, 1),
     ("any", "rows_backward", 4, 16, 16, 4, 1),
     ("any", "step", 2, 32, 64, 4, 1),
-    ("any", "step", 4, 16, 32, 4, 1),
+    ("any", "step", 4, 32, 32, 8, 1),
 )
 
 

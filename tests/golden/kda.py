@@ -106,7 +106,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_58ebf874112d9aae"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_057adc9574fad650"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2901,7 +2901,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("any", "rows_backward", 2, 32, 64, 8, 1),
     ("any", "rows_backward", 4, 16, 16, 4, 1),
     ("any", "step", 2, 32, 64, 4, 1),
-    ("any", "step", 4, 16, 32, 4, 1),
+    ("any", "step", 4, 32, 32, 8, 1),
 )
 
 
