@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 from textwrap import wrap
+from typing import Any
 
 import pytest
 
