@@ -4,6 +4,7 @@
 #                BACKEND=triton runs the Triton kernels, without a GPU through Triton's interpreter
 #   make test    the whole suite, on two workers
 #   make lint    ruff, mypy and the import contract alone
+#   make kill    writers of modules killed at 200 random moments
 #   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
 #   make triton-matrix
 #                the modules of tests/golden through every Triton that is supported, for four devices; 3 GB of packages
@@ -22,7 +23,7 @@ BACKEND ?= torch
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint peers triton-matrix clean
+.PHONY: demo test lint kill peers triton-matrix clean
 
 demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
@@ -35,6 +36,9 @@ lint: .venv/.installed
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+kill: .venv/.installed
+	FLOWC_KILLED=200 .venv/bin/python -m pytest -q tests/runtime/test_cache.py
 
 peers: .venv-peers/.installed
 

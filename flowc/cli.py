@@ -20,6 +20,7 @@ import click
 
 from flowc import __version__
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
+from flowc.files import write_whole
 from flowc.options import Options
 from flowc.source import Source
 
@@ -151,7 +152,7 @@ def compile_(
         click.echo(artifact.source, nl=False)
     else:
         path = directory / f"{artifact.name}.py"
-        write(path, artifact.source)
+        write_whole(path, artifact.source)
         click.echo(path)
 
 
@@ -223,26 +224,6 @@ def recorded_options(module: bytes) -> Options | None:
     return None
 
 
-def write(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all, creating its directory."""
-    import os
-    import tempfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-        # mkstemp makes files private; a module is as readable as any other file its user makes.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 # -- explain and verify -----------------------------------------------------------------------------------------------
 
 
@@ -283,7 +264,7 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
         raise click.UsageError(str(error)) from error
     click.echo(json.dumps(found.record(), indent=2) if as_json else str(found))
     if plot is not None:
-        write(plot, svg(found.panels(), f"{found.name}: aggregations"))
+        write_whole(plot, svg(found.panels(), f"{found.name}: aggregations"))
 
 
 @cli.command()
@@ -330,6 +311,43 @@ def doctor(as_json: bool) -> None:
         click.echo(found.paragraphs())
     if not found.is_fine:
         sys.exit(FINDINGS)
+
+
+# -- cache ------------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def cache() -> None:
+    """Emitted modules that are kept for tracebacks and readers; nothing is run from there."""
+
+
+@cache.command("list")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON array")
+def list_cache(as_json: bool) -> None:
+    """List them, the newest first."""
+    from datetime import datetime
+
+    from flowc.runtime.cache import cache_folder, entries
+
+    found = entries()
+    if as_json:
+        click.echo(json.dumps([e.record() for e in found], indent=2))
+        return
+    for e in found:
+        click.echo(f"{datetime.fromtimestamp(e.written):%Y-%m-%d %H:%M}  {e.size:>9,}  {Path(e.path).name}  {e.title}")
+    click.echo(f"{len(found)} modules, {sum(e.size for e in found):,} bytes in {cache_folder()}")
+
+
+@cache.command("clear")
+def clear_cache() -> None:
+    """Delete them, and nothing else in that folder."""
+    from flowc.runtime.cache import cache_folder, clear
+
+    try:
+        gone = clear()
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+    click.echo(f"{len(gone)} files deleted in {cache_folder()}")
 
 
 # -- files and diagnostics --------------------------------------------------------------------------------------------

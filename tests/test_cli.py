@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from flowc import __version__
-from flowc.cli import cli, recorded_options, write
+from flowc.cli import cli, recorded_options
+from flowc.files import write_whole
 from flowc.options import Options, option_names
 
 ROOT = Path(__file__).parent.parent
@@ -184,7 +185,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="full"):
-        write(path, "new")
+        write_whole(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["m.py"]
 

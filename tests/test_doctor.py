@@ -150,7 +150,7 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tool.chmod(0o755)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "flowc_emitted_1.py").write_text("x" * 100)
-    monkeypatch.setenv("FLOWC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLOWC_CACHE_DIR", str(tmp_path / "cache"))
     facts = collect({"TRITON_PTXAS_PATH": str(tool), "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "3"})
     assert (facts.flowc, facts.torch.version) == (__version__, torch.__version__)
     assert facts.used_ptxas == facts.chosen_ptxas == Tool(str(tool), "13.5")
@@ -163,10 +163,10 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_cache_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FLOWC_CACHE", str(tmp_path / "a/b"))
+    monkeypatch.setenv("FLOWC_CACHE_DIR", str(tmp_path / "a/b"))
     assert collect({}).cache == Cache(str(tmp_path / "a/b"), 0, 0, True)
     assert not (tmp_path / "a").exists()
-    monkeypatch.setenv("FLOWC_CACHE", "/proc/no/such/folder")
+    monkeypatch.setenv("FLOWC_CACHE_DIR", "/proc/no/such/folder")
     assert not collect({}).cache.writable
 
 

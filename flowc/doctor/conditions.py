@@ -176,9 +176,9 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         "cache",
         lambda facts: not facts.cache.writable,
-        "{facts.cache.path} cannot be written: every process writes its modules into a temporary folder of its own",
-        "set FLOWC_CACHE to a folder that can",
-        "flowc.runtime.load",
+        "{facts.cache.path} cannot be written: every process puts its modules into a temporary folder of its own",
+        "set FLOWC_CACHE_DIR to a folder that can",
+        "flowc.runtime.cache",
     ),
 )
 """Every condition, the gravest of each subject first."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flowc import __version__
-from flowc.runtime.load import cache_folder
+from flowc.runtime.cache import cache_folder
 
 PACKAGES = ("torch", "triton", "sympy", "numpy")
 _DRIVERS = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/kfd")

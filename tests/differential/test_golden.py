@@ -12,7 +12,7 @@ from differential.harness import EXAMPLES, Case, check
 from differential.targets import on_targets
 
 import flowc
-from flowc.runtime.load import write_whole
+from flowc.files import write_whole
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NAMES = ("gated_deltanet", "gated_lowrank_delta", "kda")
