@@ -34,6 +34,9 @@ def partial(function: str, argument: int, count: int) -> Term:
     match function, argument:
         case "rsqrt", _:  # from the value itself: one product instead of a power
             return Apply("mul", (Constant(Fraction(-1, 2)), _cube(Apply("rsqrt", (_placeholder(0),)))))
+        case "div", 1:  # without a square that may overflow, or vanish
+            quotient = Apply("div", (_placeholder(0), _placeholder(1)))
+            return Apply("neg", (Apply("div", (quotient, _placeholder(1))),))
         case "pow", 0:  # b a**(b - 1), which at a = 0 is no quotient of zeros
             base, exponent = _placeholder(0), _placeholder(1)
             return Apply("mul", (exponent, Apply("pow", (base, Apply("sub", (exponent, Constant(Fraction(1))))))))

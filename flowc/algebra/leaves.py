@@ -127,9 +127,10 @@ def freeze(expr: sp.Expr, leaf: Callable[[sp.Symbol], Term], weight: Callable[[s
         return total
 
     def _product(e: sp.Expr) -> Term:
-        over, under = e.as_numer_denom() if any(_inverse(f) for f in e.args) else (e, sp.S.One)
-        if under is not sp.S.One:
-            return Apply("div", (go(over), go(under)))
+        under = [f for f in e.args if _inverse(f)]
+        if under:  # as they stand: denominators that are cleared overflow where an eps is small
+            over = sp.Mul(*(f for f in e.args if not _inverse(f)))
+            return Apply("div", (go(over), go(sp.Mul(*(f.base for f in under)))))
         coefficient, rest = e.as_coeff_Mul()
         parts = sorted(rest.as_ordered_factors() if isinstance(rest, sp.Mul) else [rest], key=weight)
         total = go(parts[0])

@@ -25,7 +25,8 @@ def checked(interface: Interface) -> str:
     ]
     for i in others:
         shared = not i.is_param and i.shape.kind is not Kind.SCALAR
-        heads = f"_shared_heads({i.name!r}, {interface.inputs[i.name]}, lead - 1, heads)" if shared else "heads"
+        found = f"_shared_heads({i.name!r}, {interface.inputs[i.name]}, lead, {len(i.shape.sizes)}, heads)"
+        heads = found if shared else "heads"
         own = "(heads,)" if i.is_param else f"(batch, *time, {heads})"
         lines += _check(interface, i, own, v, bound)
     lines += _late_checks(interface)

@@ -164,15 +164,27 @@ def _docstring(interface: Interface) -> list[str]:
 def _step(interface: Interface, has_kernels: bool) -> str:
     """The one-token form."""
     v = interface.value
+    named = list(zip(interface.model.inputs, interface.inputs.values(), strict=True))
     own = [
-        f"{n}.to(dtype)" if i.is_param else f"_per_value_head({n}[:, None], heads)[:, 0].to(dtype)"
-        for i, n in zip(interface.model.inputs, interface.inputs.values(), strict=True)
+        f"{n}.to(dtype)" if i.is_param else f"_per_value_head({n}[:, None], heads)[:, 0].to(dtype)" for i, n in named
     ]
+    sizes = ", ".join(str(s) for s in interface.model.states[0].shape.sizes)
+    outputs = f"Outputs({', '.join(r.name for r in interface.recurrence.results)})" if interface.several else "output"
     result = f"Outputs(*(o.to({v}.dtype) for o in outputs))" if interface.several else f"outputs[0].to({v}.dtype)"
     lines = [
-        _head(interface, "step", "state: Tensor | None = None"),
-        '    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""',
+        _head(interface, "step", "state: Tensor | None = None", "backend: str | None = None"),
+        '    """One token, for generation: the arguments of the op without T.',
+        "",
+        "    Args:",
+        *(f"        {n}: {interface.shape_text(i, False)}." for i, n in named),
+        f"        state: the state before the token, [B, H, {sizes}]; None: {interface.start}.",
+        "        backend: as the op has it.",
+        "",
+        "    Returns:",
+        f"        ({outputs}, the next state): a pair.",
+        '    """',
         f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
+        f"    _option('backend', backend, {choices()['backend']!r})",
         *(_on_kernels(interface) if has_kernels else ()),
         f"    heads = {v}.shape[1]",
         f"    with _uncast({v}.device):",
@@ -187,9 +199,10 @@ def _on_kernels(interface: Interface) -> list[str]:
     named = zip(interface.model.inputs, interface.inputs.values(), strict=True)
     inputs = ", ".join(n if i.is_param else f"{n}[:, None]" for i, n in named)
     outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
+    passed = ", ".join((*interface.inputs.values(), "start"))
     return [
-        f"    if _on_triton(__options__['backend'], ({', '.join(interface.inputs.values())}, start), dtype):",
-        f"        outputs, final = _one_token(({inputs},), start)",
+        f"    if _on_triton(backend or __options__['backend'], ({passed}), dtype):",
+        f"        outputs, final = _one_token(({inputs},), start, backend)",
         f"        return {outputs}, final",
     ]
 

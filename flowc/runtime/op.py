@@ -21,6 +21,8 @@ from flowc.source import Source, opened
 class Op:
     """A compiled recurrence; see `help(op)` for its arguments and `op.source` for its code.
 
+    `op.step` makes one token and the next state, `op.reference` runs step by step; `help(op.step)` has their arguments.
+
     It can be pickled and deep-copied, and so can a module that holds it.
     """
 
@@ -33,20 +35,14 @@ class Op:
         self.__name__ = artifact.name
         self.__doc__ = self._call.__doc__
         self.__signature__ = inspect.signature(self._call)
+        self.step: Callable[..., Any] = self._module.step
+        self.reference: Callable[..., Any] = self._module.reference
         self.source: str = artifact.source
         self.spec: str = compilation.model.canonical
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the op on whole sequences."""
         return self._call(*args, **kwargs)
-
-    def step(self, /, *args: Any, **kwargs: Any) -> Any:
-        """One token: (outputs, new state)."""
-        return self._module.step(*args, **kwargs)
-
-    def reference(self, /, *args: Any, **kwargs: Any) -> Any:
-        """The op step by step, as the spec has it."""
-        return self._module.reference(*args, **kwargs)
 
     def explain(self) -> str:
         """What was derived and chosen, and why."""

@@ -4,18 +4,25 @@ def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...],
         raise TypeError(f"{_NAME}: `{name}` is {type(value).__name__}; expected a tensor {shape}")
     if not value.is_floating_point():
         raise TypeError(f"{_NAME}: `{name}` has dtype {value.dtype}; expected a floating one")
+    if value.dtype.itemsize < 2:
+        raise TypeError(f"{_NAME}: `{name}` has dtype {value.dtype}; expected float16, bfloat16, float32 or float64")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{_NAME}: `{name}` has layout {value.layout}; expected a dense tensor {shape}")
     actual = tuple(value.shape)
     if len(actual) != len(sizes) or any(e is not None and e != a for e, a in zip(sizes, actual, strict=True)):
+        known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
-        raise ValueError(f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape} = [{wanted}]")
+        wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
+        raise ValueError(f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}")
     if like is not None and value.device != like.device:
         raise ValueError(f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is")
     return value
 
 
-def _shared_heads(name: str, value: object, axis: int, heads: int) -> int:
+def _shared_heads(name: str, value: object, lead: int, trailing: int, heads: int) -> int:
     """The heads of an argument that value heads may share: a divisor of their number."""
-    found = value.shape[axis] if isinstance(value, Tensor) and value.dim() > axis else heads
+    fits = isinstance(value, Tensor) and value.dim() == lead + trailing
+    found = value.shape[lead - 1] if fits else heads
     if found < 1 or heads % found:
         if heads == found:
             return found

@@ -206,6 +206,15 @@ S[t] = diag(exp(g)) @ S[t-1] + k @ v.T
 o[t] = (S[t].T @ softmax(q)) / max(abs(sum(S[t].T @ k)), 1)
 """)
 
+_spec("""flow small_denominators(K, V)
+input q, k, x : K; input v : V; input beta : scalar in (0, 1)
+state S : K x V
+let n = l2norm(k, eps=1e-24)
+S[t] = S[t-1] + beta * n @ (v - S[t-1].T @ n).T
+S[t] = S[t] + (beta / (sum(x * x) + 1e-20)) * x @ v.T
+o[t] = S[t].T @ q / sqrt(sum(q * q) + 1e-24)
+""")  # cleared of its fractions a denominator would overflow in float32
+
 # -- preludes ----------------------------------------------------------------------------------------------------------
 
 _spec("""flow prelude(K, V)

@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_d693c547c6427c5e"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_349b82cb6b9bb584"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3082,7 +3082,7 @@ def _step_kernel(
 
 
 def _one_token(
-    inputs: tuple[Tensor, ...], start: Tensor
+    inputs: tuple[Tensor, ...], start: Tensor, backend: str | None
 ) -> tuple[Sequence[Tensor], Tensor]:
     """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
     traced = torch.compiler.is_compiling() or (
@@ -3090,7 +3090,7 @@ def _one_token(
     )
     if not traced and not _is_empty(inputs, start):
         return _step_kernel(inputs, start)
-    *outputs, final = _called([*inputs, start], None, None, None, None)
+    *outputs, final = _called([*inputs, start], None, None, None, backend)
     return outputs, final
 
 
@@ -3284,13 +3284,23 @@ def _tensor(
         raise TypeError(
             f"{_NAME}: `{name}` has dtype {value.dtype}; expected a floating one"
         )
+    if value.dtype.itemsize < 2:
+        raise TypeError(
+            f"{_NAME}: `{name}` has dtype {value.dtype}; expected float16, bfloat16, float32 or float64"
+        )
+    if value.layout is not torch.strided:
+        raise TypeError(
+            f"{_NAME}: `{name}` has layout {value.layout}; expected a dense tensor {shape}"
+        )
     actual = tuple(value.shape)
     if len(actual) != len(sizes) or any(
         e is not None and e != a for e, a in zip(sizes, actual, strict=True)
     ):
+        known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
+        wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
         raise ValueError(
-            f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape} = [{wanted}]"
+            f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}"
         )
     if like is not None and value.device != like.device:
         raise ValueError(
@@ -3299,11 +3309,12 @@ def _tensor(
     return value
 
 
-def _shared_heads(name: str, value: object, axis: int, heads: int) -> int:
+def _shared_heads(
+    name: str, value: object, lead: int, trailing: int, heads: int
+) -> int:
     """The heads of an argument that value heads may share: a divisor of their number."""
-    found = (
-        value.shape[axis] if isinstance(value, Tensor) and value.dim() > axis else heads
-    )
+    fits = isinstance(value, Tensor) and value.dim() == lead + trailing
+    found = value.shape[lead - 1] if fits else heads
     if found < 1 or heads % found:
         if heads == found:
             return found
@@ -3467,7 +3478,7 @@ def _checked(
         "q",
         q,
         "[B, T, H, K]" if timed else "[B, H, K]",
-        (batch, *time, _shared_heads("q", q, lead - 1, heads)) + (None,),
+        (batch, *time, _shared_heads("q", q, lead, 1, heads)) + (None,),
         W,
     )
     K = q.shape[lead]
@@ -3475,7 +3486,7 @@ def _checked(
         "A",
         A,
         "[B, T, H, K, R]" if timed else "[B, H, K, R]",
-        (batch, *time, _shared_heads("A", A, lead - 1, heads))
+        (batch, *time, _shared_heads("A", A, lead, 2, heads))
         + (
             K,
             R,
@@ -3486,7 +3497,7 @@ def _checked(
         "B",
         B,
         "[B, T, H, K, R]" if timed else "[B, H, K, R]",
-        (batch, *time, _shared_heads("B", B, lead - 1, heads))
+        (batch, *time, _shared_heads("B", B, lead, 2, heads))
         + (
             K,
             R,
@@ -3975,10 +3986,25 @@ def step(
     g: Tensor,
     *,
     state: Tensor | None = None,
+    backend: str | None = None,
 ) -> Any:
-    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""
+    """One token, for generation: the arguments of the op without T.
+
+    Args:
+        q: [B, H, K].
+        A: [B, H, K, R].
+        B: [B, H, K, R].
+        W: [B, H, V, R].
+        g: [B, H].
+        state: the state before the token, [B, H, K, V]; None: 0.0.
+        backend: as the op has it.
+
+    Returns:
+        (output, the next state): a pair.
+    """
     start, dtype = _checked(q, A, B, W, g, state, None, False)
-    if _on_triton(__options__["backend"], (q, A, B, W, g, start), dtype):
+    _option("backend", backend, ("auto", "torch", "triton"))
+    if _on_triton(backend or __options__["backend"], (q, A, B, W, g, start), dtype):
         outputs, final = _one_token(
             (
                 q[:, None],
@@ -3988,6 +4014,7 @@ def step(
                 g[:, None],
             ),
             start,
+            backend,
         )
         return outputs[0][:, 0], final
     heads = W.shape[1]

@@ -106,7 +106,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_057adc9574fad650"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_5eec091d18817f94"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3216,7 +3216,7 @@ def _step_kernel(
 
 
 def _one_token(
-    inputs: tuple[Tensor, ...], start: Tensor
+    inputs: tuple[Tensor, ...], start: Tensor, backend: str | None
 ) -> tuple[Sequence[Tensor], Tensor]:
     """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
     traced = torch.compiler.is_compiling() or (
@@ -3224,7 +3224,7 @@ def _one_token(
     )
     if not traced and not _is_empty(inputs, start):
         return _step_kernel(inputs, start)
-    *outputs, final = _called([*inputs, start], None, None, None, None)
+    *outputs, final = _called([*inputs, start], None, None, None, backend)
     return outputs, final
 
 
@@ -3418,13 +3418,23 @@ def _tensor(
         raise TypeError(
             f"{_NAME}: `{name}` has dtype {value.dtype}; expected a floating one"
         )
+    if value.dtype.itemsize < 2:
+        raise TypeError(
+            f"{_NAME}: `{name}` has dtype {value.dtype}; expected float16, bfloat16, float32 or float64"
+        )
+    if value.layout is not torch.strided:
+        raise TypeError(
+            f"{_NAME}: `{name}` has layout {value.layout}; expected a dense tensor {shape}"
+        )
     actual = tuple(value.shape)
     if len(actual) != len(sizes) or any(
         e is not None and e != a for e, a in zip(sizes, actual, strict=True)
     ):
+        known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
+        wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
         raise ValueError(
-            f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape} = [{wanted}]"
+            f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}"
         )
     if like is not None and value.device != like.device:
         raise ValueError(
@@ -3433,11 +3443,12 @@ def _tensor(
     return value
 
 
-def _shared_heads(name: str, value: object, axis: int, heads: int) -> int:
+def _shared_heads(
+    name: str, value: object, lead: int, trailing: int, heads: int
+) -> int:
     """The heads of an argument that value heads may share: a divisor of their number."""
-    found = (
-        value.shape[axis] if isinstance(value, Tensor) and value.dim() > axis else heads
-    )
+    fits = isinstance(value, Tensor) and value.dim() == lead + trailing
+    found = value.shape[lead - 1] if fits else heads
     if found < 1 or heads % found:
         if heads == found:
             return found
@@ -3592,7 +3603,7 @@ def _checked(
         "q",
         q,
         "[B, T, H, K]" if timed else "[B, H, K]",
-        (batch, *time, _shared_heads("q", q, lead - 1, heads)) + (None,),
+        (batch, *time, _shared_heads("q", q, lead, 1, heads)) + (None,),
         v,
     )
     K = q.shape[lead]
@@ -3600,14 +3611,14 @@ def _checked(
         "k",
         k,
         "[B, T, H, K]" if timed else "[B, H, K]",
-        (batch, *time, _shared_heads("k", k, lead - 1, heads)) + (K,),
+        (batch, *time, _shared_heads("k", k, lead, 1, heads)) + (K,),
         v,
     )
     _tensor(
         "g",
         g,
         "[B, T, H, K]" if timed else "[B, H, K]",
-        (batch, *time, _shared_heads("g", g, lead - 1, heads)) + (K,),
+        (batch, *time, _shared_heads("g", g, lead, 1, heads)) + (K,),
         v,
     )
     _tensor("beta", beta, "[B, T, H]" if timed else "[B, H]", (batch, *time, heads), v)
@@ -4087,10 +4098,25 @@ def step(
     beta: Tensor,
     *,
     state: Tensor | None = None,
+    backend: str | None = None,
 ) -> Any:
-    """One token, for generation: inputs [B, H, *], state [B, H, *] or None; returns (outputs, new state)."""
+    """One token, for generation: the arguments of the op without T.
+
+    Args:
+        q: [B, H, K].
+        k: [B, H, K].
+        v: [B, H, V].
+        g: [B, H, K].
+        beta: [B, H].
+        state: the state before the token, [B, H, K, V]; None: 0.0.
+        backend: as the op has it.
+
+    Returns:
+        (output, the next state): a pair.
+    """
     start, dtype = _checked(q, k, v, g, beta, state, None, False)
-    if _on_triton(__options__["backend"], (q, k, v, g, beta, start), dtype):
+    _option("backend", backend, ("auto", "torch", "triton"))
+    if _on_triton(backend or __options__["backend"], (q, k, v, g, beta, start), dtype):
         outputs, final = _one_token(
             (
                 q[:, None],
@@ -4100,6 +4126,7 @@ def step(
                 beta[:, None],
             ),
             start,
+            backend,
         )
         return outputs[0][:, 0], final
     heads = v.shape[1]

@@ -28,7 +28,7 @@ def test_an_unknown_argument():
     x = inputs()
     with pytest.raises(TypeError, match=r"kda: there is no argument `z`; there are q, k, v, g, beta, initial_state, "):
         op_of("kda")(**x, z=torch.zeros(1))
-    with pytest.raises(TypeError, match=r"`initial_state`; there are q, k, v, g, beta, state$"):
+    with pytest.raises(TypeError, match=r"`initial_state`; there are q, k, v, g, beta, state, backend$"):
         op_of("kda").step(**{n: v[:, 0] for n, v in x.items()}, initial_state=None)
 
 
@@ -62,7 +62,7 @@ def test_packed_sequences_are_one_batch_entry_with_a_state_each():
     words = r"kda: `initial_state` has shape \[1, 2, 5, 4\]; expected \[N, H, K, V\] = \[2, 2, 5, 4\]"
     with pytest.raises(ValueError, match=words):
         op_of("kda")(**inputs(batch=1), initial_state=torch.zeros(1, 2, 5, 4), cu_seqlens=offsets)
-    with pytest.raises(TypeError, match=r"kda: there is no argument `cu_seqlens`; there are q, k, v, g, beta, state$"):
+    with pytest.raises(TypeError, match=r"kda: there is no argument `cu_seqlens`; there are q, k, v, g, beta, state, backend$"):
         op_of("kda").step(**{n: x[:, 0] for n, x in inputs().items()}, cu_seqlens=offsets)
 
 
@@ -289,3 +289,16 @@ def test_errors_of_a_spec_come_as_diagnostics():
 def test_a_class_without_a_compiled_form_is_named():
     with pytest.raises(flowc.FlowError, match=r"class R has no compiled form yet"):
         flowc.compile(ROOT / "tests/cases/zoo/squashed_fast_weights.flow")
+
+
+def test_what_a_tensor_is_not():
+    """Too few dimensions are no heads, a step says how many it takes, and what kernels cannot read is refused."""
+    x = inputs(batch=1)
+    with pytest.raises(ValueError, match=r"`k` has shape \[23, 2, 5\]; expected \[B, T, H, K\] = \[1, 23, 2, 5\]$"):
+        op_of("kda")(**{**x, "k": x["k"][0]})
+    with pytest.raises(ValueError, match=r"`v` has shape \[1, 23, 2, 4\]; expected \[B, H, V\], 3 dimensions$"):
+        op_of("kda").step(**x)
+    with pytest.raises(TypeError, match=r"`k` has layout torch.sparse_coo; expected a dense tensor \[B, T, H, K\]$"):
+        op_of("kda")(**{**x, "k": x["k"].to_sparse()})
+    with pytest.raises(TypeError, match=r"`q` has dtype torch.float8_e4m3fn; expected float16, bfloat16, float32 or"):
+        op_of("kda")(**{**x, "q": x["q"].to(torch.float8_e4m3fn)})
