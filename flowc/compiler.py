@@ -12,6 +12,7 @@ from functools import cached_property
 
 from flowc.algebra.evaluate import Refusal
 from flowc.algebra.normalize import normalize
+from flowc.algebra.numbers import NoFloat
 from flowc.algebra.recurrence import Classification, Recurrence
 from flowc.chunk.derive import derive
 from flowc.chunk.program import Program
@@ -60,8 +61,13 @@ class Compilation:
 
     @cached_property
     def classified(self) -> Recurrence | Classification:
-        """Model -> normal form, or its class where it has none."""
-        return normalize(self.model)
+        """Model -> normal form, or its class where it has none; FlowError for a number that no float holds."""
+        try:
+            return normalize(self.model)
+        except NoFloat as error:
+            advice = "write it so that no part of it is beyond 1e300 or closer to 0 than 1e-300"
+            found = Diagnostic("F107", f"this comes to {error.reason}", advice, error.span or self.spec.span)
+            raise FlowError(self.source, (found,)) from None
 
     @cached_property
     def recurrence(self) -> Recurrence:

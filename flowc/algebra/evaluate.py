@@ -15,6 +15,7 @@ import sympy as sp
 from flowc.algebra.forms import Calculus, Form, Outside, Point, Product, StateUse, column_axis, row_axis
 from flowc.algebra.functions import build
 from flowc.algebra.leaves import Leaves
+from flowc.algebra.numbers import NoFloat, check_power, checked
 from flowc.algebra.term import (
     Apply,
     Axis,
@@ -99,6 +100,8 @@ class Evaluator:
             return action()
         except Outside as outside:
             raise Refusal(outside, span) from None
+        except NoFloat as error:
+            raise NoFloat(error.reason, error.span or span) from None
 
     def form(self, e: Expr) -> Form:
         """An expression as a form."""
@@ -179,16 +182,25 @@ class Evaluator:
                 case "/":
                     return calculus.scale(e.shape, a, 1 / calculus.plain(b))
                 case _:
-                    return self.just(e.shape, build(e.op, [calculus.plain(a), calculus.plain(b)]))
+                    base, exponent = calculus.plain(a), calculus.plain(b)
+                    check_power(base, exponent)
+                    return self.just(e.shape, build(e.op, [base, exponent]))
 
-        return self.guarded(e.span, combined)
+        return self.guarded(e.span, lambda: self.sized(combined()))
+
+    def sized(self, form: Form) -> Form:
+        """A form whose coefficients have no numbers that no float holds."""
+        for product in form.products:
+            for factor in sp.Mul.make_args(product.coefficient):
+                checked(factor)
+        return form
 
     def call(self, e: Call) -> Form:
         """A function or constructor."""
         if e.function in ("identity", "diag", "outer", "ones", "zeros"):
             return self.guarded(e.span, lambda: self.constructed(e))
         arguments = [self.plain(a) for a in e.arguments]
-        return self.just(e.shape, self.guarded(e.span, lambda: self.applied(e, arguments)))
+        return self.guarded(e.span, lambda: self.sized(self.just(e.shape, self.applied(e, arguments))))
 
     def constructed(self, e: Call) -> Form:
         """A matrix made of numbers and vectors."""

