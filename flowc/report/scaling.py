@@ -225,9 +225,7 @@ def _growth(sweep: Sweep, name: str, timed: bool) -> dict[str, float]:
 
 
 def _lines(found: Scaling) -> Iterator[str]:
-    yield (
-        f"{found.name}: (I - N) U = Z of C tokens, R rows each, solved for {HEAD_SIZE} columns, forward and backward"
-    )
+    yield (f"{found.name}: (I - N) U = Z of C tokens of rank R, solved for {HEAD_SIZE} columns, forward and backward")
     yield "flops (2 for a multiply-add) and milliseconds are those of a head's L tokens, the rest those of a chunk"
     if found.machine is not None:
         yield f"measured on {found.machine}, {HEADS} heads together"

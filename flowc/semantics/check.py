@@ -107,8 +107,9 @@ def _whole(spec: syntax.Spec, declared: Declared, stepper: Stepper) -> None:
     if not any(isinstance(meaning, Unknown) for meaning in stepper.names.scopes[0].values()):
         _bound(spec, declared, stepper.names)
     kinds = [type(item) for item in spec.items]
+    misspelled = any(d.code == "F207" for d in report.diagnostics)  # an output without its `[t]`
     missing = [
-        (not stepper.outputs, "output", report.words.assign_output),
+        (not stepper.outputs and not misspelled, "output", report.words.assign_output),
         (syntax.State not in kinds, "state", report.words.declare_state),
         (syntax.Input not in kinds, "input", report.words.declare_input),
     ]

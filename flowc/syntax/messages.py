@@ -144,6 +144,13 @@ def _advice(offset: int, accepts: Set[str], text: str, found: str) -> str:
             return _HELP[mark]
     if text[offset : offset + 2] in ("+=", "-=", "*=", "/=", "@="):
         return "write the whole assignment: `S[t] = S[t] + ...`"
+    line = text[text.rfind("\n", 0, offset) + 1 : offset].split()
+    if line == ["for"]:
+        return "a loop over a list or a size is `repeat r in R:`"
+    if found == ":" and line[:1] == ["flow"]:
+        return "remove the `:`; nothing is indented under a header"
+    if found == "(" and "AT" in accepts:
+        return "write the operator between the two values: `@` for a product of matrices, `*` elementwise"
     if found == "=" and "_NEWLINE" in accepts:
         return "one statement assigns once: put the next one on a line of its own"
     if found == "=":
