@@ -124,12 +124,27 @@ def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
     help="write nothing; exit 1 if this module is not what FILE (by default the spec that the module quotes) and the "
     "options recorded in it give",
 )
+@click.option(
+    "--certify/--no-certify",
+    default=True,
+    show_default=True,
+    help="write no module whose programs the step contradicts",
+)
 @_format
 @with_options
 def compile_(
-    file: str | None, directory: Path | None, emit: str | None, module: Path | None, style: Format, **chosen: Any
+    file: str | None,
+    directory: Path | None,
+    emit: str | None,
+    module: Path | None,
+    certify: bool,
+    style: Format,
+    **chosen: Any,
 ) -> None:
-    """Compile FILE to a self-contained Python module, written to standard output or below `-o`."""
+    """Compile FILE to a self-contained Python module, written to standard output or below `-o`.
+
+    Its chunk programs are held to the step first, in exact arithmetic (see `flowc verify`).
+    """
     if sum(choice is not None for choice in (directory, emit, module)) > 1:
         raise click.UsageError("-o, --emit and --check exclude each other")
     if module is not None:
@@ -147,6 +162,8 @@ def compile_(
         click.echo(stage_text(compiled, Stage(emit)))
         return
     artifact = compiled.artifact
+    if certify:
+        certified(compiled)
     if directory is None:
         click.echo(artifact.source, nl=False)
     else:
@@ -174,6 +191,17 @@ def run_stages(source: Source, options: Options, stop_after: str, style: Format)
     if stage is not Stage.SPEC:
         show(source, warnings(compiled.model), style)
     return compiled
+
+
+def certified(compiled: Compilation) -> None:
+    """Exit with 1 where the certificate finds the programs wrong; say on standard error what it cannot tell."""
+    from flowc.certify import text
+
+    found = compiled.certify()
+    if not found.holds:
+        click.echo(text(found, compiled.source.name, compiled.model.canonical), err=True)
+    if found.mismatch is not None:
+        sys.exit(FINDINGS)
 
 
 def check_module(source: Source | None, module: Path, style: Format) -> None:
@@ -292,22 +320,28 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
 @click.option("--seed", default=0, show_default=True, help="of the inputs")
 @with_options
 def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
-    """Compare the compiled op of FILE with the step-by-step form: values, final states and every gradient.
+    """Compare what FILE compiles to with the step-by-step form: values, final states and every gradient.
 
-    Inputs are drawn in float64 within the ranges that the spec declares.
+    First its chunk programs in exact arithmetic, at random points; then the compiled op in float64, on inputs within
+    the ranges that the spec declares.
     """
+    from flowc.certify import record, text
     from flowc.runtime.op import Op
     from flowc.verify import verify as run
 
-    report = run(Op(run_stages(read(file), Options(**chosen), MODULE, "text")), seed)
+    compiled = run_stages(read(file), Options(**chosen), MODULE, "text")
+    certificate = compiled.certify(seed)
+    if not as_json:
+        click.echo(text(certificate, file, compiled.model.canonical))
+    report = run(Op(compiled), seed)
     if as_json:
-        click.echo(json.dumps(report.record(), indent=2))
+        click.echo(json.dumps({**report.record(), "certificate": record(certificate)}, indent=2))
     else:
         from rich.console import Console
 
         Console().print(report.table())
         click.echo(report.verdict())
-    if not report.holds:
+    if not report.holds or certificate.mismatch is not None:
         sys.exit(FINDINGS)
 
 

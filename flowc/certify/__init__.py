@@ -6,5 +6,6 @@ In: a `Model`, its chunk programs. Out: `Certificate`. Refuses nothing: what can
 from __future__ import annotations
 
 from flowc.certify.certificate import Certificate, Mismatch, Programs, certify
+from flowc.certify.report import record, reproducer, text, verdict
 
-__all__ = ["Certificate", "Mismatch", "Programs", "certify"]
+__all__ = ["Certificate", "Mismatch", "Programs", "certify", "record", "reproducer", "text", "verdict"]

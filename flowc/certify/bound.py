@@ -4,9 +4,9 @@ In: a `Model`, sizes. Out: a bound of the degree of numerators and denominators 
 values and images of exp. Refuses nothing.
 
 Every expression of a step without the state is a rational function of the draw; its degree is at most what `_degree`
-adds up, a function of one argument (rational in it and in its image) counting twice its argument plus one. An edit of the
-state multiplies by such expressions and adds, over one common denominator for all entries, so T tokens of E edits of
-degree D each give 2 T E D, and a derivative's denominator is the square: twice that.
+adds up, a function of one argument (rational in it and in its image) counting twice its argument plus one. An edit of
+the state multiplies by such expressions and adds, over one common denominator for all entries, so T tokens of E edits
+of degree D each give 2 T E D, and a derivative's denominator is the square: twice that.
 """
 
 from __future__ import annotations

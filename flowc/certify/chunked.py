@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,9 +111,7 @@ def _of_chunk(number: Number, value: Value, c: int) -> Number:
 class Interpreter:
     """Runs nodes; `values` are those that were run."""
 
-    def __init__(
-        self, setting: Setting, given: Mapping[tuple[str, str], Number], chunks: int | None = None
-    ) -> None:
+    def __init__(self, setting: Setting, given: Mapping[tuple[str, str], Number], chunks: int | None = None) -> None:
         """Over all chunks, or `chunks` of them."""
         self.setting, self.given = setting, given
         self.oracles, self.bound = setting.oracles, setting.bound
@@ -139,7 +138,9 @@ class Interpreter:
         shape = self.full(value.level, value.axes)
         return self.aligned(value, value.axes, value.level).moved(lambda x: np.broadcast_to(x, shape))
 
-    def aligned(self, value: Value, axes: tuple[Axis, ...], level: Level, own: tuple[Axis, ...] | None = None) -> Number:
+    def aligned(
+        self, value: Value, axes: tuple[Axis, ...], level: Level, own: tuple[Axis, ...] | None = None
+    ) -> Number:
         """A value with its axes where `axes` has them, length one elsewhere; `own` renames its axes first."""
         have = value.axes if own is None else own
         lead = len(self.lead(value.level))
@@ -206,7 +207,9 @@ class Interpreter:
             case ir.ToRows(parts, space, axis):
                 numbers = [None if p is None else self.values[p] for p in parts]
                 shape = self.full(Level.TOKEN, () if axis is None else (axis,))
-                return to_rows(self.oracles, numbers, space, self.setting.sizes, shape, [p.several for p in space.parts])
+                return to_rows(
+                    self.oracles, numbers, space, self.setting.sizes, shape, [p.several for p in space.parts]
+                )
             case ir.FromRows(argument, space, part, _):
                 return from_rows(self.values[argument], space, part, self.setting.sizes)
             case _:
@@ -220,8 +223,8 @@ class Interpreter:
         """Axes joined, cut, flattened, taken apart; elements; the largest entry; the primitives."""
         match op:
             case ir.Element(source, index):
-                at = (slice(None),) * len(self.lead(source.level))
-                return self.values[source].moved(lambda x: x[(*at, index)])
+                before = (slice(None),) * len(self.lead(source.level))
+                return self.values[source].moved(lambda x: x[(*before, index)])
             case ir.Largest(argument, axis):
                 at = len(self.lead(argument.level)) + argument.axes.index(axis)
                 if self.values[argument].opaque:  # the shift cancels; what has no second evaluation is not shifted
@@ -231,13 +234,14 @@ class Interpreter:
             case ir.Join(parts, inner, axis):
                 return self.joined(value, parts, inner, axis)
             case ir.Cut(argument, axis, start, inner):
-                at, first = len(self.lead(argument.level)) + argument.axes.index(axis), start.value(self.bound)
+                at = len(self.lead(argument.level)) + argument.axes.index(axis)
+                first = start.value(self.bound)
                 kept = (*(slice(None),) * at, slice(first, first + inner.size.value(self.bound)))
                 return self.reordered(argument, argument.axes, lambda x: x[kept], value, (axis, (inner,)))
             case ir.Flatten(argument, (a, b), axis):
                 rest = tuple(x for x in argument.axes if x not in (a, b))
-                first = self.aligned(argument, (*rest, a, b), argument.level)
-                flat = first.moved(lambda x: x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+                moved = self.aligned(argument, (*rest, a, b), argument.level)
+                flat = moved.moved(lambda x: x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]))
                 return self.placed(flat, (*rest, axis), value)
             case ir.Unflatten(argument, (a, b), axis):
                 rest = tuple(x for x in argument.axes if x != axis)
@@ -268,5 +272,5 @@ class Interpreter:
             axes = tuple(own if a == axis else a for a in value.axes)
             shape = self.full(value.level, axes)
             number = self.aligned(part, axes, value.level)
-            found.append(number.moved(lambda x, shape=shape: np.broadcast_to(x, shape)) if shape else zeros(self.oracles, shape))
+            found.append(number.moved(partial(np.broadcast_to, shape=shape)))
         return joined(found, len(self.lead(value.level)) + value.axes.index(axis))

@@ -1,8 +1,8 @@
 """What a certificate is computed on: sizes, and random numbers for every input, param, state and cotangent.
 
-In: a `Model`, sizes, a seed. Out: `Draw`; its arrays have the axes [T, H, *shape] (inputs), [H, *shape] (params, states).
-Values and exponents are uniform; shadows lie within the declared ranges, and no zero is drawn. A token of a head, or a
-head's params and state, can be drawn again. Refuses nothing.
+In: a `Model`, sizes, a seed. Out: `Draw`; its arrays have the axes [T, H, *shape] (inputs), [H, *shape] (params,
+states). Values and exponents are uniform; shadows lie within the declared ranges, and no zero is drawn. A token of a
+head, or a head's params and state, can be drawn again. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from flowc.certify import field as fp
 from flowc.certify.field import ORDER, Entries, P
 from flowc.certify.number import Number, Oracles, array
-from flowc.semantics.model import Input, Interval, Model, Shape
+from flowc.semantics.model import Input, Interval, Model, Shape, State
 
 LARGEST = 8  # of a size that the header fixes; a larger one is drawn small like a free one
 
@@ -99,7 +99,7 @@ class Draw:
             if new.shape == ():  # NumPy would store the array
                 number.value[at], number.exponent[at] = new.value[()], new.exponent[()]
 
-    def _of(self, whole_head: bool) -> Iterator[tuple[object, Number]]:
+    def _of(self, whole_head: bool) -> Iterator[tuple[Input | State, Number]]:
         for i in self.model.inputs:
             if i.is_param == whole_head:
                 yield i, self.inputs[i.name]

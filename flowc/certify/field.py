@@ -1,7 +1,7 @@
-"""Arithmetic modulo the prime p = 2^61 - 1, entry by entry on object arrays, and logarithms in its multiplicative group.
+"""Arithmetic modulo the prime p = 2^61 - 1, entry by entry, and logarithms in its multiplicative group.
 
-In: integers. Out: integers in 0 .. p - 1; `logarithm` gives exponents of GENERATOR, in 0 .. p - 2. The group's order has
-small factors only, so a logarithm is found factor by factor (Pohlig and Hellman). Refuses the inverse and the
+In: integers. Out: integers in 0 .. p - 1; `logarithm` gives exponents of GENERATOR, in 0 .. p - 2. The group's order
+has small factors only, so a logarithm is found factor by factor (Pohlig and Hellman). Refuses the inverse and the
 logarithm of 0, with ZeroDivisionError.
 
 Exponents stand for arguments of exp. Those of inputs and constants lie in the part of the order that is prime to

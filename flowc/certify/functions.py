@@ -2,8 +2,8 @@
 
 In: numbers that broadcast. Out: `value(name, arguments)`. What is rational in exp of its argument is so here; log, sin,
 cos, erf and gelu are oracles, the exponent of a logarithm being the one that gives its argument back. Decisions are
-taken by the shadow. Refuses a tie of drawn numbers and a root of a non-square (Redraw), and what has no value on any draw
-(Uncertified).
+taken by the shadow. Refuses a tie of drawn numbers and a root of a non-square (Redraw), and what has no value on any
+draw (Uncertified).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def log(a: Number) -> Number:
 
 
 def power(a: Number, b: Number) -> Number:
-    """An exact whole power, else exp(b log a)."""
+    """An exact whole power, else exp(b log a), also of what was read from a state."""
     if b.exact is not None and all(e.denominator == 1 for e in b.exact.flat):
         if a.exact is not None:
             return Number.constant(a.oracles, fp.each(lambda x, n: x**n, a.exact, b.exact))
@@ -69,7 +69,10 @@ def power(a: Number, b: Number) -> Number:
             raise Redraw("a power of 0")
         made = fp.each(lambda x, n: pow(x, int(n), P), a.value, b.exact)
         return Number(a.oracles, made, np.asarray(a.shadow**b.shadow), opaque=a.opaque)
-    return exp(b * log(a))
+    base = log(a)
+    known = Number(a.oracles, base.value, base.shadow, lambda: fp.each(fp.logarithm, a.value))
+    exponent = Number(b.oracles, b.value, b.shadow, lambda: b.exponent, b.exact) * known
+    return exp(exponent).hidden() if a.opaque or b.opaque else exp(exponent)
 
 
 def root(a: Number) -> Number:

@@ -3,8 +3,8 @@
 In: what `draw` draws, exact constants. Out: `Number` with the ring operations. A value and its exponent are evaluations
 of one expression at two independent points: the value modulo p, the exponent modulo p - 1, where sums add and products
 multiply. `exp` is the generator to the exponent. Only decisions (max, where) look at the shadow. Functions that neither
-ring has are oracles: a random value per function and argument, the same wherever it is asked for.
-Refuses: `Redraw` where a draw has no value (a root of a non-square, a division by 0, a tie), `Uncertified` where none has.
+ring has are oracles: a random value per function and argument, the same wherever it is asked for. Refuses: `Redraw`
+where a draw has no value (a root of a non-square, a division by 0, a tie), `Uncertified` where none has.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Oracles:
 class Number:
     """An array of numbers. `exact` holds the fractions that a constant's entries are.
 
-    `opaque` numbers depend on what was read from a state. Their exponents are oracles of their whole value, since those of
-    gates' exponentials, which a state is a sum of products of, multiply at one point only.
+    `opaque` numbers depend on what was read from a state. Their exponents are oracles of their whole value, since those
+    of gates' exponentials, which a state is a sum of products of, multiply at one point only.
     """
 
     __slots__ = ("_exponent", "exact", "opaque", "oracles", "shadow", "value")

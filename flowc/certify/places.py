@@ -1,7 +1,7 @@
 """Where rows stand in a step and in a chunk, as integers.
 
-In: spaces and masks of a chunk program, sizes. Out: positions, masks as booleans, indices of gate sums, and the order of
-the rows of one token. Refuses nothing.
+In: spaces and masks of a chunk program, sizes. Out: positions, masks as booleans, indices of gate sums, and the order
+of the rows of one token. Refuses nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The primitives of chunk programs over a certificate's numbers: gate sums, decays, systems.
 
-In: an operation and the values that it reads, per chunk [.., H, *axes]. Out: its value. Refuses, as `Uncertified`, a float
-that stands for no constant of the spec.
+In: an operation and the values that it reads, per chunk [.., H, *axes]. Out: its value. Refuses, as `Uncertified`, a
+float that stands for no constant of the spec.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def constant_of(oracles: Oracles, exact: Fraction, shape: tuple[int, ...]) -> Nu
         for real, value in ((known, entry), (1 / known, pow(entry, -1, P))):
             ratio = Fraction(float(exact) / real).limit_denominator(SMALL_RATIO)
             if abs(float(exact) / real - float(ratio)) < CLOSE * abs(float(ratio)):
-                found = Number(oracles, np.array(value, dtype=object), np.array(real)) * Number.fraction(oracles, ratio)
+                constant = Number(oracles, np.array(value, dtype=object), np.array(real))
+                found: Number = constant * Number.fraction(oracles, ratio)
                 return found.moved(lambda x: np.broadcast_to(x, shape))
     power = Fraction(math.exp(float(exact))).limit_denominator(SMALL_RATIO)
     if power > 0 and abs(math.log(power) - float(exact)) < CLOSE * abs(float(exact)):
@@ -51,8 +52,8 @@ def primitive(setting: Setting, values: Mapping[Value, Number], op: Op) -> Numbe
     chunk, bound = setting.sizes.chunk, setting.sizes.bound
     match op:
         case ir.MaskMatrix(mask):
-            held = places.mask(mask, chunk, bound)
-            return Number.whole(setting.oracles, held[None, None])
+            seen = places.mask(mask, chunk, bound)
+            return Number.whole(setting.oracles, seen[None, None])
         case ir.GateSums(gates, _):
             return _summed(values[gates], lambda x: _prefix(x))
         case ir.GateSumsAdjoint(sums, _):

@@ -5,6 +5,7 @@ In: numbers [T, H, ...] or [T / C, H, rows, ...]. Out: the other. Refuses nothin
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def to_rows(
         full = (*shape[:2], rows, *shape[2:])
         number = zeros(oracles, full) if part is None else part
         if part is not None:
-            number = number.moved(lambda x, full=full, many=many: _spread(x, full, many))
+            number = number.moved(partial(_spread, full=full, many=many))
         wide.append(number)
     whole = joined(wide, 2)
     firsts = np.cumsum([0, *(p.size.value(sizes.bound) for p in space.parts)])

@@ -1,9 +1,9 @@
 """One head of a Model, token by token, over a certificate's numbers, with gradients in reverse mode.
 
-In: a checked `Model`, before any normal form, and a `Draw`. Out: `StepResults`: outputs, final states and the gradient of
-every input, param and state, exact in the field. It shares no code with algebra, chunk, schedule or emit; what it shares
-with the chunk program's side is the arithmetic and the values of elementwise functions. Draws a token again whose numbers
-have no value. Refuses, as `Uncertified`, what never has one.
+In: a checked `Model`, before any normal form, and a `Draw`. Out: `StepResults`: outputs, final states and the gradient
+of every input, param and state, exact in the field. It shares no code with algebra, chunk, schedule or emit; what it
+shares with the chunk program's side is the arithmetic and the values of elementwise functions. Draws a token again
+whose numbers have no value. Refuses, as `Uncertified`, what never has one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from flowc.semantics.model import (
     LetRef,
     LoopNumber,
     Negate,
-    Number as Literal,
     Output,
     Repeat,
     Shape,
@@ -42,6 +41,7 @@ from flowc.semantics.model import (
     Transpose,
     Update,
 )
+from flowc.semantics.model import Number as Literal
 from flowc.semantics.walk import flat
 
 TOKEN_DRAWS = 64
@@ -125,7 +125,9 @@ def _started(draw: Draw, head: int) -> _Head:
     tape = Tape()
 
     def leaf(number: Number) -> Traced:
-        return tape.leaf(number.moved(lambda x: x[head].copy() if x.ndim > 1 else x[head : head + 1].reshape(()).copy()))
+        return tape.leaf(
+            number.moved(lambda x: x[head].copy() if x.ndim > 1 else x[head : head + 1].reshape(()).copy())
+        )
 
     params = {i.name: [leaf(draw.inputs[i.name])] for i in draw.model.inputs if i.is_param}
     series: dict[str, list[Traced]] = {i.name: [] for i in draw.model.inputs if not i.is_param}

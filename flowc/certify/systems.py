@@ -1,7 +1,7 @@
 """The ways to solve (I - N) U = Z, in exact arithmetic: the algorithms of `chunk.aggregation`.
 
-In: N strictly lower triangular, entries modulo p, and Z. Out: U. `signature` takes blocks of BLOCK rows here, so that small
-systems have several. Refuses, with ValueError, a matrix that is not strictly lower triangular.
+In: N strictly lower triangular, entries modulo p, and Z. Out: U. `signature` takes blocks of BLOCK rows here, so that
+small systems have several. Refuses, with ValueError, a matrix that is not strictly lower triangular.
 """
 
 from __future__ import annotations

@@ -130,8 +130,9 @@ def _gelu(out: Number, a: Number) -> tuple[Number]:
 
 
 def _power(out: Number, a: Number, b: Number) -> tuple[Number | None, Number | None]:
-    base = None if a.exact is not None else out * b * a.inverse()
-    return base, None if b.exact is not None else out * functions.log(a)
+    """A power that is not exact loses what it has beyond WIDE, so that it is a power again in its derivative."""
+    lower = out * a.inverse() if b.exact is not None else functions.power(a, b - _f(b, 1))
+    return None if a.exact is not None else b * lower, None if b.exact is not None else out * functions.log(a)
 
 
 def _larger(out: Number, a: Number, b: Number) -> tuple[Number, Number]:

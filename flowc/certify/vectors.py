@@ -1,7 +1,7 @@
 """The functions of the language on vectors and matrices, traced.
 
-In: `Traced` values `[rows, cols]`, a vector being a column or a row. Out: `VECTORS`, by name, on a tape. Refuses what the
-values refuse.
+In: `Traced` values `[rows, cols]`, a vector being a column or a row. Out: `VECTORS`, by name, on a tape. Refuses what
+the values refuse.
 """
 
 from __future__ import annotations
