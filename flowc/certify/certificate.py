@@ -29,6 +29,9 @@ RANKS = (2, 1, 3)  # of dimensions that no state has, the first also at the seco
 REDRAWS = 4
 
 
+Tensors = dict[str, Entries]
+
+
 @dataclass(frozen=True, slots=True)
 class Programs:
     """What is certified; `saved` are the adjoint's arguments that the forward program makes, by name."""
@@ -109,38 +112,52 @@ def certify(model: Model, programs: Programs, seed: int = 0) -> Certificate:
         points.append(sizes)
         degree = max(degree, degree_bound(model, sizes))
         try:
-            found, asked, mismatch = _point(model, programs, sizes, 1000 * seed + 10 * number)
+            point, mismatch = _compared(model, programs, sizes, 1000 * seed + 10 * number)
         except Uncertified as refused:
             return Certificate(model.name, seed, tuple(points), 0, degree, oracles, ways, str(refused))
-        compared, oracles = max(compared, found), max(oracles, asked)
+        compared, oracles = len(point.expected), max(oracles, len(point.draw.oracles.values))
         if mismatch is not None:
-            return Certificate(model.name, seed, tuple(points), found, degree, oracles, ways, "", mismatch)
+            return Certificate(model.name, seed, tuple(points), compared, degree, oracles, ways, "", mismatch)
     return Certificate(model.name, seed, tuple(points), compared, degree, oracles, ways)
 
 
-def _point(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tuple[int, int, Mismatch | None]:
-    """Compared tensors, oracles asked, and the mismatch if any; drawn anew where a value does not exist."""
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A draw, cotangents of outputs and final states, and what the step makes of them."""
+
+    draw: Draw
+    outputs: Tensors
+    final: Tensors
+    expected: Tensors
+
+    @staticmethod
+    def drawn(model: Model, sizes: Sizes, seed: int) -> Point:
+        """Numbers on which every value of the step exists."""
+        draw = Draw(model, sizes, seed)
+        outs = {name: draw.integers(shape, P) for name, shape in step.output_shapes(draw).items()}
+        ends = {name: draw.integers(s.shape, P) for name, s in draw.start.items()}
+        made = step.run(draw, (outs, ends))
+        return Point(draw, outs, ends, _named(made.outputs, made.final, made.gradients, made.start_gradients))
+
+    def mismatch(self, programs: Programs) -> Mismatch | None:
+        """The first difference; what keeps a program from running is one."""
+        try:
+            found = _named(*_chunked(programs, self.draw, self.outputs, self.final))
+        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+            return Mismatch("the chunk program", f": {error}", self.draw.sizes)
+        return _first(self.expected, found, self.draw)
+
+
+def _compared(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tuple[Point, Mismatch | None]:
+    """A point and the mismatch if any; drawn anew where a value of the programs does not exist."""
     reason = ""
     for attempt in range(REDRAWS):
-        draw = Draw(model, sizes, seed + attempt)
-        shapes = step.output_shapes(draw)
-        outs = {name: draw.integers(shape, P) for name, shape in shapes.items()}
-        ends = {name: draw.integers(s.shape, P) for name, s in draw.start.items()}
-        expected = step.run(draw, (outs, ends))
+        point = Point.drawn(model, sizes, seed + attempt)
         try:
-            actual = _chunked(programs, draw, outs, ends)
+            return point, point.mismatch(programs)
         except Redraw as redraw:
             reason = str(redraw)
-            continue
-        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
-            return 0, len(draw.oracles.values), Mismatch("the chunk program", f": {error}", sizes)
-        wanted = _named(expected.outputs, expected.final, expected.gradients, expected.start_gradients)
-        found = _named(*actual)
-        return len(wanted), len(draw.oracles.values), _first(wanted, found, model, sizes)
     raise Uncertified(f"no draw was found without {reason}")
-
-
-Tensors = dict[str, Entries]
 
 
 def _chunked(programs: Programs, draw: Draw, outs: Tensors, ends: Tensors) -> tuple[Tensors, Tensors, Tensors, Tensors]:
@@ -175,8 +192,8 @@ def _named(outputs: Tensors, final: Tensors, gradients: Tensors, start: Tensors)
     }
 
 
-def _first(wanted: Tensors, found: Tensors, model: Model, sizes: Sizes) -> Mismatch | None:
-    params = {f"d{i.name}" for i in model.inputs if i.is_param}
+def _first(wanted: Tensors, found: Tensors, draw: Draw) -> Mismatch | None:
+    params, sizes = {f"d{i.name}" for i in draw.model.inputs if i.is_param}, draw.sizes
     for name, truth in wanted.items():
         actual = found.get(name)
         if actual is None:

@@ -66,7 +66,7 @@ Cotangents = tuple[dict[str, Entries], dict[str, Entries]]
 
 def run(draw: Draw, cotangents: Cotangents) -> StepResults:
     """Run the model of a draw; `cotangents` are those of outputs and of final states."""
-    heads = [_head(draw, head) for head in range(draw.sizes.heads)]
+    heads = [head_of(draw, head) for head in range(draw.sizes.heads)]
     for number, head in enumerate(heads):
         outs, ends = cotangents
         seeds = [(x, _matrix(outs[n][t, number], x)) for n, xs in head.outputs.items() for t, x in enumerate(xs)]
@@ -97,7 +97,7 @@ def output_shapes(draw: Draw) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass
-class _Head:
+class Head:
     """What a head computed; inputs are a value per token, a list of one for a param."""
 
     tape: Tape
@@ -107,7 +107,8 @@ class _Head:
     states: dict[str, Traced]
 
 
-def _head(draw: Draw, head: int) -> _Head:
+def head_of(draw: Draw, head: int) -> Head:
+    """Run one head, from other params and states where no token has a value on the first."""
     for _ in range(HEAD_DRAWS):
         run_ = _started(draw, head)
         try:
@@ -121,7 +122,7 @@ def _head(draw: Draw, head: int) -> _Head:
     raise Uncertified(f"no draw was found without {reason}")
 
 
-def _started(draw: Draw, head: int) -> _Head:
+def _started(draw: Draw, head: int) -> Head:
     tape = Tape()
 
     def leaf(number: Number) -> Traced:
@@ -135,10 +136,10 @@ def _started(draw: Draw, head: int) -> _Head:
     outputs: dict[str, list[Traced]] = {name: [] for name in output_shapes(draw)}
     shapes = {state.name: state.shape for state in draw.model.states}
     states = {name: _as_matrix(tape, x, shapes[name]) for name, x in start.items()}
-    return _Head(tape, {**series, **params}, outputs, start, states)
+    return Head(tape, {**series, **params}, outputs, start, states)
 
 
-def _token(draw: Draw, run_: _Head, head: int, t: int) -> None:
+def _token(draw: Draw, run_: Head, head: int, t: int) -> None:
     """Run a token, on other numbers where the first have no value."""
     mark, reason = len(run_.tape.made), Redraw()
     series = [i.name for i in draw.model.inputs if not i.is_param]
@@ -168,7 +169,7 @@ class _Frame:
     """The names visible within one token. Every value is `[rows, cols]`."""
 
     draw: Draw
-    run_: _Head
+    run_: Head
     head: int
     states: dict[str, Traced]
     lets: dict[str, Traced]
