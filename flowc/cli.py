@@ -1,4 +1,4 @@
-"""The command line: `flowc check | compile | explain | verify | doctor`.
+"""The command line: `flowc check | compile | explain | verify | doctor | cache`.
 
 In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
 table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
@@ -11,7 +11,7 @@ import ast
 import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from flowc import __version__
+from flowc.console import FINDINGS, read, show
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
 from flowc.files import write_whole
 from flowc.options import Options
@@ -27,7 +28,6 @@ from flowc.source import Source
 if TYPE_CHECKING:
     from flowc.compiler import Compilation
 
-FINDINGS = 1
 CRASH = 70
 MODULE = "module"
 STAGES = ("spec", "model", "recurrence", "chunk", "plan")
@@ -125,12 +125,27 @@ def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
     help="write nothing; exit 1 if this module is not what FILE (by default the spec that the module quotes) and the "
     "options recorded in it give",
 )
+@click.option(
+    "--certify/--no-certify",
+    default=True,
+    show_default=True,
+    help="write no module whose programs the step contradicts",
+)
 @_format
 @with_options
 def compile_(
-    file: str | None, directory: Path | None, emit: str | None, module: Path | None, style: Format, **chosen: Any
+    file: str | None,
+    directory: Path | None,
+    emit: str | None,
+    module: Path | None,
+    certify: bool,
+    style: Format,
+    **chosen: Any,
 ) -> None:
-    """Compile FILE to a self-contained Python module, written to standard output or below `-o`."""
+    """Compile FILE to a self-contained Python module, written to standard output or below `-o`.
+
+    Its chunk programs are held to the step first, in exact arithmetic (see `flowc verify`).
+    """
     if sum(choice is not None for choice in (directory, emit, module)) > 1:
         raise click.UsageError("-o, --emit and --check exclude each other")
     if module is not None:
@@ -148,6 +163,8 @@ def compile_(
         click.echo(stage_text(compiled, Stage(emit)))
         return
     artifact = compiled.artifact
+    if certify:
+        certified(compiled)
     if directory is None:
         click.echo(artifact.source, nl=False)
     else:
@@ -175,6 +192,17 @@ def run_stages(source: Source, options: Options, stop_after: str, style: Format)
     if stage is not Stage.SPEC:
         show(source, warnings(compiled.model), style)
     return compiled
+
+
+def certified(compiled: Compilation) -> None:
+    """Exit with 1 where the certificate finds the programs wrong; say on standard error what it cannot tell."""
+    from flowc.certify import text
+
+    found = compiled.certify()
+    if not found.holds:
+        click.echo(text(found, compiled.source.name, compiled.model.canonical), err=True)
+    if found.mismatch is not None:
+        sys.exit(FINDINGS)
 
 
 def check_module(source: Source | None, module: Path, style: Format) -> None:
@@ -273,22 +301,28 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
 @click.option("--seed", default=0, show_default=True, help="of the inputs")
 @with_options
 def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
-    """Compare the compiled op of FILE with the step-by-step form: values, final states and every gradient.
+    """Compare what FILE compiles to with the step-by-step form: values, final states and every gradient.
 
-    Inputs are drawn in float64 within the ranges that the spec declares.
+    First its chunk programs in exact arithmetic, at random points; then the compiled op in float64, on inputs within
+    the ranges that the spec declares.
     """
+    from flowc.certify import record, text
     from flowc.runtime.op import Op
     from flowc.verify import verify as run
 
-    report = run(Op(run_stages(read(file), Options(**chosen), MODULE, "text")), seed)
+    compiled = run_stages(read(file), Options(**chosen), MODULE, "text")
+    certificate = compiled.certify(seed)
+    if not as_json:
+        click.echo(text(certificate, file, compiled.model.canonical))
+    report = run(Op(compiled), seed)
     if as_json:
-        click.echo(json.dumps(report.record(), indent=2))
+        click.echo(json.dumps({**report.record(), "certificate": record(certificate)}, indent=2))
     else:
         from rich.console import Console
 
         Console().print(report.table())
         click.echo(report.verdict())
-    if not report.holds:
+    if not report.holds or certificate.mismatch is not None:
         sys.exit(FINDINGS)
 
 
@@ -348,35 +382,3 @@ def clear_cache() -> None:
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     click.echo(f"{len(gone)} files deleted in {cache_folder()}")
-
-
-# -- files and diagnostics --------------------------------------------------------------------------------------------
-
-
-def read(name: str) -> Source:
-    """The Source of a file, or of standard input for `-`; exits with 1 if it is not UTF-8."""
-    shown = "<stdin>" if name == "-" else name
-    data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    try:
-        return Source(shown, data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        click.echo(f"{shown}: not UTF-8: byte {error.start} is 0x{data[error.start]:02x}", err=True)
-        sys.exit(FINDINGS)
-
-
-def show(source: Source, diagnostics: Sequence[Diagnostic], style: Format = "text") -> None:
-    """Diagnostics on standard error, coloured on a terminal unless NO_COLOR is set."""
-    if not diagnostics:
-        return
-    text = render(source, tuple(diagnostics), style)
-    if style == "json" or not sys.stderr.isatty():
-        click.echo(text, err=True)
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    coloured = Text(text)
-    coloured.highlight_regex(r"(?m)^error\[\w+\]", "bold red")
-    coloured.highlight_regex(r"(?m)^warning\[\w+\]", "bold yellow")
-    coloured.highlight_regex(r"(?m)(?<=\| ) *\^+$", "bold red")
-    Console(stderr=True).print(coloured, soft_wrap=True)

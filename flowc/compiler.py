@@ -14,6 +14,7 @@ from flowc.algebra.evaluate import Refusal
 from flowc.algebra.normalize import normalize
 from flowc.algebra.numbers import NoFloat
 from flowc.algebra.recurrence import Classification, Recurrence
+from flowc.certify import Certificate, Programs, certify
 from flowc.chunk.derive import derive
 from flowc.chunk.program import Program
 from flowc.diagnostics import Diagnostic, FlowError
@@ -21,7 +22,7 @@ from flowc.emit.artifact import Artifact
 from flowc.emit.torch_module import emit
 from flowc.options import Options
 from flowc.schedule.plan import Plan
-from flowc.schedule.schedule import schedule
+from flowc.schedule.schedule import saved_name, schedule
 from flowc.schedule.tile_plan import Missing, TilePlan
 from flowc.schedule.triton import cut
 from flowc.semantics.check import check
@@ -103,6 +104,16 @@ class Compilation:
     def artifact(self) -> Artifact:
         """Plan -> module."""
         return emit(self.plan)
+
+    @cached_property
+    def programs(self) -> Programs:
+        """Plan -> the programs that its kernels run, as the certificate takes them."""
+        saved = tuple((saved_name(backward), forward) for forward, backward in self.plan.saved)
+        return Programs(self.plan.forward.program, self.plan.backward.program, saved)
+
+    def certify(self, seed: int = 0) -> Certificate:
+        """Model and programs -> whether they are the same, exactly, at random points."""
+        return certify(self.model, self.programs, seed)
 
     def stage(self, stage: Stage) -> object:
         """What a stage makes."""

@@ -1,0 +1,219 @@
+"""The exact certificate: a chunk program and its adjoint against the step, over the integers modulo p = 2^61 - 1.
+
+In: a `Model` and `Programs`. Out: `Certificate`: certified at these points, not certified for a reason, or off with the
+first entry that differs. Refuses nothing: what cannot be computed is a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowc.certify import chunked, step
+from flowc.certify.bound import degree_bound
+from flowc.certify.chunked import Setting
+from flowc.certify.draw import LARGEST, Draw, Sizes
+from flowc.certify.field import SMALL, Entries, P
+from flowc.certify.number import Number, Redraw, Uncertified
+from flowc.chunk.aggregation import AGGREGATIONS
+from flowc.chunk.ir import Argument, Solve
+from flowc.chunk.program import Program
+from flowc.chunk.values import Value
+from flowc.semantics.model import Model
+
+HEADS = 2
+STATE_SIZES = ((7, 3, (4, 2)), (9, 4, (2, 5)))  # tokens, tokens in a chunk, dimensions of the state: all squares mod p
+RANKS = (2, 1, 3)  # of dimensions that no state has, the first also at the second size
+REDRAWS = 4
+
+
+Tensors = dict[str, Entries]
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """What is certified; `saved` are the adjoint's arguments that the forward program makes, by name."""
+
+    forward: Program
+    backward: Program
+    saved: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def aggregations(self) -> tuple[str, ...]:
+        """Those that make a difference."""
+        solves = any(isinstance(n.op, Solve) for n in self.forward.nodes)
+        return AGGREGATIONS if solves else AGGREGATIONS[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The first entry that differs, outputs before states before gradients, or what kept a program from running."""
+
+    quantity: str
+    place: str
+    sizes: Sizes
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.quantity} differs{self.place}, at {self.sizes}"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was found on one spec. `reason`: why it is not certified; `oracles`: values of functions that were drawn."""
+
+    name: str
+    seed: int
+    points: tuple[Sizes, ...]
+    quantities: int
+    degree: int
+    oracles: int
+    aggregations: tuple[str, ...]
+    reason: str = ""
+    mismatch: Mismatch | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is certified."""
+        return not self.reason and self.mismatch is None
+
+    @property
+    def probability(self) -> float:
+        """That a wrong program passes one point: roots of a polynomial, and oracles that met."""
+        return (self.degree * SMALL + self.oracles**2) / P
+
+
+def points_of(model: Model) -> Iterator[Sizes]:
+    """Two sizes of the state; ranks 1 to 3 at the first."""
+    wide = {name for s in model.states for size in s.shape.sizes for name in size.names}
+    ranked = any(d.name not in wide and not _fixed(d.value) for d in model.dimensions)
+    for number, (length, chunk, dimensions) in enumerate(STATE_SIZES):
+        for rank in RANKS if ranked and number == 0 else RANKS[:1]:
+            bound: dict[str, int] = {}
+            free = iter(dimensions)
+            for d in model.dimensions:
+                drawn = next(free, dimensions[-1]) if d.name in wide else rank
+                bound[d.name] = d.value if d.value is not None and _fixed(d.value) else drawn
+            yield Sizes(length, chunk, HEADS, tuple(bound.items()))
+
+
+def _fixed(value: int | None) -> bool:
+    return value is not None and value <= LARGEST
+
+
+def certify(model: Model, programs: Programs, seed: int = 0) -> Certificate:
+    """Compare at every point; the first difference or reason ends it."""
+    points: list[Sizes] = []
+    compared = degree = oracles = 0
+    ways = programs.aggregations
+    for number, sizes in enumerate(points_of(model)):
+        points.append(sizes)
+        degree = max(degree, degree_bound(model, sizes))
+        try:
+            point, mismatch = _compared(model, programs, sizes, 1000 * seed + 10 * number)
+        except Uncertified as refused:
+            return Certificate(model.name, seed, tuple(points), 0, degree, oracles, ways, str(refused))
+        compared, oracles = len(point.expected), max(oracles, len(point.draw.oracles.values))
+        if mismatch is not None:
+            return Certificate(model.name, seed, tuple(points), compared, degree, oracles, ways, "", mismatch)
+    return Certificate(model.name, seed, tuple(points), compared, degree, oracles, ways)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A draw, cotangents of outputs and final states, and what the step makes of them."""
+
+    draw: Draw
+    outputs: Tensors
+    final: Tensors
+    expected: Tensors
+
+    @staticmethod
+    def drawn(model: Model, sizes: Sizes, seed: int) -> Point:
+        """Numbers on which every value of the step exists."""
+        draw = Draw(model, sizes, seed)
+        outs = {name: draw.integers(shape, P) for name, shape in step.output_shapes(draw).items()}
+        ends = {name: draw.integers(s.shape, P) for name, s in draw.start.items()}
+        made = step.run(draw, (outs, ends))
+        return Point(draw, outs, ends, _named(made.outputs, made.final, made.gradients, made.start_gradients))
+
+    def mismatch(self, programs: Programs) -> Mismatch | None:
+        """The first difference; what keeps a program from running is one."""
+        try:
+            found = _named(*_chunked(programs, self.draw, self.outputs, self.final))
+        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+            return Mismatch("the chunk program", f": {error}", self.draw.sizes)
+        return _first(self.expected, found, self.draw)
+
+
+def _compared(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tuple[Point, Mismatch | None]:
+    """A point and the mismatch if any; drawn anew where a value of the programs does not exist."""
+    reason = ""
+    for attempt in range(REDRAWS):
+        point = Point.drawn(model, sizes, seed + attempt)
+        try:
+            return point, point.mismatch(programs)
+        except Redraw as redraw:
+            reason = str(redraw)
+    raise Uncertified(f"no draw was found without {reason}")
+
+
+def _chunked(programs: Programs, draw: Draw, outs: Tensors, ends: Tensors) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+    """Outputs, final state, gradients of inputs and params, gradient of the state at the start."""
+    setting = Setting(draw.oracles, draw.sizes, programs.aggregations)
+    roles = {i.name: "param" if i.is_param else "input" for i in draw.model.inputs}
+    given = {(roles[name], name): number for name, number in draw.inputs.items()}
+    (state,) = draw.start
+    forward, backward = programs.forward, programs.backward
+    ran = chunked.run(forward, setting, given, draw.start[state])
+    outer = {("cotangent", name): _bare(draw, bar) for name, bar in outs.items()}
+    kept = {("saved", name): ran.values[value] for name, value in programs.saved}
+    carries = {("carry", _carry_name(forward)): ran.values[forward.carry[0]]}
+    back = chunked.run(backward, setting, {**given, **outer, **kept, **carries}, _bare(draw, ends[state]))
+    outputs = {name: number.value for name, number in ran.results.items()}
+    gradients = {name: number.value for name, number in back.results.items()}
+    return outputs, {state: ran.carry.value}, gradients, {state: back.carry.value}
+
+
+def _bare(draw: Draw, values: Entries) -> Number:
+    """A cotangent: its shadow decides nothing."""
+    return Number(draw.oracles, values, np.ones(values.shape))
+
+
+def _named(outputs: Tensors, final: Tensors, gradients: Tensors, start: Tensors) -> Tensors:
+    """One namespace, as `flowc verify` shows it."""
+    return {
+        **outputs,
+        **{f"{n}[T]": x for n, x in final.items()},
+        **{f"d{n}": x for n, x in gradients.items()},
+        **{f"d{n}[0]": x for n, x in start.items()},
+    }
+
+
+def _first(wanted: Tensors, found: Tensors, draw: Draw) -> Mismatch | None:
+    params, sizes = {f"d{i.name}" for i in draw.model.inputs if i.is_param}, draw.sizes
+    for name, truth in wanted.items():
+        actual = found.get(name)
+        if actual is None:
+            if np.any(truth):
+                return Mismatch(name, ": the program does not make it", sizes)
+            continue
+        if actual.shape != truth.shape:
+            return Mismatch(name, f" in shape: {actual.shape}, not {truth.shape}", sizes)
+        differs = np.argwhere((actual - truth) % P != 0)
+        if len(differs):
+            first = differs[0]
+            if "[" in name or name in params:
+                return Mismatch(name, f" first in head {first[0]}", sizes)
+            t, head = first[:2]
+            return Mismatch(name, f" first at step {t}, chunk {t // sizes.chunk}, head {head}", sizes)
+    return None
+
+
+def _carry_name(program: Program) -> str:
+    """What the carried state is called as an argument."""
+    op = program.defined[program.carry[0]]
+    assert isinstance(op, Argument)
+    return op.name
