@@ -5,6 +5,8 @@
 #   make test    the whole suite, on two workers
 #   make lint    ruff, mypy and the import contract alone
 #   make kill    writers of modules killed at 200 random moments
+#   make fuzz-front
+#                parser, checker and reader of functions under coverage-guided fuzzing, RUNS inputs each
 #   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
 #   make triton-matrix
 #                the modules of tests/golden through every Triton that is supported, for four devices; 3 GB of packages
@@ -16,6 +18,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 PIP_ARGS ?=
+RUNS ?= 1000000
 TRITONS ?= 3.6.0 3.7.1 3.8.0 3.9.0
 TEST_ARGS ?=
 BACKEND ?= torch
@@ -23,7 +26,7 @@ BACKEND ?= torch
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint kill peers triton-matrix clean
+.PHONY: demo test lint kill fuzz-front peers triton-matrix clean
 
 demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
@@ -39,6 +42,16 @@ lint: .venv/.installed
 
 kill: .venv/.installed
 	FLOWC_KILLED=200 .venv/bin/python -m pytest -q tests/runtime/test_cache.py
+
+fuzz-front: .venv-fuzz/.installed
+	@for kind in text function; do \
+		PYTHONPATH=.:.venv-fuzz .venv/bin/python benchmarks/fuzz_front.py $$kind --runs $(RUNS) \
+			--json benchmarks/results/fuzz-$$kind.json || exit 1; \
+	done
+
+.venv-fuzz/.installed: .venv/.installed
+	.venv/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target .venv-fuzz atheris==3.0.0 coverage
+	touch $@
 
 peers: .venv-peers/.installed
 
@@ -64,4 +77,4 @@ triton-matrix: $(TRITONS:%=.venv-triton-%/.installed)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-triton-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-fuzz .venv-triton-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
