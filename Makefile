@@ -3,6 +3,7 @@
 #   make demo    compile every example, run one on a real text, compare with the step-by-step form;
 #                BACKEND=triton runs the Triton kernels, without a GPU through Triton's interpreter
 #   make test    the whole suite, on two workers
+#   make faults  every fault that is generated in chunk programs, put to the certificate; the suite takes one in twelve
 #   make lint    ruff, mypy and the import contract alone
 #   make kill    writers of modules killed at 200 random moments
 #   make fuzz-front
@@ -26,13 +27,16 @@ BACKEND ?= torch
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint kill fuzz-front peers triton-matrix clean
+.PHONY: demo test faults lint kill fuzz-front peers triton-matrix clean
 
 demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
 
 test: .venv/.installed
 	.venv/bin/python -m pytest -n 2 $(TEST_ARGS)
+
+faults: .venv/.installed
+	FLOWC_ALL_FAULTS=1 .venv/bin/python -m pytest -n 2 tests/certify/test_program_faults.py $(TEST_ARGS)
 
 lint: .venv/.installed
 	.venv/bin/ruff check .

@@ -21,7 +21,7 @@ from flowc.chunk.aggregation import AGGREGATIONS
 from flowc.chunk.ir import Argument, Solve
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
-from flowc.semantics.model import Model
+from flowc.semantics.model import Dimension, Model
 
 HEADS = 2
 STATE_SIZES = ((7, 3, (4, 2)), (9, 4, (2, 5)))  # tokens, tokens in a chunk, dimensions of the state: all squares mod p
@@ -88,21 +88,25 @@ class Certificate:
 def points_of(model: Model) -> Iterator[Sizes]:
     """Two sizes of the state; ranks 1 to 3 at the first."""
     wide = {name for s in model.states for size in s.shape.sizes for name in size.names}
-    ranked = any(d.name not in wide and not _fixed(d.value) for d in model.dimensions)
+    listed = {name for i in model.inputs if i.shape.items is not None for name in i.shape.items.names}
+
+    def fixed(d: Dimension) -> int | None:
+        small = d.value is not None and d.value <= LARGEST
+        return d.value if small or d.name in listed else None
+
+    ranked = any(d.name not in wide and fixed(d) is None for d in model.dimensions)
     for number, (length, chunk, dimensions) in enumerate(STATE_SIZES):
         for rank in RANKS if ranked and number == 0 else RANKS[:1]:
-            bound: dict[str, int] = {}
             free = iter(dimensions)
+            bound: dict[str, int] = {}
             for d in model.dimensions:
+                own = fixed(d)
                 drawn = next(free, dimensions[-1]) if d.name in wide else rank
-                bound[d.name] = d.value if d.value is not None and _fixed(d.value) else drawn
+                bound[d.name] = drawn if own is None else own
             yield Sizes(length, chunk, HEADS, tuple(bound.items()))
 
 
-def _fixed(value: int | None) -> bool:
-    return value is not None and value <= LARGEST
-
-
+@np.errstate(all="ignore")  # shadows may overflow: they only decide
 def certify(model: Model, programs: Programs, seed: int = 0) -> Certificate:
     """Compare at every point; the first difference or reason ends it."""
     points: list[Sizes] = []

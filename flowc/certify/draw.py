@@ -1,8 +1,8 @@
 """What a certificate is computed on: sizes, and random numbers for every input, param, state and cotangent.
 
 In: a `Model`, sizes, a seed. Out: `Draw`; its arrays have the axes [T, H, *shape] (inputs), [H, *shape] (params,
-states). Values and exponents are uniform; shadows lie within the declared ranges, and no zero is drawn. A token of a
-head, or a head's params and state, can be drawn again. Refuses nothing.
+states). Values and exponents are uniform but for the sign; shadows lie within the declared ranges, and no zero is
+drawn. A token of a head, or a head's params and state, can be drawn again. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class Sizes:
         return f"T {self.length}, C {self.chunk}, H {self.heads}, {free}"
 
 
+def _signed(value: int, shadow: float) -> int:
+    """Squares are what positive numbers are, so that roots of squares and absolute values are the same."""
+    return value if (fp.root(value) is None) == (shadow < 0) else P - value
+
+
 @dataclass
 class Draw:
     """Numbers by name; `start` are the states before the first token."""
@@ -71,7 +76,8 @@ class Draw:
         shadow = np.empty(full)
         for at in np.ndindex(full):
             shadow[at] = self.real(interval)
-        return Number(self.oracles, self.integers(full, P), shadow, exponents)
+        values = fp.each(_signed, self.integers(full, P), shadow.astype(object))
+        return Number(self.oracles, values, shadow, exponents)
 
     def integers(self, shape: tuple[int, ...], modulus: int) -> Entries:
         """Random entries from 1."""

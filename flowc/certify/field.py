@@ -85,6 +85,11 @@ def constant_exponent(value: Fraction) -> int | None:
     return value.numerator * pow(value.denominator, -1, WIDE) * IN_WIDE % ORDER
 
 
+def inverse_exponent(exponent: int) -> int | None:
+    """1 / exponent in WIDE; None where there is none."""
+    return pow(exponent, -1, WIDE) * IN_WIDE % ORDER if gcd(exponent, WIDE) == 1 else None
+
+
 def scaled_exponent(exponent: int, factor: Fraction) -> int | None:
     """An exponent times an exact number; None where the power that this stands for has no value in the field."""
     if factor.denominator == 1:

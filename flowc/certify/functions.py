@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
@@ -31,7 +32,8 @@ def value(name: str, *arguments: Number) -> Number:
 def remember(found: Number) -> None:
     """Constants that are no fractions are known by their float wherever a float stands for them."""
     for entry, shadow in zip(found.value.flat, found.shadow.flat, strict=True):
-        found.oracles.constants[float(shadow)] = entry
+        if np.isfinite(shadow):
+            found.oracles.constants[float(shadow)] = entry
 
 
 def one(like: Number) -> Number:
@@ -40,19 +42,31 @@ def one(like: Number) -> Number:
 
 
 def exp(a: Number) -> Number:
-    """The generator to the power that the argument's exponent says."""
+    """The generator to the power that the argument's exponent says; its logarithm is known."""
+    found = exponential(a)
+    for y, x in zip(found.value.flat, a.value.flat, strict=True):
+        a.oracles.logarithms.setdefault(y, x)
+    return found
+
+
+def exponential(a: Number) -> Number:
+    """The same of a power's exponent: powers of a small number are few, and say nothing on their logarithms."""
     with np.errstate(over="ignore"):
         shadow = np.asarray(np.exp(a.shadow))
     return Number(a.oracles, fp.each(fp.power_of_generator, a.exponent), shadow, opaque=a.opaque)
 
 
 def log(a: Number) -> Number:
-    """An oracle, odd as the logarithm of 1 / a is; exp of it is a."""
+    """Of an exponential its argument, else an oracle, odd as the logarithm of 1 / a is; exp of it is a."""
     if not np.all(a.value):
         raise Redraw("the logarithm of 0")
 
     def ask(x: int) -> int:
+        if x in a.oracles.logarithms:
+            return a.oracles.logarithms[x]
         other = pow(x, -1, P)
+        if other in a.oracles.logarithms:
+            return -a.oracles.logarithms[other] % P
         return a.oracles.ask("log", x) if x < other else -a.oracles.ask("log", other) % P
 
     with np.errstate(all="ignore"):
@@ -67,12 +81,28 @@ def power(a: Number, b: Number) -> Number:
             return Number.constant(a.oracles, fp.each(lambda x, n: x**n, a.exact, b.exact))
         if not np.all(a.value):
             raise Redraw("a power of 0")
-        made = fp.each(lambda x, n: pow(x, int(n), P), a.value, b.exact)
-        return Number(a.oracles, made, np.asarray(a.shadow**b.shadow), opaque=a.opaque)
+        whole = b.exact
+        made = fp.each(lambda x, n: pow(x, int(n), P), a.value, whole)
+        shadow = np.asarray(a.shadow**b.shadow)
+        return Number(a.oracles, made, shadow, lambda: fp.each(_power_exponent, a.exponent, whole), opaque=a.opaque)
     base = log(a)
+    if b.exact is None and any(fp.logarithm(x) % fp.SMALL for x in a.value.flat):
+        raise Uncertified("a power whose exponent is drawn")  # of what has no such powers, a**(b - 1) is not a**b / a
     known = Number(a.oracles, base.value, base.shadow, lambda: fp.each(fp.logarithm, a.value))
     exponent = Number(b.oracles, b.value, b.shadow, lambda: b.exponent, b.exact) * known
-    return exp(exponent).hidden() if a.opaque or b.opaque else exp(exponent)
+    found = exponential(exponent)
+    return found.hidden() if a.opaque or b.opaque else found
+
+
+def _power_exponent(exponent: int, power: Fraction) -> int:
+    """A whole power in the ring of exponents."""
+    if power == 1:
+        return exponent
+    if power < 0:
+        exponent = fp.inverse_exponent(exponent) or 0
+        if not exponent:
+            raise Redraw("an exponent without an inverse")
+    return pow(exponent, abs(int(power)), fp.ORDER) * fp.IN_WIDE % fp.ORDER
 
 
 def root(a: Number) -> Number:
@@ -167,6 +197,14 @@ def sign(a: Number) -> Number:
     return less(zero, a) - less(a, zero)
 
 
+def absolute(a: Number) -> Number:
+    """Where it is positive it has to be a square, as the root of its square is."""
+    positive = a * sign(a)
+    if a.exact is None and not a.opaque and any(fp.root(x) is None for x in positive.value.flat):
+        raise Redraw("an absolute value that is no square")
+    return positive
+
+
 def relu(a: Number) -> Number:
     """max(a, 0)."""
     return where(less(Number.fraction(a.oracles, 0), a), a, Number.fraction(a.oracles, 0))
@@ -219,7 +257,7 @@ TABLE: dict[str, Callable[..., Number]] = {
     "gelu": oracle("gelu", 0, lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
     "relu": relu,
     "step": lambda a: less(Number.fraction(a.oracles, 0), a),
-    "abs": lambda a: a * sign(a),
+    "abs": absolute,
     "sign": sign,
     "lt": less,
     "le": less_equal,

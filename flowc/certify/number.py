@@ -35,11 +35,12 @@ class Uncertified(Exception):
 
 @dataclass
 class Oracles:
-    """Random values of functions by (function, argument), and constants that floats alone are known of."""
+    """Random values of functions by (function, argument), constants by their floats, logarithms of exponentials."""
 
     seed: int
     values: dict[tuple[str, int], int] = field(default_factory=dict)
     constants: dict[float, int] = field(default_factory=dict)
+    logarithms: dict[int, int] = field(default_factory=lambda: {1: 0})
 
     def __post_init__(self) -> None:
         """Seed the draw."""
@@ -157,7 +158,13 @@ class Number:
         except ZeroDivisionError:
             raise Redraw("a division by 0") from None
         with np.errstate(all="ignore"):
-            return Number(self.oracles, value, np.asarray(1 / self.shadow), opaque=self.opaque)
+            return Number(self.oracles, value, np.asarray(1 / self.shadow), self._inverse_exponent, opaque=self.opaque)
+
+    def _inverse_exponent(self) -> Entries:
+        found = fp.each(fp.inverse_exponent, self.exponent)
+        if any(e is None for e in found.flat):
+            raise Redraw("an exponent without an inverse")
+        return found
 
     def total(self, axes: tuple[int, ...], keepdims: bool = False) -> Number:
         """The sum over axes."""

@@ -34,17 +34,22 @@ def constant_of(oracles: Oracles, exact: Fraction, shape: tuple[int, ...]) -> Nu
     denominator = exact.denominator
     if denominator < ROUNDED or denominator & (denominator - 1):
         return Number.fraction(oracles, exact, shape)
+    real = float(exact)
     for known, entry in oracles.constants.items():
-        for real, value in ((known, entry), (1 / known, pow(entry, -1, P))):
-            ratio = Fraction(float(exact) / real).limit_denominator(SMALL_RATIO)
-            if abs(float(exact) / real - float(ratio)) < CLOSE * abs(float(ratio)):
-                constant = Number(oracles, np.array(value, dtype=object), np.array(real))
+        for other, value in ((known, entry), (1 / known, pow(entry, -1, P))) if known and entry else ():
+            ratio = Fraction(real / other).limit_denominator(SMALL_RATIO)
+            if _close(real / other, float(ratio)):
+                constant = Number(oracles, np.array(value, dtype=object), np.array(other))
                 found: Number = constant * Number.fraction(oracles, ratio)
                 return found.moved(lambda x: np.broadcast_to(x, shape))
-    power = Fraction(math.exp(float(exact))).limit_denominator(SMALL_RATIO)
-    if power > 0 and abs(math.log(power) - float(exact)) < CLOSE * abs(float(exact)):
+    power = Fraction(math.exp(min(real, math.log(SMALL_RATIO)))).limit_denominator(SMALL_RATIO)
+    if power > 0 and _close(math.log(power), real):
         return functions.log(Number.fraction(oracles, power, shape))
     raise Uncertified(f"the constant {float(exact)!r} is a rounded float")
+
+
+def _close(a: float, b: float) -> bool:
+    return abs(a - b) < CLOSE * abs(b)
 
 
 def primitive(setting: Setting, values: Mapping[Value, Number], op: Op) -> Number:

@@ -33,7 +33,7 @@ def text(found: Certificate, path: str, canonical: str) -> str:
     lines = [verdict(found)]
     if found.mismatch is not None:
         lines += [
-            "No module should be written: this is a bug in flowc, not in the spec. To reproduce it:",
+            "This is a bug in flowc, not in the spec; no module is written without --no-certify. To reproduce it:",
             "",
             reproducer(found, path, canonical),
         ]

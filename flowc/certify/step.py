@@ -44,8 +44,9 @@ from flowc.semantics.model import (
 from flowc.semantics.model import Number as Literal
 from flowc.semantics.walk import flat
 
-TOKEN_DRAWS = 64
-HEAD_DRAWS = 16
+FIRST_DRAWS = 16  # of a head's first token before its params are drawn again, which may be why it has no value
+TOKEN_DRAWS = 256
+HEAD_DRAWS = 32
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "<": "lt", "<=": "le"}
 SWAPPED = {">": "lt", ">=": "le"}
@@ -143,7 +144,7 @@ def _token(draw: Draw, run_: Head, head: int, t: int) -> None:
     """Run a token, on other numbers where the first have no value."""
     mark, reason = len(run_.tape.made), Redraw()
     series = [i.name for i in draw.model.inputs if not i.is_param]
-    for _ in range(TOKEN_DRAWS):
+    for _ in range(TOKEN_DRAWS if t else FIRST_DRAWS):
         for name in series:
             number = draw.inputs[name].moved(lambda x: x[t, head : head + 1].reshape(x.shape[2:]).copy())
             run_.inputs[name].append(run_.tape.leaf(number))

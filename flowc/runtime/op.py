@@ -7,10 +7,12 @@ explanation. Refuses what the module's checks refuse.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
+from flowc.certify import text
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.options import Options
 from flowc.report.explain import explain_text
@@ -72,6 +74,7 @@ def compile(
     aggregation: str = "auto",
     schedule: str = "auto",
     backend: str = "auto",
+    certify: bool = False,
 ) -> Op:
     """Compile a recurrence.
 
@@ -81,6 +84,8 @@ def compile(
         aggregation: "auto", "wy", "tensorinv" or "signature".
         schedule: "auto" or "split".
         backend: "auto", "torch" or "triton".
+        certify: hold the chunk programs to the step first, in exact arithmetic, as `flowc compile` does; some tenths of
+            a second. A recurrence that it cannot tell of is a warning.
 
     Returns:
         The op.
@@ -88,11 +93,24 @@ def compile(
     Raises:
         FlowError: errors in the spec, or a recurrence without a compiled form.
         OSError: no such file.
+        RuntimeError: with `certify`, programs that the step contradicts: a bug in flowc.
         TypeError: what is neither a path nor a text.
         ValueError: an option that is not allowed, or no spec in what was given.
     """
     options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend)
-    return _compiled(opened(spec), options)
+    source = opened(spec)
+    if certify:
+        _certify(compile_text(source, options, Stage.PLAN))
+    return _compiled(source, options)
+
+
+def _certify(compilation: Compilation) -> None:
+    """Raise where the programs are wrong, warn where that cannot be told."""
+    found = compilation.certify()
+    if found.mismatch is not None:
+        raise RuntimeError(text(found, compilation.source.name, compilation.model.canonical))
+    if not found.holds:
+        warnings.warn(text(found, compilation.source.name, compilation.model.canonical), stacklevel=3)
 
 
 def _compiled(source: Source, options: Options) -> Op:

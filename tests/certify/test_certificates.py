@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from differential.harness import ROOT, TEXTS
 
+import flowc
 from flowc import reference
 from flowc.certify import certify, field, record, reproducer, step, text, verdict
 from flowc.certify.certificate import points_of
@@ -184,6 +185,16 @@ def test_what_cannot_be_certified_says_why(tmp_path):
     assert "it: not certified: the square root of 3" in done.stderr
 
 
+def test_compile_in_python_certifies_where_it_is_asked_to(monkeypatch):
+    assert flowc.compile(GATE_FIRST, certify=True)
+    with pytest.warns(UserWarning, match="not certified: the square root of 3"):
+        flowc.compile(GATE_FIRST.replace("= S[t].T @ q", "= sqrt(3) * (S[t].T @ q)"), certify=True)
+    spoil(monkeypatch)
+    assert flowc.compile(GATE_FIRST)
+    with pytest.raises(RuntimeError, match="the chunk program is wrong: o differs first at step 0"):
+        flowc.compile(GATE_FIRST, certify=True)
+
+
 # -- arithmetic -------------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +204,14 @@ def test_logarithms_give_their_argument_back():
     oracles = Oracles(0)
     x = Number(oracles, np.array([5, 7, field.P - 1], dtype=object), np.array([5.0, 7.0, -1.0]))
     assert list(exp(log(x)).value) == list(x.value)
+
+
+def test_the_logarithm_of_an_exponential_is_its_argument():
+    oracles = Oracles(0)
+    x = Number(oracles, np.array([5, 7], dtype=object), np.array([5.0, 7.0]))
+    assert list(log(exp(x)).value) == [5, 7]
+    assert list(log(exp(-x)).value) == [field.P - 5, field.P - 7]
+    assert list(log(Number.fraction(oracles, 1, (1,))).value) == [0]
 
 
 def test_fractions_of_exponents_are_roots():
