@@ -195,6 +195,12 @@ def test_compile_in_python_certifies_where_it_is_asked_to(monkeypatch):
         flowc.compile(GATE_FIRST, certify=True)
 
 
+def test_a_token_of_many_roots_has_a_draw():
+    steps = "S[t] = exp(g) * S[t-1] + sqrt(1 + k * k) @ l2norm(v).T"
+    spec = DELTA.format(steps=steps).replace("= S[t].T @ q", "= rmsnorm(S[t].T @ rmsnorm(q)) + sqrt(1 + v * v)")
+    assert compiled(spec).certify().holds
+
+
 # -- arithmetic -------------------------------------------------------------------------------------------------------
 
 
