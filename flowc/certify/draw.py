@@ -19,8 +19,6 @@ from flowc.certify.field import ORDER, Entries, P
 from flowc.certify.number import Number, Oracles, array
 from flowc.semantics.model import Input, Interval, Model, Shape, State
 
-LARGEST = 8  # of a size that the header fixes; a larger one is drawn small like a free one
-
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
