@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from flowc.certify import chunked, step
 from flowc.certify.bound import degree_bound
 from flowc.certify.chunked import Setting
-from flowc.certify.draw import LARGEST, Draw, Sizes
+from flowc.certify.draw import Draw, Sizes
 from flowc.certify.field import SMALL, Entries, P
 from flowc.certify.number import Number, Redraw, Uncertified
 from flowc.chunk.aggregation import AGGREGATIONS
 from flowc.chunk.ir import Argument, Solve
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
-from flowc.semantics.model import Dimension, Model
+from flowc.semantics.model import Model
 
 HEADS = 2
 STATE_SIZES = ((7, 3, (4, 2)), (9, 4, (2, 5)))  # tokens, tokens in a chunk, dimensions of the state: all squares mod p
 RANKS = (2, 1, 3)  # of dimensions that no state has, the first also at the second size
 REDRAWS = 4
+LARGEST = 64 * 64  # entries of a state that is still computed, in seconds
 
 
 Tensors = dict[str, Entries]
@@ -86,24 +88,21 @@ class Certificate:
 
 
 def points_of(model: Model) -> Iterator[Sizes]:
-    """Two sizes of the state; ranks 1 to 3 at the first."""
+    """Two sizes of the state; ranks 1 to 3 at the first. What the header fixes stays."""
     wide = {name for s in model.states for size in s.shape.sizes for name in size.names}
-    listed = {name for i in model.inputs if i.shape.items is not None for name in i.shape.items.names}
-
-    def fixed(d: Dimension) -> int | None:
-        small = d.value is not None and d.value <= LARGEST
-        return d.value if small or d.name in listed else None
-
-    ranked = any(d.name not in wide and fixed(d) is None for d in model.dimensions)
+    ranked = any(d.name not in wide and d.value is None for d in model.dimensions)
     for number, (length, chunk, dimensions) in enumerate(STATE_SIZES):
         for rank in RANKS if ranked and number == 0 else RANKS[:1]:
             free = iter(dimensions)
             bound: dict[str, int] = {}
             for d in model.dimensions:
-                own = fixed(d)
                 drawn = next(free, dimensions[-1]) if d.name in wide else rank
-                bound[d.name] = drawn if own is None else own
-            yield Sizes(length, chunk, HEADS, tuple(bound.items()))
+                bound[d.name] = drawn if d.value is None else d.value
+            sizes = Sizes(length, chunk, HEADS, tuple(bound.items()))
+            entries = max(prod(n.value(bound) for n in s.shape.sizes) for s in model.states)
+            if entries > LARGEST:
+                raise Uncertified(f"the header fixes a state of {entries} entries, and at most {LARGEST} are computed")
+            yield sizes
 
 
 @np.errstate(all="ignore")  # shadows may overflow: they only decide
@@ -112,7 +111,11 @@ def certify(model: Model, programs: Programs, seed: int = 0) -> Certificate:
     points: list[Sizes] = []
     compared = degree = oracles = 0
     ways = programs.aggregations
-    for number, sizes in enumerate(points_of(model)):
+    try:
+        chosen = list(points_of(model))
+    except Uncertified as refused:
+        return Certificate(model.name, seed, (), 0, 0, 0, ways, str(refused))
+    for number, sizes in enumerate(chosen):
         points.append(sizes)
         degree = max(degree, degree_bound(model, sizes))
         try:

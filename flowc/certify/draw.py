@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,6 @@ from flowc.certify import field as fp
 from flowc.certify.field import ORDER, Entries, P
 from flowc.certify.number import Number, Oracles, array
 from flowc.semantics.model import Input, Interval, Model, Shape, State
-
-LARGEST = 8  # of a size that the header fixes; a larger one is drawn small like a free one
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +94,11 @@ class Draw:
             return float(low) - math.log(uniform)
         return self._rng.gauss(0, 1) if high is None else float(high) + 0.3 * math.log(uniform)
 
-    def again(self, head: int, token: int | None) -> None:
-        """Draw a token of a head again, or with None its params and states."""
+    def again(self, head: int, token: int | None, names: Collection[str] | None = None) -> None:
+        """Draw a token of a head again, or with None its params and states; with `names` those alone."""
         for declared, number in self._of(token is None):
+            if names is not None and declared.name not in names:
+                continue
             at = head if token is None else (token, head)
             new = self.numbers((), declared.shape, declared.range if isinstance(declared, Input) else None)
             number.value[at], number.exponent[at], number.shadow[at] = new.value, new.exponent, new.shadow

@@ -26,7 +26,9 @@ Exponent = Entries | Callable[[], Entries] | None
 
 
 class Redraw(Exception):
-    """This draw has no value; another may."""
+    """This draw has no value; another may. `of` is what the value was to be computed of, where a tape knows it."""
+
+    of: tuple[object, ...] = ()
 
 
 class Uncertified(Exception):

@@ -148,21 +148,35 @@ def _token(draw: Draw, run_: Head, head: int, t: int) -> None:
         for name in series:
             number = draw.inputs[name].moved(lambda x: x[t, head : head + 1].reshape(x.shape[2:]).copy())
             run_.inputs[name].append(run_.tape.leaf(number))
+        run_.tape.chancy.clear()
         frame = _Frame(draw, run_, head, dict(run_.states), {}, {}, {})
         try:
             frame.run(draw.model.statements)
         except Redraw as redraw:
             reason = redraw
+            again = _to_draw(run_, series, redraw)
             del run_.tape.made[mark:]
             for name in series:
                 run_.inputs[name].pop()
-            draw.again(head, t)
+            draw.again(head, t, again)
             continue
         run_.states = frame.states
         for name, value in frame.outputs.items():
             run_.outputs[name].append(value)
         return
     raise reason
+
+
+def _to_draw(run_: Head, series: list[str], redraw: Redraw) -> set[str]:
+    """The inputs that a value without a draw depends on, without those that others depend on which have one.
+
+    All inputs at once would need a draw that is lucky for all roots of a token. Two may want the same input: with
+    nothing left all of the failing one's are drawn, and all of the token's where it depends on none of them.
+    """
+    here = {name: run_.inputs[name][-1] for name in series}
+    failing, settled = run_.tape.behind(redraw.of), run_.tape.behind(run_.tape.chancy)
+    wanted = {name for name, x in here.items() if x in failing}
+    return {name for name in wanted if here[name] not in settled} or wanted or set(here)
 
 
 @dataclass

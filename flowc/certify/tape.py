@@ -6,7 +6,7 @@ relu'(0) = abs'(0) = 0, as the language says. Refuses what the values refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -15,7 +15,9 @@ import numpy as np
 
 from flowc.certify import functions
 from flowc.certify.field import Entries, P
-from flowc.certify.number import Number, matmul
+from flowc.certify.number import Number, Redraw, matmul
+
+CHANCY = frozenset({"sqrt", "rsqrt", "pow", "abs"})
 
 Pull = Callable[[Entries], Entries]
 
@@ -34,6 +36,7 @@ class Tape:
     """What one head computes, in order."""
 
     made: list[Traced] = field(default_factory=list)
+    chancy: list[Traced] = field(default_factory=list)  # arguments of functions that some draws have no value of
 
     def leaf(self, number: Number) -> Traced:
         """An input, or a constant."""
@@ -50,8 +53,14 @@ class Tape:
     def apply(self, name: str, *arguments: Traced) -> Traced:
         """An elementwise function; scalars `[1, 1]` broadcast."""
         numbers = [a.number for a in arguments]
-        out = functions.value(name, *numbers)
-        slopes = SLOPES[name](out, *numbers)
+        try:
+            out = functions.value(name, *numbers)
+            slopes = SLOPES[name](out, *numbers)
+        except Redraw as redraw:
+            redraw.of = arguments
+            raise
+        if name in CHANCY:
+            self.chancy.extend(arguments)
         pairs = [(a, _elementwise(s, a)) for a, s in zip(arguments, slopes, strict=True) if s is not None]
         return self.add(out, *pairs)
 
@@ -72,6 +81,17 @@ class Tape:
         """The sum of all entries, `[1, 1]`."""
         shape = a.number.shape
         return self.add(a.number.total((0, 1), keepdims=True), (a, lambda bar: np.broadcast_to(bar, shape)))
+
+    def behind(self, values: Iterable[object]) -> set[Traced]:
+        """All that some values were made of."""
+        found: set[Traced] = set()
+        waiting = [v for v in values if isinstance(v, Traced)]
+        while waiting:
+            traced = waiting.pop()
+            if traced not in found:
+                found.add(traced)
+                waiting += [parent for parent, _ in traced.parents]
+        return found
 
     def gradients(self, seeds: list[tuple[Traced, Entries]]) -> None:
         """Put the gradient of sum(seed . value) into every traced number's `bar`."""

@@ -195,6 +195,20 @@ def test_compile_in_python_certifies_where_it_is_asked_to(monkeypatch):
         flowc.compile(GATE_FIRST, certify=True)
 
 
+def test_sizes_that_the_header_fixes_stay():
+    fixed = compiled(GATE_FIRST.replace("(K, V)", "(K = 8, V)")).certify()
+    assert fixed.holds
+    assert [dict(p.dimensions) for p in fixed.points] == [{"K": 8, "V": 4}, {"K": 8, "V": 2}]
+    large = compiled(GATE_FIRST.replace("(K, V)", "(K = 128, V = 128)")).certify()
+    assert large.reason == "the header fixes a state of 16384 entries, and at most 4096 are computed"
+
+
+def test_a_token_of_many_roots_has_a_draw():
+    steps = "S[t] = exp(g) * S[t-1] + sqrt(1 + k * k) @ l2norm(v).T"
+    spec = DELTA.format(steps=steps).replace("= S[t].T @ q", "= rmsnorm(S[t].T @ rmsnorm(q)) + sqrt(1 + v * v)")
+    assert compiled(spec).certify().holds
+
+
 # -- arithmetic -------------------------------------------------------------------------------------------------------
 
 
