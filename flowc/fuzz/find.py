@@ -1,0 +1,100 @@
+"""One spec on one case: compiled, run, judged; and what it takes to do that again.
+
+In: `Trial`. Out: `Verdict`, and a trial as JSON and back. Refuses nothing: whatever goes wrong is the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from flowc.compiler import Stage, compile_text
+from flowc.diagnostics import FlowError
+from flowc.fuzz.cases import Case, Roles
+from flowc.fuzz.judge import differences
+from flowc.fuzz.targets import INTERPRETER, TORCH, Target
+from flowc.options import Options
+from flowc.runtime.op import Op
+from flowc.source import Source
+
+MISSING = "has no kernels yet for: "
+BACKENDS: dict[str, Target] = {"torch": TORCH, "triton": INTERPRETER}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A spec, what to run it on, in which type and by which backend; `seed` is what the spec was drawn from."""
+
+    text: str
+    case: Case
+    dtype: str
+    backend: str
+    seed: str = ""
+
+    def record(self) -> str:
+        """As JSON, the spec line by line."""
+        return json.dumps(asdict(self) | {"text": self.text.split("\n")}, indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def parsed(text: str) -> Trial:
+        """The trial of a record; ValueError where it is none."""
+        try:
+            found: dict[str, Any] = json.loads(text)
+            case, roles = dict(found["case"]), found["case"]["roles"]
+            if roles is not None:
+                case["roles"] = Roles(**{n: tuple(v) if isinstance(v, list) else v for n, v in roles.items()})
+            case["sizes"] = tuple(case["sizes"])
+            trial = Trial("\n".join(found["text"]), Case(**case), found["dtype"], found["backend"], found["seed"])
+            getattr(torch, trial.dtype), BACKENDS[trial.backend]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a record of `flowc fuzz`: {error!r}") from error
+        return trial
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`kind` is held, refused (by a diagnostic), grew (beyond what can be judged) or find; `why` says more."""
+
+    kind: str
+    why: str = ""
+    class_name: str = ""
+
+
+def judged(trial: Trial) -> Verdict:
+    """What becomes of a trial."""
+    try:
+        compiled = compile_text(Source("<drawn>", trial.text), Options(backend=trial.backend), Stage.MODULE)
+    except FlowError as error:
+        first = error.diagnostics[0]
+        return Verdict("refused", f"{first.code} {first.message}")
+    except ValueError as error:
+        if MISSING in str(error):
+            return Verdict("refused", str(error).partition(MISSING)[2])
+        return Verdict("find", f"compiling: {last(error)}")
+    except Exception as error:
+        return Verdict("find", f"compiling: {last(error)}")
+    kind = compiled.recurrence.classification.name
+    case = trial.case
+    if case.roles is not None:
+        shared = tuple(n for n in case.roles.shared if n != compiled.recurrence.value_input)
+        case = replace(case, roles=replace(case.roles, shared=shared))
+    try:
+        target = BACKENDS[trial.backend]
+        found = differences(compiled.model, Op(compiled), case, getattr(torch, trial.dtype), target)
+    except Exception as error:
+        return Verdict("find", f"running: {last(error)}", kind)
+    off = [f"{d.name} is off by {d.error:.1e}, tolerance {d.tolerance:.1e}" for d in found if not d.holds]
+    if off:
+        return Verdict("find", "; ".join(off), kind)
+    return Verdict("held" if found else "grew", "", kind)
+
+
+def last(error: Exception) -> str:
+    """An exception and where it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in frames[-2:]]
+    return f"{type(error).__name__}: {str(error)[:300]} ({', '.join(places)})"
