@@ -9,9 +9,11 @@ Every spec is drawn by a hypothesis run of its own: of several examples of one r
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +62,9 @@ class Tally:
         """A tally that was saved; ValueError where the file is none."""
         try:
             found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            counters = {n: Counter(found.pop(n)) for n in ("verdicts", "refused", "drawn")}
-            return Tally(**found, **counters)
+            for name in ("verdicts", "refused", "drawn"):
+                found[name] = Counter(found[name])
+            return Tally(**found)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: not the state of a campaign: {error!r}") from error
 
@@ -130,6 +133,8 @@ def run(
             write_whole(folder / name, trial.record())
             tally.finds.append(f"{name}: {verdict.why}")
         tally.done += 1
+        for name in [n for n in sys.modules if n.startswith("flowc_emitted_")]:
+            del sys.modules[name]  # thousands of them take gigabytes
         write_whole(folder / f"{tally.backend}-{tally.seed}.json", tally.record())
         progress(tally)
     return tally
@@ -151,7 +156,5 @@ def _hypothesis(one: _Run) -> None:
     def examples(data: st.DataObject) -> None:
         one.example(data)
 
-    try:
+    with suppress(_Found):
         examples()
-    except _Found:
-        pass

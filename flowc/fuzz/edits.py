@@ -45,6 +45,7 @@ class Step:
         return self.now()
 
     def assign(self, x: Expression) -> None:
+        """A new value of the state."""
         self.words.lines.append((f"{self.words.indent}S[t] = ", x))
         self.assigned = True
 
@@ -80,6 +81,7 @@ class Step:
         return [("-", w.times(self.words.strength(), self.outer(key, read)))]
 
     def terms(self) -> Terms:
+        """What is added to the state."""
         words = self.words
         found: Terms = []
         for _ in range(words.pick((1, 1, 1, 2, 3))):
@@ -104,8 +106,8 @@ class Step:
         """The state and terms, in some order and association."""
         words = self.words
         order: Terms = [("+", state)]
-        for term in terms:
-            order.insert(words.pick(range(len(order), -1, -1)) if words.chance(40) else len(order), term)
+        for each in terms:
+            order.insert(words.pick(range(len(order), -1, -1)) if words.chance(40) else len(order), each)
         if order[0][1] is not state:
             words.note("spelling", "reordered sum")
         result: Expression | None = None
@@ -132,7 +134,7 @@ class Step:
         return self.outer(self.words.plain(), self.words.values(), self.words.scalar())
 
     def outer(self, left: Expression, right: Expression, scale: Expression | None = None) -> Expression:
-        """left right^T, spelled in some way."""
+        """Left right^T, spelled in some way."""
         words = self.words
         match words.pick(("left", "left", "right", "whole", "function", "transposed", "behind")):
             case "right":
@@ -171,7 +173,7 @@ class Step:
         return found
 
     def delta(self) -> Terms:
-        """strength key (v - S^T key)^T."""
+        """Strength key (v - S^T key)^T."""
         words = self.words
         words.note("write", "delta")
         key, strength = words.unit(), words.strength()
@@ -212,7 +214,9 @@ class Step:
         words.note("write", "ranks")
         left = self.factors("A", words.rows, rank, unit=True)
         if not self.reads or words.chance(30):
-            return [("+", w.matmul(w.times(words.scalar(), left), w.transposed(self.factors("W", words.columns, rank))))]
+            return [
+                ("+", w.matmul(w.times(words.scalar(), left), w.transposed(self.factors("W", words.columns, rank))))
+            ]
         right = left if words.chance(50) else self.factors("A", words.rows, rank, unit=True)
         state, part = self.seen(), w.over(w.value(1), w.name(rank))
         match words.pick(("together", "erase", "dense")):
@@ -247,6 +251,7 @@ class Step:
     # -- repeats ------------------------------------------------------------------------------------------------------
 
     def repeat(self, count: str) -> None:
+        """Updates that run several times a token."""
         words = self.words
         words.note("write", "repeat")
         if not self.assigned:

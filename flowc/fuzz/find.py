@@ -12,16 +12,19 @@ from typing import Any
 
 import torch
 
+from flowc.chunk.cost import Sizes
 from flowc.compiler import Stage, compile_text
 from flowc.diagnostics import FlowError
-from flowc.fuzz.cases import Case, Roles
-from flowc.fuzz.judge import differences
+from flowc.fuzz.cases import Case, Roles, sizes_of
+from flowc.fuzz.judge import differences, run_emitted_reference, run_op, run_steps
 from flowc.fuzz.targets import INTERPRETER, TORCH, Target
 from flowc.options import Options
 from flowc.runtime.op import Op
+from flowc.schedule.schedule import MOST_ROWS, rows_per_token
 from flowc.source import Source
 
 MISSING = "has no kernels yet for: "
+FORMS = {"op": run_op, "reference": run_emitted_reference, "step": run_steps}
 BACKENDS: dict[str, Target] = {"torch": TORCH, "triton": INTERPRETER}
 
 
@@ -82,14 +85,21 @@ def judged(trial: Trial) -> Verdict:
     if case.roles is not None:
         shared = tuple(n for n in case.roles.shared if n != compiled.recurrence.value_input)
         case = replace(case, roles=replace(case.roles, shared=shared))
-    try:
-        target = BACKENDS[trial.backend]
-        found = differences(compiled.model, Op(compiled), case, getattr(torch, trial.dtype), target)
-    except Exception as error:
-        return Verdict("find", f"running: {last(error)}", kind)
-    off = [f"{d.name} is off by {d.error:.1e}, tolerance {d.tolerance:.1e}" for d in found if not d.holds]
-    if off:
-        return Verdict("find", "; ".join(off), kind)
+    if case.chunk is not None:
+        rows = rows_per_token(compiled.plan.forward.program, Sizes(sizes_of(compiled.model, case), 1))
+        case = replace(case, chunk=max(min(case.chunk, MOST_ROWS // max(rows, 1)), 1))
+    target, dtype = BACKENDS[trial.backend], getattr(torch, trial.dtype)
+    op, found = Op(compiled), []
+    for form, run in FORMS.items():
+        if (form == "reference" and target.kernels) or (form == "step" and not case.length):
+            continue  # the same code as on torch; no token
+        try:
+            found = differences(compiled.model, op, case, dtype, target, run)
+        except Exception as error:
+            return Verdict("find", f"running its {form}: {last(error)}", kind)
+        off = [f"{d.name} is off by {d.error:.1e}, tolerance {d.tolerance:.1e}" for d in found if not d.holds]
+        if off:
+            return Verdict("find", f"its {form}: {'; '.join(off)}", kind)
     return Verdict("held" if found else "grew", "", kind)
 
 

@@ -92,7 +92,7 @@ def bounded(words: Vocabulary, shape: str) -> Expression:
 
 
 def decay(words: Vocabulary, shape: str) -> Expression:
-    """exp of minus something positive."""
+    """Exp of minus something positive."""
     words.note("prelude", "softplus")
     match words.pick(("softplus", "mamba", "rwkv", "logsigmoid", "min")):
         case "mamba":

@@ -74,8 +74,13 @@ def _with_gradients(run: Form, inputs: Tensors, start: Tensors) -> Tensors:
     grads = {n: torch.zeros_like(x) if g is None else g for (n, x), g in zip(wanted.items(), found, strict=True)}
     for n, x in (leaves | starts).items():
         assert torch.equal(x, before[n]), f"{n} was modified"
-    finals = {f"{n}[T]": v for n, v in states.items()}
-    return {n: v.detach().cpu() for n, v in (outputs | finals | grads).items()}
+    return {n: v.detach().cpu() for n, v in (_values(outputs, states) | grads).items()}
+
+
+def _values(outputs: Tensors, states: Tensors) -> Tensors:
+    """Outputs and final states as quantities, whose names start with `d` only where they are gradients."""
+    named = outputs | {f"{n}[T]": v for n, v in states.items()}
+    return {f"value of {n}" if n.startswith("d") else n: v for n, v in named.items()}
 
 
 def run_reference(model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype) -> Tensors:
@@ -98,15 +103,13 @@ def run_op(
     target: Target = TORCH,
 ) -> Tensors:
     """An op on a target, in memory that holds NaN until something is written."""
-    names = [o.name for o in reference.outputs_of(model.statements)]
     state = model.states[0].name
     types = {i.name: type_of(i, case, dtype) for i in model.inputs}
 
     def run(leaves: Tensors, starts: Tensors) -> tuple[Tensors, Tensors]:
         options: dict[str, Any] = dict(chunk_size=case.chunk, aggregation=case.aggregation, output_final_state=True)
         result, final = op(**leaves, initial_state=starts.get(state), **options, **dict(target.options))
-        outputs = {names[0]: result} if len(names) == 1 else dict(zip(names, result, strict=True))
-        return outputs, {state: final}
+        return _named(model, result), {state: final}
 
     leaves = {n: placed(x, types[n], target.device) for n, x in inputs.items()}
     starts = {n: placed(x, torch.float32 if dtype in HALVES else dtype, target.device) for n, x in start.items()}
@@ -114,7 +117,48 @@ def run_op(
         return _with_gradients(run, leaves, starts)
 
 
+def run_emitted_reference(
+    op: Any, model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype, case: Case, target: Target = TORCH
+) -> Tensors:
+    """The step-by-step form that the op's own module has."""
+    state = model.states[0].name
+
+    def run(leaves: Tensors, starts: Tensors) -> tuple[Tensors, Tensors]:
+        result, final = op.reference(**leaves, initial_state=starts.get(state), output_final_state=True)
+        return _named(model, result), {state: final}
+
+    return _with_gradients(run, *({n: x.to(dtype) for n, x in xs.items()} for xs in (inputs, start)))
+
+
+def run_steps(
+    op: Any, model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype, case: Case, target: Target = TORCH
+) -> Tensors:
+    """Token by token, each in a call of its own: outputs and the last state."""
+    params = {i.name for i in model.inputs if i.is_param}
+    typed = {i.name: inputs[i.name].to(type_of(i, case, dtype)).to(target.device) for i in model.inputs}
+    name = model.states[0].name
+    state = start[name].to(torch.float32 if dtype in HALVES else dtype).to(target.device) if start else None
+    tokens = []
+    with poisoned():
+        for t in range(case.length):
+            token = {n: x if n in params else x[:, t] for n, x in typed.items()}
+            made, state = op.step(**token, state=state)
+            tokens.append(_named(model, made))
+    assert state is not None
+    outputs = {n: torch.stack([token[n] for token in tokens], 1).cpu() for n in tokens[0]}
+    return _values(outputs, {name: state.cpu()})
+
+
+def _named(model: Model, result: Any) -> Tensors:
+    """What an op returns, by name: bare for one output, a tuple for several."""
+    names = [o.name for o in reference.outputs_of(model.statements)]
+    return {names[0]: result} if len(names) == 1 else dict(zip(names, result, strict=True))
+
+
 # -- judging -----------------------------------------------------------------------------------------------------------
+
+
+Runner = Callable[..., Tensors]
 
 
 @dataclass(frozen=True)
@@ -165,9 +209,14 @@ def largest_sum(inputs: Tensors, model: Model, case: Case) -> float:
 
 
 def differences(
-    model: Model, op: Callable[..., Any], case: Case, dtype: torch.dtype = torch.float64, target: Target = TORCH
+    model: Model,
+    op: Callable[..., Any],
+    case: Case,
+    dtype: torch.dtype = torch.float64,
+    target: Target = TORCH,
+    run: Runner = run_op,
 ) -> list[Difference]:
-    """The errors of `op`, the compiled form of `model`, on a case, with their tolerances.
+    """The errors of `op`, the compiled form of `model`, on a case, with their tolerances; `run` says what to run of it.
 
     None where the truth leaves the range of float16, or grows beyond all bounds: what passes through products is then
     no number either.
@@ -186,7 +235,9 @@ def differences(
     def errors_of(found: Tensors) -> dict[str, float]:
         return errors(truth, found, tokens, params, least)
 
-    found = errors_of(run_op(op, model, inputs, start, dtype, case, target))
+    made = run(op, model, inputs, start, dtype, case, target)
+    truth = {n: v for n, v in truth.items() if run is not run_steps or not n.startswith("d")}
+    found = errors_of(made)
     losses = errors_of(run_reference(model, inputs, start, torch.float32))
     eps = torch.finfo(torch.float64).eps if dtype is torch.float64 else target.single
     exponents = SUMMED * largest_sum(inputs, model, case) if dtype is torch.float64 else 0

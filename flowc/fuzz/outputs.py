@@ -77,7 +77,7 @@ def bonus(step: Step, read: Expression) -> Expression:
 def epilogue(step: Step, read: Expression) -> Expression:
     """What is done to a read after it was made."""
     words = step.words
-    form = words.pick(("none", "none", "none", "gate", "norm", "function", "quotient", "softmax", "product"))
+    form = words.pick(("none", "none", "none", "gate", "norm", "function", "quotient", "softmax", "product", "odd"))
     if form == "none":
         return read
     words.note("epilogue", form)
@@ -88,6 +88,8 @@ def epilogue(step: Step, read: Expression) -> Expression:
             return w.call(words.pick(("rmsnorm", "l2norm")), read, eps=w.value(words.pick(("0.01", "0.1"))))
         case "function":
             return w.call(words.pick(("tanh", "silu", "gelu")), read)
+        case "odd":
+            return odd(step, read)
         case "quotient":
             size = w.call("abs", w.call("sum", step.read(step.now(), words.plain())))
             return w.over(read, w.call("max", size, w.value(1)))
@@ -95,6 +97,24 @@ def epilogue(step: Step, read: Expression) -> Expression:
             return w.plus(w.call("softmax", read), words.value_leaf())
         case _:
             return w.times(read, step.read(step.now(), words.plain()))
+
+
+def odd(step: Step, read: Expression) -> Expression:
+    """An epilogue that few papers have."""
+    words = step.words
+    match words.pick(("where", "max", "unread", "through", "norm", "squares")):
+        case "where":
+            return w.call("where", w.below(read, words.value_leaf()), w.value("0.5"), read)
+        case "max":
+            return w.call(words.pick(("max", "min")), read, w.times(w.value("0.5"), words.value_leaf()))
+        case "unread":
+            return w.times(words.value_leaf(), words.leaf("x", "scalar"))
+        case "through":
+            return w.matmul(words.leaf("P", f"{words.columns} x {words.columns}", param=70), read)
+        case "norm":
+            return w.over(read, w.plus(w.call("norm", step.read(step.now(), words.plain())), w.value(1)))
+        case _:
+            return w.times(w.matmul(w.transposed(read), words.value_leaf()), words.value_leaf())
 
 
 def scalar(step: Step) -> Expression:

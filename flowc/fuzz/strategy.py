@@ -15,17 +15,21 @@ from flowc.fuzz.cases import Case, Roles
 from flowc.fuzz.edits import STATE, Step
 from flowc.fuzz.spelling import Spelling
 from flowc.fuzz.vocabulary import Vocabulary
-from flowc.schedule.schedule import AGGREGATIONS
+from flowc.options import choices
 
-CLASHES = """B T H C N tl torch triton F math chunk chunks out outs grad grads row rows key value program block head_ do dS dq dk
-dv dg o lambda class None print self ctx Tensor final start end result results raw x of in inf input param let repeat
-flow scalar int float len λ é _x __x x_ x1 g_C gates dtype device mask offset n m i j BK BV BLOCK num_warps num_stages
-grid kernel args kwargs dq_ type match pi E exp sum I ones diag norm how lead time timed sizes steps columns Outputs
-forward backward save_for_backward step reference outputs states op cotangents own reduce wraps inspect operator sys Any
-range zip tuple list dict str object batch length tokens programs keep need saved c tensors P U W Z Y L Q A S K V R
-y l r u w g h q k v a b cg gr gl gq acc carry init last first eye zeros arange static constexpr jit load store dot cumsum
-annotations Iterator field replace True False yield global _Kernels _checked _walk index t_ state_ heads_ t1 q1 s0
-""".split()
+_CLASHING = """
+B T H C N tl torch triton F math chunk chunks out outs grad grads row rows key value program block head_ do dS
+dq dk dv dg o lambda class None print self ctx Tensor final start end result results raw x of in inf input param
+let repeat flow scalar int float len λ é _x __x x_ x1 g_C gates dtype device mask offset n m i j BK BV BLOCK
+num_warps num_stages grid kernel args kwargs dq_ type match pi E exp sum I ones diag norm how lead time timed
+sizes steps columns Outputs forward backward save_for_backward step reference outputs states op cotangents own
+reduce wraps inspect operator sys Any range zip tuple list dict str object batch length tokens programs keep
+need saved c tensors P U W Z Y L Q A S K V R y l r u w g h q k v a b cg gr gl gq acc carry init last first eye
+zeros arange static constexpr jit load store dot cumsum annotations Iterator field replace True False yield
+global _Kernels _checked _walk index t_ state_ heads_ t1 q1 s0
+"""
+CLASHES = tuple(dict.fromkeys(_CLASHING.split()))
+"""Names that emitted modules, Python, Triton or the language use."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,17 @@ def specs(draw: Any) -> Drawn:
         words.size("V", words.pick((None, None, None, 5)))
     words.rows = words.pick(("K", "K", "K", "K", "K", "2 * K", "1 + K"))
     rank = words.pick(("one", "sum", "repeat", "sum and repeat", "two repeats", "two sums"))
-    counts = [words.size(stem, words.pick((None, 2, 1, 3))) for stem in ("R", "J")[: ranks_of(rank)]]
+    counts = [words.size(stem, words.pick((None, None, 2, 1, 3))) for stem in ("R", "J")[: ranks_of(rank)]]
     sums = {"sum": (0,), "sum and repeat": (0,), "two sums": (0, 1)}.get(rank, ())
     repeats = {"repeat": (0,), "sum and repeat": (1,), "two repeats": (0, 1)}.get(rank, ())
+    words.note("rank", rank)
     for count in counts:
-        words.note("rank", f"{rank}, {'symbolic' if words.sizes[count] is None else 'fixed'}")
-    if rank == "one":
-        words.note("rank", rank)
+        words.note("size of a rank", "symbolic" if words.sizes[count] is None else "fixed")
     step = Step(words, not words.chance(35), tuple(counts[i] for i in sums), tuple(counts[i] for i in repeats))
     step.run()
+    if words.chance(5):
+        words.note("input", "unused")
+        words.leaf("spare", words.pick(("scalar", words.key, words.columns)), param=50)
     words.note("rows", words.rows if not square else f"{words.rows}, square")
     return finished(words, len(counts))
 
@@ -82,10 +88,12 @@ def finished(words: Vocabulary, ranks: int) -> Drawn:
     if hostile:
         words.note("names", "clashing")
         taken = {*names.values(), "I"} if ("spelling", "I") in words.noted else set(names.values())
-        free = [c for c in dict.fromkeys(CLASHES) if c not in taken]
+        free = [c for c in CLASHES if c not in taken]
         for name in names:
             if words.chance(60):
                 names[name] = free.pop(words.pick(range(len(free))))
+                if names[name] == "scalar" and name in words.sizes:
+                    names[name] = name  # a shape
     odd = words.chance(40)
     if odd:
         words.note("spelling", "brackets")
@@ -113,7 +121,10 @@ def lines(words: Vocabulary, spelling: Spelling) -> list[str]:
 
     header = (names[n] if v is None else f"{names[n]} = {v}" for n, v in words.sizes.items())
     result = [f"flow {names['spec']}({', '.join(header)})"]
-    for d in words.declared:
+    declared = list(words.declared)
+    if words.chance(30):
+        declared = [declared.pop(words.pick(range(len(declared)))) for _ in range(len(declared))]
+    for d in declared:
         count = "" if d.count is None else f"{names[d.count]} of "
         keyword = "param" if d.is_param else "input"
         result.append(f"{keyword} {names[d.name]} : {count}{renamed(d.shape)}{d.range}")
@@ -142,9 +153,9 @@ def cases(draw: Any, drawn: Drawn, small: bool) -> Case:
     """What to run a spec on; `small` where programs run one after another."""
     heads = draw(st.integers(1, 2))
     group = draw(st.sampled_from((1, 1, 2))) if drawn.roles.shared else 1
-    length = draw(st.sampled_from((5, 1, 13, 23, 37) if not small else (5, 1, 13)))
-    chunk = draw(st.sampled_from((7, 3, 16, None, 1)))
-    limit = 6 if small else 12
+    length = draw(st.sampled_from((5, 1, 13, 23, 37, 5, 13, 70, 0) if not small else (5, 1, 5, 13, 20)))
+    chunk = draw(st.sampled_from((7, 3, 16, None, 1, 40)))
+    limit = draw(st.sampled_from((6, 6, 6, 20) if small else (6, 12, 40)))
     return Case(
         batch=1 if small else draw(st.sampled_from((1, 2))),
         length=length,
@@ -155,7 +166,7 @@ def cases(draw: Any, drawn: Drawn, small: bool) -> Case:
         keys=draw(st.sampled_from(("random", "repeated", "near", "alternating"))),
         beta=draw(st.sampled_from((None, 0, 1))),
         start=draw(st.booleans()),
-        aggregation=draw(st.sampled_from(("auto", *AGGREGATIONS))),
+        aggregation=draw(st.sampled_from(choices()["aggregation"])),
         layout=draw(st.sampled_from(("contiguous", "strided", "expanded"))),
         group=group,
         wide=draw(st.booleans()),

@@ -17,7 +17,6 @@ from flowc.fuzz import spelling as w
 from flowc.syntax.tree import Expression
 
 T = TypeVar("T")
-Draw = Callable[[st.SearchStrategy[T]], T]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Declared:
 class Vocabulary:
     """Draws; `repeated` is the size of the repeat that is open, `prefix` the statements that are waiting for `let`."""
 
-    choose: Callable[[st.SearchStrategy[object]], object]
+    choose: Callable[[st.SearchStrategy[int]], int]
     rows: str = "K"  # the state's, as a shape
     key: str = "K"  # what key inputs have
     columns: str = "V"
@@ -54,11 +53,11 @@ class Vocabulary:
 
     def pick(self, options: Sequence[T]) -> T:
         """One of `options`, the first when shrunk."""
-        return options[int(self.choose(st.integers(0, len(options) - 1)))]  # type: ignore[call-overload,no-any-return]
+        return options[self.choose(st.integers(0, len(options) - 1))]
 
     def chance(self, of_100: int) -> bool:
         """True that often, False when shrunk."""
-        return int(self.choose(st.integers(0, 99))) >= 100 - of_100  # type: ignore[call-overload,no-any-return]
+        return self.choose(st.integers(0, 99)) >= 100 - of_100
 
     def note(self, what: str, kind: str) -> None:
         """What was drawn, for the table."""
@@ -86,28 +85,34 @@ class Vocabulary:
         return w.name(name)
 
     def leaf(
-        self, stem: str, shape: str, range: str = "", *, param: int = 0, listed: bool | None = None, unit: bool = False
+        self, stem: str, shape: str, within: str = "", *, param: int = 0, listed: bool | None = None, unit: bool = False
     ) -> Expression:
         """An input, a param in `param` of 100; in a repeat mostly one of a list; now and then one that there is."""
         count = None
-        if self.repeated is not None and (listed if listed is not None else not self.chance(15)):
+        fixed = [n for n, v in self.sizes.items() if v is not None and n in "RJ"]
+        if self.repeated is None and listed is None and fixed and " x " not in shape and self.chance(8):
+            self.note("input", "of a list, by number")
+            count = self.pick(fixed)
+        elif self.repeated is not None and (listed if listed is not None else not self.chance(15)):
             count = self.repeated
         is_param = count is None and param > 0 and self.chance(param)
         alike = [
             d
             for d in self.declared
-            if (d.shape, d.range, d.is_param, d.count) == (shape, range, is_param, count)
+            if (d.shape, d.range, d.is_param, d.count) == (shape, within, is_param, count)
             and d.name.rstrip("0123456789") == stem
         ]
         if alike and self.chance(35):
             found = self.pick(alike).name
         else:
             found = self.fresh(stem)
-            self.declared.append(Declared(found, shape, range, is_param, count))
+            self.declared.append(Declared(found, shape, within, is_param, count))
             if unit:
                 self.units.add(found)
         if is_param:
             self.note("input", "param")
+        if count is not None and self.repeated is None:
+            return w.name(found, w.value(self.pick(range(self.sizes[count] or 1))))
         return w.name(found) if count is None else w.name(found, w.name("index"))
 
     # -- scalars ------------------------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ class Vocabulary:
 
     def scalar(self) -> Expression | None:
         """A factor, or none."""
-        match self.pick(("none", "number", "input", "sigmoid", "softplus", "param", "size", "overlap")):
+        match self.pick(("none", "number", "input", "sigmoid", "softplus", "param", "size", "overlap", "odd")):
             case "number":
                 return w.value(self.pick(("0.5", "2", "0.125", "1e-3", "1.25")))
             case "input":
@@ -151,11 +156,33 @@ class Vocabulary:
             case "size":
                 self.note("prelude", "size")
                 return w.binary("**", w.name(self.key_size()), w.negated(w.value("0.5")))
+            case "odd":
+                return self.odd_scalar()
             case "overlap":
                 self.note("prelude", "inner product")
                 return w.matmul(w.transposed(self.key_leaf()), self.key_leaf())
             case _:
                 return None
+
+    def odd_scalar(self) -> Expression:
+        """A scalar that few papers have."""
+        x = self.leaf("x", "scalar", param=20)
+        match self.pick(("where", "norm", "sum", "head", "extreme", "quotient")):
+            case "where":
+                other = w.negated(self.leaf("x", "scalar"))
+                return w.call("where", w.below(self.leaf("y", "scalar"), x), other, w.value("0.5"))
+            case "norm":
+                self.note("prelude", "norm")
+                return w.over(w.call("norm", self.value_leaf()), w.plus(w.call("abs", x), w.value(1)))
+            case "sum":
+                return w.call("tanh", w.call("sum", w.times(self.key_leaf(), self.query_leaf())))
+            case "head":
+                self.note("prelude", "head")
+                return w.over(w.plus(w.value(1), w.name("head")), w.name("heads"))
+            case "extreme":
+                return w.call(self.pick(("max", "min")), x, w.value(self.pick(("0", "0.5"))))
+            case _:
+                return w.over(x, w.plus(w.value(1), w.times(x, x)))
 
     def key_size(self) -> str:
         """The dimension of key inputs."""
@@ -181,7 +208,9 @@ class Vocabulary:
                 self.note("prelude", "l2norm")
                 self.note("prelude", "silu")
                 weight = self.leaf("weight", self.key, param=100)
-                return w.call("l2norm", w.call("silu", w.times(weight, self.leaf("key", self.key))), eps=w.value("0.01"))
+                return w.call(
+                    "l2norm", w.call("silu", w.times(weight, self.leaf("key", self.key))), eps=w.value("0.01")
+                )
             case "softmax":
                 self.note("prelude", "softmax")
                 return w.call("softmax", self.leaf("key", self.key))
@@ -202,7 +231,7 @@ class Vocabulary:
 
     def plain_key(self) -> Expression:
         """A vector of the keys' size."""
-        match self.pick(("input", "input", "unit", "function", "product", "shifted", "rmsnorm")):
+        match self.pick(("input", "input", "unit", "function", "product", "shifted", "rmsnorm", "matrix")):
             case "unit":
                 return self.unit_key()
             case "function":
@@ -210,6 +239,8 @@ class Vocabulary:
                 return w.call(self.pick(("silu", "relu", "tanh", "softplus", "gelu", "exprel")), self.query_leaf())
             case "product":
                 return w.times(self.leaf("u", self.key, param=50), self.query_leaf())
+            case "matrix":
+                return self.through_matrix()
             case "shifted":
                 self.note("prelude", "bias")
                 return w.plus(self.query_leaf(), self.leaf("bias", self.key, param=100))
@@ -218,6 +249,22 @@ class Vocabulary:
                 return w.over(w.call("rmsnorm", self.query_leaf()), w.call("sqrt", w.name(self.key_size())))
             case _:
                 return self.query_leaf()
+
+    def through_matrix(self) -> Expression:
+        """A vector that a matrix was multiplied with."""
+        self.note("prelude", "matrix")
+        vector = self.query_leaf()
+        match self.pick(("diag", "outer", "reflection", "param")):
+            case "diag":
+                return w.matmul(w.call("diag", self.key_leaf()), vector)
+            case "outer":
+                return w.matmul(w.call("outer", self.query_leaf(), self.key_leaf()), vector)
+            case "reflection":
+                self.note("spelling", "I")
+                key = self.key_leaf()
+                return w.matmul(w.plus(w.name("I"), w.matmul(key, w.transposed(key))), vector)
+            case _:
+                return w.matmul(self.leaf("P", f"{self.key} x {self.key}", param=100, listed=False), vector)
 
     def query_leaf(self) -> Expression:
         """An input of the keys' size."""
@@ -234,7 +281,7 @@ class Vocabulary:
 
     def values(self) -> Expression:
         """A vector over the state's columns."""
-        match self.pick(("input", "input", "input", "function", "gated", "scaled", "ones", "biased")):
+        match self.pick(("input", "input", "input", "function", "gated", "scaled", "ones", "biased", "normed")):
             case "function":
                 self.note("prelude", "elementwise")
                 return self.let(w.call(self.pick(("tanh", "silu", "gelu", "sin")), self.value_leaf()))
@@ -244,6 +291,9 @@ class Vocabulary:
                 return w.times(w.value(self.pick(("0.5", "2"))), self.value_leaf())
             case "ones":
                 return w.call("ones", w.name(self.columns))
+            case "normed":
+                self.note("prelude", "norm")
+                return w.over(self.value_leaf(), w.plus(w.call("norm", self.value_leaf()), w.value("0.5")))
             case "biased":
                 self.note("prelude", "bias")
                 return w.minus(self.value_leaf(), self.leaf("offset", self.columns, param=100))
