@@ -28,7 +28,7 @@ def stacked(words: Vocabulary) -> Expression:
     words.log_gates += 3
     if words.chance(60):
         words.note("gate form", "exp")
-        return w.call("exp", words.stacked(lambda: words.leaf("g", words.key, " <= 0")))
+        return w.call("exp", words.stacked(lambda: words.leaf("g", words.key, " <= 0"), 0))
     words.note("gate form", "sigmoid")
     return w.call("sigmoid", words.stacked(lambda: words.leaf("f", words.key)))
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -186,8 +187,10 @@ def errors(
     """The error of every quantity; `params` are gradients that sum over `tokens`; gradients count as `least`."""
     largest = max((rms(v) for n, v in truth.items() if n.startswith("d")), default=0.0)
     result = {}
-    for name, expected in truth.items():
-        actual = found[name]
+    values = [n for n in truth if not n.startswith("d")]
+    assert found.keys() in (truth.keys(), set(values)), (list(found), list(truth))
+    for name in found:
+        expected, actual = truth[name], found[name]
         assert actual.shape == expected.shape, (name, actual.shape, expected.shape)
         gradient = max(largest * (tokens if name in params else 1), least)
         scale = max(rms(expected), gradient if name.startswith("d") else LEAST)
@@ -208,51 +211,74 @@ def largest_sum(inputs: Tensors, model: Model, case: Case) -> float:
     return given + made * max(x.shape[1] for i, x in zip(model.inputs, inputs.values(), strict=True) if not i.is_param)
 
 
+class Trials:
+    """An op's forms on one case: what is true of it is found once, and each form judged by it."""
+
+    def __init__(self, model: Model, op: Callable[..., Any], case: Case, dtype: torch.dtype, target: Target) -> None:
+        """Draw the inputs and run the oracle on them."""
+        self.model, self.op, self.case, self.dtype, self.target = model, op, case, dtype, target
+        inputs, start = draw(model, case), draw_states(model, case) if case.start else {}
+        self.inputs = {i.name: inputs[i.name].to(type_of(i, case, dtype)).double() for i in model.inputs}
+        self.start = {n: x.to(torch.float32 if dtype in HALVES else dtype).double() for n, x in start.items()}
+        self.truth = run_reference(model, self.inputs, self.start, torch.float64)
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether the truth keeps within float16's range, and within bounds: what passes through products does then."""
+        largest = max((x.abs().max().item() for x in self.truth.values() if x.numel()), default=0.0)
+        return largest <= (RANGE if self.dtype is torch.float16 else LARGEST)
+
+    def errors(self, found: Tensors) -> dict[str, float]:
+        """The error of every quantity found."""
+        tokens = self.case.batch * self.case.length
+        params = frozenset(f"d{i.name}" for i in self.model.inputs if i.is_param)
+        # A decay below 2 ** -24 is 0 in float16, so there a gradient counts as much as a value does.
+        return errors(self.truth, found, tokens, params, LEAST if self.dtype is torch.float16 else 0.0)
+
+    @cached_property
+    def losses(self) -> dict[str, float]:
+        """What the oracle loses in float32."""
+        return self.errors(run_reference(self.model, self.inputs, self.start, torch.float32))
+
+    @cached_property
+    def eps(self) -> float:
+        """The rounding of the op's precision."""
+        return torch.finfo(torch.float64).eps if self.dtype is torch.float64 else self.target.single
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """What an error may be where the oracle loses nothing."""
+        exponents = 0.0
+        if self.dtype is torch.float64:
+            exponents = SUMMED * largest_sum(self.inputs, self.model, self.case)
+        floors = {n: self.eps * (exponents + FLOOR * (SUMMED if n.startswith("d") else 1)) for n in self.truth}
+        if self.dtype not in HALVES:
+            return floors
+        u = torch.finfo(self.dtype).eps / 2
+        vectors = {i.name for i in self.model.inputs if type_of(i, Case(), self.dtype) in HALVES}
+        near = nudged({n: x for n, x in self.inputs.items() if n in vectors}, u)
+        rounded = self.errors(run_reference(self.model, self.inputs | near, nudged(self.start, u), torch.float64))
+        return {n: x + BAR * rounded[n] + HALF_FLOOR * u * (2 if n.startswith("d") else 1) for n, x in floors.items()}
+
+    def judge(self, run: Runner = run_op) -> list[Difference]:
+        """The errors of what `run` makes of the op, which may be values alone, with their tolerances."""
+        made = run(self.op, self.model, self.inputs, self.start, self.dtype, self.case, self.target)
+        found = self.errors(made)
+        scale = BAR * self.eps / EPS32
+        result = [Difference(n, found[n], scale * self.losses[n] + self.floors[n]) for n in found]
+        if all(d.holds for d in result):
+            return result
+        inputs, start = nudged(self.inputs), nudged(self.start)
+        moved = self.errors(run_reference(self.model, inputs, start, torch.float64))
+        return [replace(d, tolerance=max(d.tolerance, scale * moved[d.name] + self.floors[d.name])) for d in result]
+
+
 def differences(
-    model: Model,
-    op: Callable[..., Any],
-    case: Case,
-    dtype: torch.dtype = torch.float64,
-    target: Target = TORCH,
-    run: Runner = run_op,
+    model: Model, op: Callable[..., Any], case: Case, dtype: torch.dtype = torch.float64, target: Target = TORCH
 ) -> list[Difference]:
-    """The errors of `op`, the compiled form of `model`, on a case, with their tolerances; `run` says what to run of it.
-
-    None where the truth leaves the range of float16, or grows beyond all bounds: what passes through products is then
-    no number either.
-    """
-    inputs, start = draw(model, case), draw_states(model, case) if case.start else {}
-    inputs = {i.name: inputs[i.name].to(type_of(i, case, dtype)).double() for i in model.inputs}
-    start = {n: x.to(torch.float32 if dtype in HALVES else dtype).double() for n, x in start.items()}
-    tokens, params = case.batch * case.length, frozenset(f"d{i.name}" for i in model.inputs if i.is_param)
-    # A decay below 2 ** -24 is 0 in float16, so there a gradient counts as much as a value does.
-    least = LEAST if dtype is torch.float16 else 0.0
-    truth = run_reference(model, inputs, start, torch.float64)
-    largest = max((x.abs().max().item() for x in truth.values() if x.numel()), default=0.0)
-    if not largest <= (RANGE if dtype is torch.float16 else LARGEST):
-        return []
-
-    def errors_of(found: Tensors) -> dict[str, float]:
-        return errors(truth, found, tokens, params, least)
-
-    made = run(op, model, inputs, start, dtype, case, target)
-    truth = {n: v for n, v in truth.items() if run is not run_steps or not n.startswith("d")}
-    found = errors_of(made)
-    losses = errors_of(run_reference(model, inputs, start, torch.float32))
-    eps = torch.finfo(torch.float64).eps if dtype is torch.float64 else target.single
-    exponents = SUMMED * largest_sum(inputs, model, case) if dtype is torch.float64 else 0
-    floors = {n: eps * (exponents + FLOOR * (SUMMED if n.startswith("d") else 1)) for n in truth}
-    if dtype in HALVES:
-        u = torch.finfo(dtype).eps / 2
-        vectors = {i.name for i in model.inputs if type_of(i, Case(), dtype) in HALVES}
-        near = nudged({n: x for n, x in inputs.items() if n in vectors}, u)
-        rounded = errors_of(run_reference(model, inputs | near, nudged(start, u), torch.float64))
-        floors = {n: floors[n] + BAR * rounded[n] + HALF_FLOOR * u * (2 if n.startswith("d") else 1) for n in truth}
-    result = [Difference(n, found[n], BAR * losses[n] * eps / EPS32 + floors[n]) for n in truth]
-    if all(d.holds for d in result):
-        return result
-    moved = errors_of(run_reference(model, nudged(inputs), nudged(start), torch.float64))
-    return [replace(d, tolerance=max(d.tolerance, BAR * moved[d.name] * eps / EPS32 + floors[d.name])) for d in result]
+    """The errors of `op`, the compiled form of `model`, on a case, with their tolerances; none where none is due."""
+    trials = Trials(model, op, case, dtype, target)
+    return trials.judge() if trials.judgeable else []
 
 
 def nudged(values: Tensors, size: float = EPS32) -> Tensors:

@@ -270,12 +270,12 @@ class Vocabulary:
         """An input of the keys' size."""
         return self.leaf("q", self.key)
 
-    def stacked(self, part: Callable[[], Expression]) -> Expression:
-        """A vector over the state's rows, made of vectors of the keys' size."""
+    def stacked(self, part: Callable[[], Expression], ones: int = 50) -> Expression:
+        """A vector over the state's rows, made of vectors of the keys' size; a single row is a one in `ones` of 100."""
         if self.rows == self.key:
             return part()
         if self.rows.startswith("1"):
-            return w.call("concat", w.call(self.pick(("ones", "zeros")), w.value(1)), part())
+            return w.call("concat", w.call("ones" if self.chance(ones) else "zeros", w.value(1)), part())
         other = w.call("zeros", w.name(self.key_size())) if self.chance(20) else part()
         return w.call("concat", *((part(), other) if self.chance(50) else (other, part())))
 
