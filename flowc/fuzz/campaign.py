@@ -73,6 +73,10 @@ class _Found(AssertionError):
     """A find, as hypothesis shrinks it."""
 
 
+class _Enough(KeyboardInterrupt):
+    """The time to shrink is over: the one kind of exception that hypothesis lets pass."""
+
+
 @dataclass
 class _Run:
     """One spec and, if it is a find, its smaller forms; `simplest` is judged in every run and remembered."""
@@ -81,6 +85,7 @@ class _Run:
     tally: Tally
     judge: Callable[[Trial], Verdict]
     known: dict[Trial, Verdict]
+    shrinking: float
     first: tuple[Drawn, Verdict] | None = None
     smallest: tuple[Trial, Verdict] | None = None
     until: float = 0.0
@@ -99,14 +104,14 @@ class _Run:
         plain = Trial(trial.text, trial.case, trial.dtype, trial.backend)
         if plain not in self.known:
             if self.smallest is not None and time.monotonic() > self.until:
-                return
+                raise _Enough
             self.known[plain] = self.judge(trial)
         verdict = self.known[plain]
         if self.smallest is None:
             self.first = drawn, verdict
         if verdict.kind == "find":
             if self.smallest is None:
-                self.until = time.monotonic() + SHRINKING
+                self.until = time.monotonic() + self.shrinking
             self.smallest = trial, verdict
             raise _Found(verdict.why)
 
@@ -117,11 +122,12 @@ def run(
     folder: Path,
     progress: Callable[[Tally], None],
     judge: Callable[[Trial], Verdict] = judged,
+    shrinking: float = SHRINKING,
 ) -> Tally:
     """Judge specs until `examples` are done; the state and reproducers of finds go into `folder`."""
     known: dict[Trial, Verdict] = {}
     while tally.done < examples:
-        one = _Run(tally.done, tally, judge, dict(known))
+        one = _Run(tally.done, tally, judge, dict(known), shrinking)
         _hypothesis(one)
         if not known:  # the simplest spec on the simplest case, with which every run begins
             known = dict(list(one.known.items())[:1])
@@ -156,5 +162,5 @@ def _hypothesis(one: _Run) -> None:
     def examples(data: st.DataObject) -> None:
         one.example(data)
 
-    with suppress(_Found):
+    with suppress(_Found, _Enough):
         examples()

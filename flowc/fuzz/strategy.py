@@ -154,7 +154,7 @@ def cases(draw: Any, drawn: Drawn, small: bool) -> Case:
     heads = draw(st.integers(1, 2))
     group = draw(st.sampled_from((1, 1, 2))) if drawn.roles.shared else 1
     length = draw(st.sampled_from((5, 1, 9, 13, 23, 5, 9, 40, 0) if not small else (5, 1, 5, 9, 18)))
-    chunk = draw(st.sampled_from((7, 3, 16, None, 1, 40)))
+    chunk = draw(st.sampled_from((7, 3, 16, 1) if small else (7, 3, 16, None, 1, 40)))
     limit = draw(st.sampled_from((6, 6, 6, 20) if small else (6, 12, 40)))
     return Case(
         batch=1 if small else draw(st.sampled_from((1, 2))),
