@@ -1,4 +1,4 @@
-"""The command line: `flowc check | compile | explain | verify | doctor | cache`.
+"""The command line: `flowc check | compile | explain | verify | fuzz | doctor | cache`.
 
 In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
 table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
@@ -22,6 +22,7 @@ from flowc import __version__
 from flowc.console import FINDINGS, read, show
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
 from flowc.files import write_whole
+from flowc.fuzz.command import fuzz
 from flowc.options import Options
 from flowc.source import Source
 
@@ -345,6 +346,9 @@ def doctor(as_json: bool) -> None:
         click.echo(found.paragraphs())
     if not found.is_fine:
         sys.exit(FINDINGS)
+
+
+cli.add_command(fuzz)
 
 
 # -- cache ------------------------------------------------------------------------------------------------------------

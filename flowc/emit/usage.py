@@ -6,6 +6,7 @@ Refuses nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from flowc.chunk import ir
@@ -29,11 +30,13 @@ class Usage:
         self.needs = self._needs()
 
     def _users(self) -> dict[Value, list[Value]]:
+        """The users of each value, a view as often as it is used itself: written there, it writes its operand again."""
         users: dict[Value, list[Value]] = {}
-        for kernel in self.kernels:
-            for node in kernel.nodes:
-                for v in ir.operands(node.op):
-                    users.setdefault(v, []).append(node.value)
+        results = Counter(value for _, value in self.program.results)
+        for node in (n for kernel in reversed(self.kernels) for n in reversed(kernel.nodes)):
+            times = len(users.get(node.value, ())) + results[node.value] if isinstance(node.op, VIEWS) else 1
+            for v in ir.operands(node.op):
+                users.setdefault(v, []).extend([node.value] * max(times, 1))
         return users
 
     def role(self, value: Value) -> Role:

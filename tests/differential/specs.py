@@ -191,6 +191,14 @@ o[t] = S[t].T @ Q
 y[t] = Q.T @ S[t] + Q.T @ k @ v.T
 """)
 
+_spec("""flow equal_outputs(K, V, M)
+input Q : K x M; input k : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1] + k @ v.T
+o[t] = Q.T @ S[t]
+y[t] = Q.T @ S[t]
+""")
+
 _spec("""flow product_of_reads(K, V)
 input q, k, p : K; input v : V; input g : scalar <= 0
 state S : K x V
