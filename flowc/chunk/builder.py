@@ -74,7 +74,7 @@ class Builder:
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         """Start with nodes of another program, or none."""
         self.nodes: list[Node] = list(nodes)
-        self._known: dict[Op, Value] = {n.op: n.value for n in self.nodes}
+        self._known = {(n.op, n.value.axes, n.value.level): n.value for n in self.nodes}
         self._ops: dict[Value, Op] = {n.value: n.op for n in self.nodes}
 
     def op(self, value: Value) -> Op:
@@ -82,14 +82,15 @@ class Builder:
         return self._ops[value]
 
     def add(self, op: Op, name: str = "", axes: tuple[Axis, ...] | None = None, level: Level | None = None) -> Value:
-        """The value of `op`, made once."""
-        if op in self._known:
-            return self._known[op]
+        """The value of `op`, made once; zeros of one shape, of a token or of a head, are two values."""
         inferred = infer_axes(op) if axes is None else axes
         rank = infer_level(op) if level is None else level
+        known = self._known.get((op, inferred, rank))
+        if known is not None:
+            return known
         value = Value(len(self.nodes), name, inferred, rank, _is_sum(op))
         self.nodes.append(Node(value, op))
-        self._known[op] = value
+        self._known[op, inferred, rank] = value
         self._ops[value] = op
         return value
 
@@ -180,7 +181,7 @@ class Builder:
             return node.value
         better = replace(value, name=name)
         self.nodes[value.index] = Node(better, node.op)
-        self._known[node.op] = better
+        self._known[node.op, node.value.axes, node.value.level] = better
         return better
 
     def program(self, results: Mapping[str, Value], carry: tuple[Value, Value], adjoint: bool = False) -> Program:

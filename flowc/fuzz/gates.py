@@ -94,12 +94,12 @@ def bounded(words: Vocabulary, shape: str) -> Expression:
 def decay(words: Vocabulary, shape: str) -> Expression:
     """Exp of minus something positive."""
     words.note("prelude", "softplus")
-    match words.pick(("softplus", "mamba", "rwkv", "logsigmoid", "min")):
-        case "mamba":
+    match words.pick(("softplus", "rate", "twice", "logsigmoid", "min")):
+        case "rate":
             rate = w.call("exp", words.leaf("rate", "scalar", param=100))
             step = w.call("softplus", w.plus(words.leaf("f", shape), words.leaf("bias", shape, param=100)))
             return w.call("exp", w.times(w.negated(rate), step))
-        case "rwkv":
+        case "twice":
             return w.call("exp", w.negated(w.call("exp", words.leaf("f", shape))))
         case "logsigmoid":
             return w.call("exp", w.over(w.call("logsigmoid", words.leaf("f", shape)), w.value(16)))

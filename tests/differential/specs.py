@@ -85,6 +85,13 @@ S[t] = where(sum(x) < 0, 0.5, 0.75) * S[t]
 o[t] = S[t].T @ q
 """)
 
+_spec("""flow compared(K, V)
+input q, k : K; input v : V; input y : scalar; param x : scalar
+state S : K x V
+S[t] = S[t-1] + where(y < x, 0.25, 0.5) * k @ v.T
+o[t] = S[t].T @ q
+""")
+
 _spec("""flow negative_free_gate(K, V)
 input q, k : K; input v : V; input g : scalar <= 0
 state S : K x V
