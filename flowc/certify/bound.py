@@ -3,15 +3,16 @@
 In: a `Model`, sizes. Out: a bound of the degree of numerators and denominators of every compared entry in the drawn
 values and images of exp. Refuses nothing.
 
-Every expression of a step without the state is a rational function of the draw; its degree is at most what `_degree`
+Every expression of a step without the state is a rational function of the draw; its degree is at most what `_bound`
 adds up, a function of one argument (rational in it and in its image) counting twice its argument plus one; exp of a
-fraction p/q of its argument is a power p of a q-th root, which counts p q times. An edit of
+fraction p/q of its argument is a power p of a q-th root, which counts p q times, as does a power p/q. An edit of
 the state multiplies by such expressions and adds, over one common denominator for all entries, so T tokens of E edits
 of degree D each give 2 T E D, and a derivative's denominator is the square: twice that.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 from flowc.certify.draw import Sizes
@@ -33,19 +34,26 @@ from flowc.semantics.model import (
     StateRef,
     Transpose,
 )
-from flowc.semantics.walk import parts
 
-CHOOSING = frozenset({"min", "max", "clamp", "where", "abs", "relu", "sum", "diag", "outer", "concat", "kron"})
+EXPONENTIAL = frozenset({"exp", "expm1", "exprel", "sigmoid", "logsigmoid", "softplus", "tanh", "silu", "softmax"})
+"""What is made of exp of its arguments, times constants."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Of an expression: its degree, and what numerators and denominators of its factors come to (1: whole or none)."""
+
+    degree: int
+    height: int = 1
 
 
 def degree_bound(model: Model, sizes: Sizes) -> int:
     """The degree of every compared entry, at most."""
-    lets: dict[str, int] = {}
-    edits, largest = _edits(model.statements, lets, sizes)
+    edits, largest = _edits(model.statements, {}, sizes)
     return 4 * sizes.length * edits * largest
 
 
-def _edits(statements: tuple[Statement, ...], lets: dict[str, int], sizes: Sizes) -> tuple[int, int]:
+def _edits(statements: tuple[Statement, ...], lets: dict[str, _Bound], sizes: Sizes) -> tuple[int, int]:
     """Statements that run in a step, and the degree of the largest."""
     count, largest = 0, 1
     for statement in statements:
@@ -54,46 +62,53 @@ def _edits(statements: tuple[Statement, ...], lets: dict[str, int], sizes: Sizes
                 inner, degree = _edits(body, lets, sizes)
                 count += inner * statement.count.value(sizes.bound)
             case Let(name, value):
-                degree = lets[name] = _degree(value, lets, sizes) * _height(value, sizes)
+                lets[name] = _bound(value, lets, sizes)
+                degree = lets[name].degree
             case _:
-                degree = _degree(statement.value, lets, sizes)
+                degree = _bound(statement.value, lets, sizes).degree
                 count += 1
         largest = max(largest, degree)
     return count, largest
 
 
-def _degree(expr: Expr, lets: dict[str, int], sizes: Sizes) -> int:
+def _bound(expr: Expr, lets: dict[str, _Bound], sizes: Sizes) -> _Bound:
     match expr:
-        case Number() | SizeNumber() | HeadNumber() | LoopNumber():
-            return 0
+        case Number(value):
+            return _Bound(0, max(1, abs(value.numerator)) * value.denominator)
+        case SizeNumber(size):
+            return _Bound(0, max(1, abs(size.value(sizes.bound))))
+        case HeadNumber() | LoopNumber():
+            return _Bound(0)
         case InputRef() | StateRef():
-            return 1
+            return _Bound(1)
         case LetRef(name):
             return lets[name]
         case Negate(argument) | Transpose(argument):
-            return _degree(argument, lets, sizes)
+            return _bound(argument, lets, sizes)
         case Binary(op, left, right):
-            summed = left.shape.cols.value(sizes.bound) if op == "@" else 1
-            return summed * (_degree(left, lets, sizes) + _degree(right, lets, sizes))
+            columns = left.shape.cols.value(sizes.bound)
+            return _of_two(op, _bound(left, lets, sizes), _bound(right, lets, sizes), columns)
         case Call(name, arguments):
+            bounds = [_bound(a, lets, sizes) for a in arguments]
             entries = max((_entries(a, sizes) for a in arguments), default=1)
-            within = sum(_degree(a, lets, sizes) for a in arguments)
-            height = 1 if name in CHOOSING else prod(_height(a, sizes) for a in arguments)
-            return height * (2 * entries * within + 1)
+            height = prod(b.height for b in bounds)
+            within = sum(b.degree for b in bounds) * (height if name in EXPONENTIAL else 1)
+            return _Bound(2 * entries * within + 1, height)
 
 
-def _height(expr: Expr, sizes: Sizes) -> int:
-    """The product of numerators and denominators of the numbers in an expression; a let's are in its degree."""
-    found = 1
-    for part in parts(expr):
-        match part:
-            case Number(value):
-                found *= max(1, abs(value.numerator)) * value.denominator
-            case SizeNumber(size):
-                found *= max(1, abs(size.value(sizes.bound)))
-            case _:
-                pass
-    return found
+def _of_two(op: str, left: _Bound, right: _Bound, columns: int) -> _Bound:
+    """A number that is added is no factor: exp of it is a number."""
+    degree = left.degree + right.degree
+    height = left.height * right.height
+    match op:
+        case "+" | "-":
+            return _Bound(degree, prod(b.height for b in (left, right) if b.degree))
+        case "@":
+            return _Bound(columns * degree, height)
+        case "**":
+            return _Bound(degree * height, height)
+        case _:
+            return _Bound(degree, height)
 
 
 def _entries(expr: Expr, sizes: Sizes) -> int:

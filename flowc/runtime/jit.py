@@ -11,9 +11,8 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, overload
 
-from flowc.compiler import Stage, compile_text
 from flowc.options import Options
-from flowc.runtime.op import Op
+from flowc.runtime.op import Op, compiled
 from flowc.syntax.python.locate import function_source
 
 
@@ -23,7 +22,12 @@ def jit(function: Callable[..., Any], /) -> Op: ...
 
 @overload
 def jit(
-    *, chunk_size: int | None = None, aggregation: str = "auto", schedule: str = "auto", backend: str = "auto"
+    *,
+    chunk_size: int | None = None,
+    aggregation: str = "auto",
+    schedule: str = "auto",
+    backend: str = "auto",
+    certify: bool = False,
 ) -> Callable[[Callable[..., Any]], Op]: ...
 
 
@@ -35,6 +39,7 @@ def jit(
     aggregation: str = "auto",
     schedule: str = "auto",
     backend: str = "auto",
+    certify: bool = False,
 ) -> Op | Callable[[Callable[..., Any]], Op]:
     """Compile a recurrence that is written as a Python function: `@flowc.jit`, or `@flowc.jit(chunk_size=32)`.
 
@@ -50,6 +55,7 @@ def jit(
         aggregation: "auto", "wy", "tensorinv" or "signature".
         schedule: "auto" or "split".
         backend: "auto", "torch" or "triton".
+        certify: hold the chunk programs to the step first, as `flowc.compile` does.
 
     Returns:
         The op; without a function, what makes one of the function that it decorates.
@@ -57,6 +63,7 @@ def jit(
     Raises:
         FlowError: errors in the function, or a recurrence without a compiled form.
         OSError: the function's source is not at hand.
+        RuntimeError: with `certify`, programs that the step contradicts: a bug in flowc.
         TypeError: what is decorated is no function.
         ValueError: an option that is not allowed.
     """
@@ -65,6 +72,6 @@ def jit(
     def decorate(decorated: Callable[..., Any]) -> Op:
         if isinstance(decorated, str | PathLike):
             raise TypeError("flowc.jit takes a function; flowc.compile takes a path or a text")
-        return Op(compile_text(function_source(decorated), options, Stage.MODULE))
+        return compiled(function_source(decorated), options, certify)
 
     return decorate if function is None else decorate(function)

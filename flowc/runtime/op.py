@@ -60,7 +60,7 @@ class Op:
 
     def __reduce__(self) -> tuple[Callable[[Source, Options], Op], tuple[Source, Options]]:
         """Pickled as spec and options, and compiled again where it is loaded, by the flowc that is there."""
-        return _compiled, (self.compilation.source, self.compilation.options)
+        return compiled, (self.compilation.source, self.compilation.options)
 
     def __repr__(self) -> str:
         """The op and its class."""
@@ -98,10 +98,14 @@ def compile(
         ValueError: an option that is not allowed, or no spec in what was given.
     """
     options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend)
-    source = opened(spec)
+    return compiled(opened(spec), options, certify)
+
+
+def compiled(source: Source, options: Options, certify: bool = False) -> Op:
+    """The op of a spec that is at hand."""
     if certify:
         _certify(compile_text(source, options, Stage.PLAN))
-    return _compiled(source, options)
+    return Op(compile_text(source, options, Stage.MODULE))
 
 
 def _certify(compilation: Compilation) -> None:
@@ -110,9 +114,4 @@ def _certify(compilation: Compilation) -> None:
     if found.mismatch is not None:
         raise RuntimeError(text(found, compilation.source.name, compilation.model.canonical))
     if not found.holds:
-        warnings.warn(text(found, compilation.source.name, compilation.model.canonical), stacklevel=3)
-
-
-def _compiled(source: Source, options: Options) -> Op:
-    """The op of a spec that is at hand."""
-    return Op(compile_text(source, options, Stage.MODULE))
+        warnings.warn(text(found, compilation.source.name, compilation.model.canonical), stacklevel=4)

@@ -203,6 +203,14 @@ def test_sizes_that_the_header_fixes_stay():
     assert large.reason == "the header fixes a state of 16384 entries, and at most 4096 are computed"
 
 
+def test_a_bound_that_says_nothing_is_no_certificate():
+    """exp(c g) is a power of a root of exp(g) with as many digits as c has; what is added to g is a number."""
+    assert compiled(GATE_FIRST.replace("exp(g)", "exp(0.25 * g - 0.0883883476483184)")).certify().holds
+    found = compiled(GATE_FIRST.replace("exp(g)", "exp(0.0883883476483184 * g)")).certify()
+    assert found.mismatch is None
+    assert found.reason == "exponents have factors of so many digits that the error bound says nothing"
+
+
 def test_a_token_of_many_roots_has_a_draw():
     steps = "S[t] = exp(g) * S[t-1] + sqrt(1 + k * k) @ l2norm(v).T"
     spec = DELTA.format(steps=steps).replace("= S[t].T @ q", "= rmsnorm(S[t].T @ rmsnorm(q)) + sqrt(1 + v * v)")

@@ -102,7 +102,7 @@ def test_explanations_and_pickles_know_the_function():
 def test_options_are_those_of_compile():
     for function in (flowc.jit, flowc.compile):
         taken = inspect.signature(function).parameters.values()
-        assert tuple(p.name for p in taken if p.kind is p.KEYWORD_ONLY) == option_names()
+        assert tuple(p.name for p in taken if p.kind is p.KEYWORD_ONLY) == (*option_names(), "certify")
     assert "'chunk_size': 16" in decorated.retnet.source or '"chunk_size": 16' in decorated.retnet.source
     with pytest.raises(ValueError, match="backend is 'cuda'"):
         flowc.jit(backend="cuda")
