@@ -51,9 +51,13 @@ def exp(a: Number) -> Number:
 
 def exponential(a: Number) -> Number:
     """The same of a power's exponent: powers of a small number are few, and say nothing on their logarithms."""
+    return Number(a.oracles, fp.each(fp.power_of_generator, a.exponent), exp_of_shadow(a.shadow), opaque=a.opaque)
+
+
+def exp_of_shadow(shadow: Shadow) -> Shadow:
+    """What stands for an exponential in decisions."""
     with np.errstate(over="ignore"):
-        shadow = np.asarray(np.exp(a.shadow))
-    return Number(a.oracles, fp.each(fp.power_of_generator, a.exponent), shadow, opaque=a.opaque)
+        return np.asarray(np.exp(shadow))
 
 
 def log(a: Number) -> Number:

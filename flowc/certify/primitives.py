@@ -110,7 +110,7 @@ def _decay(setting: Setting, upper: Number, lower: Number, mask: Mask) -> Number
     high, low = functions.exp(upper), functions.exp(-lower)
     value = np.where(held, _rows(high).value * _columns(low).value % P, 0)
     difference = np.where(held, _rows(upper).shadow - _columns(lower).shadow, -np.inf)
-    return Number(setting.oracles, value, np.exp(difference))
+    return Number(setting.oracles, value, functions.exp_of_shadow(difference))
 
 
 def _summed(number: Number, add: Any) -> Number:

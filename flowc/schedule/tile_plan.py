@@ -37,10 +37,11 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Memory for what a kernel stores of every chunk: by name, its lanes, and whether the forward keeps it."""
+    """Memory for what a kernel stores of every chunk: its name, its lanes, and the value of the pass that it is."""
 
     name: str
     lanes: tuple[Lane, ...]
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,13 @@ class TorchPart:
 
 @dataclass(frozen=True, slots=True)
 class TilePass:
-    """The kernels of a pass in order, what they leave for one another, and what the caller has to do for them.
+    """The kernels of a program in order, what they leave for one another, and what the caller has to do for them.
 
     `states` is the scratch of the carried state at every chunk. What kernels do not hold, torch operators make:
     `before` them what they fetch, `after` them results.
     """
 
+    program: Program
     kernels: tuple[TileKernel, ...]
     scratch: tuple[Scratch, ...]
     states: str

@@ -63,7 +63,8 @@ class _Cutter(Crossing):
         self.handed: dict[Value, str] = {}
         kernels = [*self._matrices(), self._walk(), *self._results()]
         made = {s.name: s.tile.lanes for k in kernels for s in k.stores if s.fetched}
-        own = tuple(Scratch(n, lanes) for n, lanes in made.items())
+        values = {name: value for value, name in (self.fetched | self.handed).items()}
+        own = tuple(Scratch(n, lanes, values[n]) for n, lanes in made.items())
         fetched = {s.op.name: s.tile.lanes for k in kernels for s in k.steps if isinstance(s.op, Fetch)}
         given = {self.fetched[v]: v for v in self.outside if self.fetched[v] in fetched}
         states = self.fetched[self.program.carry[0]]
@@ -72,7 +73,7 @@ class _Cutter(Crossing):
         there = {*made, *self.used, *given, states}
         known = {v: n for v, n in self.fetched.items() if n in there}
         after = TorchPart.of(self.program, self.finished, {**known, **self.handed})
-        return TilePass(tuple(kernels), own, states, before, after)
+        return TilePass(self.program, tuple(kernels), own, states, before, after)
 
     def known(self, given: Mapping[str, Value]) -> dict[Value, str]:
         """What torch operators before the kernels find in memory: what the forward pass kept."""

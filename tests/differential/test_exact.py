@@ -1,0 +1,211 @@
+"""The printed code bit for bit: torch functions and Triton kernels on inputs on which nothing is rounded.
+
+Everything that a function returns or a kernel stores is compared with the program's value of that name, and outputs,
+final state and gradients with the program's results. `INEXACT` is what is excluded: divisions, norms and
+transcendentals, so specs of which some value is no fraction that float32 holds on any such input, by what makes the
+first such value; `Decay` where a gate is no exponential of a log gate or has constants (0.9) that are no power of two.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+import torch
+from differential import exact
+from differential.harness import EXAMPLES, TEXTS
+from differential.targets import INTERPRETED, TORCH, on_kernels
+
+import flowc
+from flowc.chunk.aggregation import AGGREGATIONS
+from flowc.schedule.tile_plan import Missing
+from flowc.schedule.triton import cut
+
+SIZES = (4, 3, 2, 2)
+INEXACT = {
+    "bounded_gate": "sub",
+    "by_head": "Decay",
+    "constants": "Literal",
+    "counted": "exp",
+    "delta_exact": "a division by 0",
+    "doubled": "exp",
+    "epilogue": "the square root of a non-square",
+    "features": "the constant 1.4142135623730951 is a rounded float",
+    "gate_of_a_norm": "the square root of a non-square",
+    "growing": "Decay",
+    "held_reads": "Literal",
+    "hgrn2": "sub",
+    "mamba2": "ToRows",
+    "mixed_scalars": "a division by 0",
+    "negative_free_gate": "mul",
+    "normalised": "exp",
+    "param_gate": "pow",
+    "prelude": "the square root of a non-square",
+    "product_of_reads": "exp",
+    "read_then_write": "DecayMatrix",
+    "retnet": "Decay",
+    "rwkv6": "Decay",
+    "scalar_output": "the square root of a non-square",
+    "small_denominators": "the square root of a non-square",
+    "square": "Literal",
+}
+
+
+@cache
+def op_of(name):
+    return flowc.compile(TEXTS[name])
+
+
+def bound(model):
+    free = iter(SIZES)
+    return {d.name: next(free) if d.value is None else d.value for d in model.dimensions}
+
+
+@cache
+def on_torch(name):
+    """A draw and what the programs of the torch target make of it."""
+    compilation = op_of(name).compilation
+    programs = compilation.programs
+    parts = programs.forward, programs.backward, programs.saved
+    return exact.exact(compilation.model, parts, bound(compilation.model), ("wy",))
+
+
+def called(op, drawn, target, aggregation):
+    """Outputs, final state and gradients of an op, by name, as the programs name them."""
+    leaves = {n: x.float().requires_grad_() for n, x in drawn.inputs.items()}
+    start = drawn.start.float().requires_grad_()
+    options = {"chunk_size": exact.CHUNK, "aggregation": aggregation, "output_final_state": True}
+    result, final = op(**leaves, initial_state=start, **options, **dict(target.options))
+    outputs = list(result) if isinstance(result, tuple) else [result]
+    loss = sum((x * bar.float()).sum() for x, bar in zip([*outputs, final], drawn.cotangents, strict=True))
+    found = torch.autograd.grad(loss, [*leaves.values(), start], allow_unused=True)
+    return outputs, final, dict(zip([*leaves, "start"], found, strict=True))
+
+
+def compare_results(drawn, outputs, final, gradients):
+    for (name, number), out in zip(drawn.forward.results.items(), outputs, strict=True):
+        assert torch.equal(out[0].double(), torch.tensor(number.shadow)), name
+    assert torch.equal(final[0].double(), torch.tensor(drawn.forward.carry.shadow)), "final state"
+    assert torch.equal(gradients["start"][0].double(), torch.tensor(drawn.backward.carry.shadow)), "first state"
+    for name, number in drawn.backward.results.items():
+        found = gradients[name] if gradients[name].shape == number.shape else gradients[name][0]
+        assert torch.equal(found.double(), torch.tensor(number.shadow)), f"d{name}"
+
+
+@contextmanager
+def returned(module) -> Iterator[dict[str, tuple[torch.Tensor, ...]]]:
+    """What the functions of a module return."""
+    found = {}
+    plain = {name: getattr(module, name) for name in ("_forward_rows", "_forward", "_backward_rows")}
+
+    def noting(name):
+        def noted(*arguments):
+            made = plain[name](*arguments)
+            found[name] = tuple(x.clone() for x in made)
+            return made
+
+        return noted
+
+    for name in plain:
+        setattr(module, name, noting(name))
+    try:
+        yield found
+    finally:
+        for name, function in plain.items():
+            setattr(module, name, function)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="torch functions")
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_torch_functions(name):
+    if name in INEXACT:
+        with pytest.raises(exact.Inexact, match=INEXACT[name]):
+            on_torch(name)
+        return
+    op, drawn = op_of(name), on_torch(name)
+    plan = op.compilation.plan
+    for aggregation in AGGREGATIONS if plan.aggregations else AGGREGATIONS[:1]:
+        with returned(op._module) as found:
+            compare_results(drawn, *called(op, drawn, TORCH, aggregation))
+        passes = (
+            ("_forward_rows", plan.forward.once.stores, plan.forward.program, drawn.forward),
+            ("_forward", [value for value, _ in plan.saved], plan.forward.program, drawn.forward),
+            ("_backward_rows", plan.backward.once.stores, plan.backward.program, drawn.backward),
+        )
+        for function, values, program, ran in passes:
+            for value, tensor in zip(values, found[function], strict=True):
+                if exact.comparable(value, program):
+                    assert not exact.differs(value, tensor, drawn, ran), (aggregation, function, value.name)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="torch functions")
+def test_the_smallest_difference_is_found():
+    """In every place of a token: the next float of one entry, and of what lies beyond the sequence's end, none."""
+    drawn, program = on_torch("gated_deltanet"), op_of("gated_deltanet").compilation.programs.forward
+    value = next(n.value for n in program.nodes if n.value.name == "U")
+    made = torch.tensor(drawn.forward.values[value].shadow).float()
+    assert not exact.differs(value, made, drawn, drawn.forward)
+    for place in ((0, 0, 0, 0), (1, 1, exact.CHUNK - 1, 2), (2, 1, exact.LENGTH % exact.CHUNK - 1, 0)):
+        other = made.clone()
+        other[place] = torch.nextafter(other[place], torch.tensor(torch.inf))
+        assert exact.differs(value, other, drawn, drawn.forward)
+    beyond = made.clone()
+    beyond[2, :, exact.LENGTH % exact.CHUNK :] = torch.nan
+    assert not exact.differs(value, beyond, drawn, drawn.forward)
+
+
+# -- Triton kernels ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stored(module) -> Iterator[dict[str, dict[str, torch.Tensor]]]:
+    """What lies in memory after every launch, by the kernel's role and the pointer's name."""
+    kernels, found = module._Kernels, {}
+    run = kernels.run
+
+    def noted(self, kernel, role, *rest, **arguments):
+        run(self, kernel, role, *rest, **arguments)
+        found[role] = {n: x.clone() for n, x in arguments.items() if isinstance(x, torch.Tensor)}
+
+    kernels.run = noted
+    try:
+        yield found
+    finally:
+        kernels.run = run
+
+
+@cache
+def on_kernels_of(name):
+    """The passes of the Triton target, a draw, and what their programs make of it."""
+    compilation = op_of(name).compilation
+    cuts = cut(compilation.plan)
+    assert not isinstance(cuts, Missing)
+    programs = cuts.forward.program, cuts.backward.program, ()
+    return cuts, exact.exact(compilation.model, programs, bound(compilation.model), ("wy",))
+
+
+def memory_of(launched, name):
+    """What a kernel stored of a name, [chunks, heads, *]; an input may have that name too."""
+    chunks = -(-exact.LENGTH // exact.CHUNK)
+    (found,) = (
+        x for n, x in launched.items() if n.rstrip("_") == f"{name}_ptr" and x.shape[:2] == (chunks, exact.HEADS)
+    )
+    return found
+
+
+@on_kernels
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - INEXACT.keys()))
+def test_kernels(name, target):
+    """Every aggregation of the examples; of specs that stress something else, the one that is chosen."""
+    op, (cuts, drawn) = op_of(name), on_kernels_of(name)
+    several = op.compilation.plan.aggregations and name in EXAMPLES
+    for aggregation in AGGREGATIONS if several else ("auto",):
+        with stored(op._module) as found:
+            compare_results(drawn, *called(op, drawn, target, aggregation))
+        for passed, ran, suffix in ((cuts.forward, drawn.forward, ""), (cuts.backward, drawn.backward, "_backward")):
+            values = {s.name: s.value for s in passed.scratch} | {passed.states: passed.program.carry[0]}
+            for kernel in passed.kernels:
+                for name in {s.name for s in kernel.stores} & values.keys():
+                    if exact.comparable(values[name], passed.program):
+                        made = memory_of(found[f"{kernel.name}{suffix}"], name)
+                        assert not exact.differs(values[name], made, drawn, ran), (aggregation, kernel.name, name)
