@@ -205,9 +205,9 @@ class StepPrinter:
                 over = ", ".join(str(-i) for i in range(dims, 0, -1))
                 if dims == 0:
                     return x if e.function == "sum" else call("abs", [x])
-                square = x.text if e.function == "sum" else f"{x.at(ATOM)} ** 2"
-                total = Code(f"({square}).sum(({over},))")
-                return total if e.function == "sum" else call("sqrt", [total])
+                if e.function == "norm":  # whose gradient at 0 is 0, where that of a root is not finite
+                    return Code(f"torch.linalg.vector_norm({x.text}, dim=({over},))")
+                return Code(f"({x.text}).sum(({over},))")
             case _:
                 return self.function(e)
 

@@ -230,6 +230,13 @@ S[t] = S[t] + (beta / (sum(x * x) + 1e-20)) * x @ v.T
 o[t] = S[t].T @ q / sqrt(sum(q * q) + 1e-24)
 """)  # cleared of its fractions a denominator would overflow in float32
 
+_spec("""flow length_of_nothing(K, V)
+input q, k : K; input v : V; input beta : scalar in (0, 1)
+state S : K x V
+o[t] = S[t-1].T @ q / (1 + norm(S[t-1].T @ q))
+S[t] = S[t-1] + beta * k @ (v - S[t-1].T @ k).T
+""")  # the first token reads zeros, where the gradient of their length is 0
+
 # -- preludes ----------------------------------------------------------------------------------------------------------
 
 _spec("""flow prelude(K, V)

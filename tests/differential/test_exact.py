@@ -35,6 +35,7 @@ INEXACT = {
     "growing": "Decay",
     "held_reads": "Literal",
     "hgrn2": "sub",
+    "length_of_nothing": "the square root of a non-square",
     "mamba2": "ToRows",
     "mixed_scalars": "a division by 0",
     "negative_free_gate": "mul",

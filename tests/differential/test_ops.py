@@ -27,11 +27,13 @@ from differential.harness import (
     run_reference,
     shares_heads,
 )
-from differential.targets import INTERPRETED, INTERPRETER, on_targets
+from differential.specs import SPECS
+from differential.targets import INTERPRETED, INTERPRETER, TORCH, on_targets
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flowc import reference
+from flowc.fuzz.judge import Trials, run_emitted_reference, run_steps
 from flowc.schedule.schedule import AGGREGATIONS
 
 # For each of the specs, of the profile's examples a quarter: 5 locally, 25 in CI; 2 and 4 under the interpreter.
@@ -94,6 +96,16 @@ def cases(draw_, name, target):
 def test_as_the_oracle(name, target, data):
     dtype = data.draw(st.sampled_from(target.types))
     check(name, data.draw(cases(name, target)), dtype, target=target)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="runs torch operators")
+@pytest.mark.parametrize("form", [run_emitted_reference, run_steps])
+@pytest.mark.parametrize("name", [*EXAMPLES, *SPECS])
+def test_the_module_s_own_loop(name, form):
+    """The step-by-step form in the module, with gradients, and `step`; from zeros, where norms and roots begin."""
+    case = Case(2, 5, 2, (4, 3, 2, 2), 4, start=False)
+    failed = [d for d in Trials(model_of(name), op_of(name), case, torch.float64, TORCH).judge(form) if not d.holds]
+    assert not failed, failed
 
 
 @on_targets
