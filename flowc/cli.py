@@ -300,31 +300,28 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
 @click.argument("file", type=_existing)
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
 @click.option("--seed", default=0, show_default=True, help="of the inputs")
+@click.option("--numerics", is_flag=True, help="what float32 and half precision lose instead: a table, in minutes")
+@click.option("--length", "lengths", type=click.IntRange(1), multiple=True, help="of --numerics, several times")
 @with_options
-def verify(file: str, as_json: bool, seed: int, **chosen: Any) -> None:
+def verify(file: str, as_json: bool, seed: int, numerics: bool, lengths: tuple[int, ...], **chosen: Any) -> None:
     """Compare what FILE compiles to with the step-by-step form: values, final states and every gradient.
 
     First its chunk programs in exact arithmetic, at random points; then the compiled op in float64, on inputs within
     the ranges that the spec declares.
+
+    With --numerics the op in float32, bfloat16 and float16 beside the step-by-step form in the same type: gates from
+    none to -inf, keys that repeat, write strengths up to 2, sequences of 64, 1,024 and 8,192 tokens (else those that
+    --length names), the three worst cells at 65,536.
     """
-    from flowc.certify import record, text
-    from flowc.runtime.op import Op
-    from flowc.verify import verify as run
+    from flowc.verify.command import show_comparison, show_numerics
 
+    if lengths and not numerics:
+        raise click.UsageError("--length is of --numerics")
     compiled = run_stages(read(file), Options(**chosen), MODULE, "text")
-    certificate = compiled.certify(seed)
-    if not as_json:
-        click.echo(text(certificate, file, compiled.model.canonical))
-    report = run(Op(compiled), seed)
-    if as_json:
-        click.echo(json.dumps({**report.record(), "certificate": record(certificate)}, indent=2))
+    if numerics:
+        show_numerics(compiled, lengths, as_json)
     else:
-        from rich.console import Console
-
-        Console().print(report.table())
-        click.echo(report.verdict())
-    if not report.holds or certificate.mismatch is not None:
-        sys.exit(FINDINGS)
+        show_comparison(compiled, file, seed, as_json)
 
 
 # -- doctor -----------------------------------------------------------------------------------------------------------
