@@ -22,6 +22,6 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None) -> lis
         f"        chunk_size = _kernel_tokens({rows}, start.shape[2], _product_type(({passed},)))",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
-        f"    return _OnTriton(cu_seqlens, _tokens(chunk_size, {rows}{counted}), how)",
+        f"    return _OnTriton(cu_seqlens, _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted}), how)",
         chunked,
     ]

@@ -23,6 +23,7 @@ from flowc.emit.triton_printer import TritonPrinter
 from flowc.resources import templates
 from flowc.schedule import tiles
 from flowc.schedule.plan import Plan, Role
+from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan, TorchPart
 from flowc.schedule.tiles import KEY, VALUE, Kind, Lane
 from flowc.schedule.tilings import MOST_KEYS, chunk_rows, tilings
@@ -56,7 +57,8 @@ class PassView:
 class LauncherView:
     """What the launcher's template gets. `value` is the place of the input that shapes and types follow.
 
-    `apart`: torch operators make some of it, and they run packed sequences one after another.
+    `ranked`: a token may have several rows that a system is solved for. `apart`: torch operators make some of it, and
+    they run packed sequences one after another.
     """
 
     value: str
@@ -72,6 +74,8 @@ class LauncherView:
     reduced: tuple[str, ...]
     tilings: tuple[str, ...]
     rows: tuple[int, int]
+    most_rows: int
+    ranked: bool
     apart: bool
 
 
@@ -143,6 +147,8 @@ class _Section:
             reduced=tuple(self.reduced(at, i.name) for at, i in enumerate(self.model.inputs)),
             tilings=tilings(self.cuts),
             rows=chunk_rows(self.cuts),
+            most_rows=MOST_ROWS,
+            ranked=system_rows(self.plan.forward.program) not in (None, ONE),
             apart=any(p is not None for c in (self.cuts.forward, self.cuts.backward) for p in (c.before, c.after)),
         )
         section = SectionView(

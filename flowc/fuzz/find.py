@@ -86,10 +86,13 @@ def judged(trial: Trial) -> Verdict:
     if case.roles is not None:
         shared = tuple(n for n in case.roles.shared if n != compiled.recurrence.value_input)
         case = replace(case, roles=replace(case.roles, shared=shared))
-    if case.chunk is not None:
-        rows = rows_per_token(compiled.plan.forward.program, Sizes(sizes_of(compiled.model, case), 1))
-        case = replace(case, chunk=max(min(case.chunk, MOST_ROWS // max(rows, 1)), 1))
     target, dtype = BACKENDS[trial.backend], getattr(torch, trial.dtype)
+    rows = rows_per_token(compiled.plan.forward.program, Sizes(sizes_of(compiled.model, case), 1))
+    padded = 1 << (rows - 1).bit_length() if target.kernels else rows  # a power of two for each of 16 tokens or more
+    if target.kernels and 16 * padded > MOST_ROWS:
+        return Verdict("refused", f"more than {MOST_ROWS // 16} rows per token")
+    if case.chunk is not None:
+        case = replace(case, chunk=max(min(case.chunk, MOST_ROWS // padded), 1))
     try:
         trials = Trials(compiled.model, Op(compiled), case, dtype, target)
     except Exception as error:

@@ -93,7 +93,7 @@ class TokenLowering(ABC):
             case ir.Head(count):
                 return build.add(tiles.HeadNumber(count), ())
             case ir.Index(axis) if lanes[axis.name] is SUB:
-                return build.add(tiles.SubNumber(), row)
+                return build.add(tiles.Number(Fraction(0)), ()) if frame == ONE else build.add(tiles.SubNumber(), row)
             case ir.Apply(function, arguments):
                 return self.applied(function, [self.token(a, frame, lanes) for a in arguments])
             case ir.Spread(argument, _):

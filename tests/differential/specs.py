@@ -237,6 +237,15 @@ o[t] = S[t-1].T @ q / (1 + norm(S[t-1].T @ q))
 S[t] = S[t-1] + beta * k @ (v - S[t-1].T @ k).T
 """)  # the first token reads zeros, where the gradient of their length is 0
 
+_spec("""flow number_of_one(K, V, R = 1)
+input q : K; input k : R of K; input v : V
+state S : K x V
+S[t] = S[t-1]
+repeat r in R:
+    S[t] = S[t] + (1 + r) / (R + 1) * k[r] @ (v - S[t].T @ k[r]).T
+o[t] = S[t].T @ q
+""")  # the number of a token's only row
+
 # -- preludes ----------------------------------------------------------------------------------------------------------
 
 _spec("""flow prelude(K, V)

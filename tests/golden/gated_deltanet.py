@@ -107,7 +107,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_60328e3372921f36"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_204bd1c92d27a5cf"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2567,6 +2567,21 @@ def _kernel_tokens(rows: int, keys: int, dot: torch.dtype) -> int:
     return max(1, most // _padded(max(rows, 1)))
 
 
+def _in_tiles(tokens: int, rows: int, counted: str = "") -> int:
+    """The tokens of a chunk, if tiles hold its rows: a power of two of tokens, 16 at least, and of rows for each."""
+    padded, shown = _padded(max(rows, 1)), f"{counted}{rows} rows per token"
+    if 16 * padded > 256:
+        raise ValueError(
+            f"{_NAME}: {shown}, and Triton kernels hold at most 16; backend='torch' runs it"
+        )
+    if _tile(tokens) * padded > 256:
+        raise ValueError(
+            f"{_NAME}: chunk_size = {tokens} with {shown} makes {_tile(tokens) * padded} rows a chunk in the tiles of Triton"
+            f" kernels, at most 256; their largest legal chunk_size is {256 // padded}"
+        )
+    return tokens
+
+
 def _shared(gradient: Tensor, x: Tensor) -> Tensor:
     """A gradient for every value head, summed over those that share one head of `x`, in the type of `x`."""
     if gradient.shape[2] != x.shape[2]:
@@ -3322,7 +3337,7 @@ def _chosen(
             )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
-        return _OnTriton(cu_seqlens, _tokens(chunk_size, 1), how)
+        return _OnTriton(cu_seqlens, _in_tiles(_tokens(chunk_size, 1), 1), how)
     return _InChunks(
         cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep
     )

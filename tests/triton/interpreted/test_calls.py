@@ -82,3 +82,31 @@ def test_chunk_sizes_are_checked(chunk):
 def test_auto_stays_with_torch_on_the_cpu():
     q, k, v, g = inputs()
     assert torch.equal(OP(q, k, v, g), OP(q, k, v, g, backend="torch"))
+
+
+def ranked(rank, length=5):
+    op = flowc.compile(ROOT / "examples" / "gated_delta_product.flow")
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, length, 1, *n, generator=rng) for n in ((8,), (rank, 8), (rank, 8)))
+    k = k / k.norm(dim=-1, keepdim=True)
+    return op, (q, k, v, torch.rand(1, length, 1, rank, generator=rng), -torch.rand(1, length, 1, generator=rng))
+
+
+@pytest.mark.parametrize(("rank", "largest"), [(3, 64), (9, 16), (16, 16)])
+def test_rows_that_tiles_hold(rank, largest):
+    op, x = ranked(rank)
+    expected = op.reference(*(t.double() for t in x)).float()
+    for chunk in (None, largest):
+        torch.testing.assert_close(op(*x, chunk_size=chunk, backend="triton"), expected, rtol=1e-4, atol=1e-5)
+    words = rf"chunk_size = {largest + 1} with R = {rank} rows per token .* legal chunk_size is {largest}$"
+    if (largest + 1) * rank <= 256:
+        with pytest.raises(ValueError, match=words):
+            op(*x, chunk_size=largest + 1, backend="triton")
+
+
+def test_more_rows_than_tiles_hold():
+    op, x = ranked(17)
+    with pytest.raises(ValueError, match="R = 17 rows per token, and Triton kernels hold at most 16; backend='torch'"):
+        op(*x, backend="triton")
+    with pytest.raises(ValueError, match="R = 17 rows per token"):
+        op.step(*(t[:, 0] for t in x), backend="triton")
