@@ -94,7 +94,7 @@ class Memory:
             return Code("KEYS" if size == self.state[0] else "VALUES")
         for name in sorted(size.names):
             if name not in self.sizes:
-                self.sizes[name] = self.used[name] = self.names.fresh(name)
+                self.sizes[name] = self.used[name] = self.names.fresh(f"{name}_size")  # no option of a launch
         return size_code(size, self.sizes)
 
     def frame(self, rows: Size) -> Frame:

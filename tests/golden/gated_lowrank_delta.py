@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_ba1df4f5fbdf3521"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_e7719c801212ad52"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1290,8 +1290,8 @@ def _matrices(
     B_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
     table_ptr,
     length,
     heads,
@@ -1336,18 +1336,18 @@ def _matrices(
         key_live = key < KEYS
         A = tl.load(
             A_ptr
-            + (token * A_heads + A_head) * (K * R)
-            + at1[:, None] * (A_heads * (K * R))
-            + key[None, :] * R
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -1398,9 +1398,9 @@ def _walk(
     A_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
+    V_size: tl.constexpr,
     start_ptr,
     final_ptr,
     table_ptr,
@@ -1476,27 +1476,27 @@ def _walk(
         )
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
         W = tl.load(
             W_ptr
-            + (token * heads + head) * (R * V)
-            + at1[:, None] * (heads * (R * V))
-            + value[None, :] * R
+            + (token * heads + head) * (R_size * V_size)
+            + at1[:, None] * (heads * (R_size * V_size))
+            + value[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & value_live[None, :],
             other=0.0,
         )
         A = tl.load(
             A_ptr
-            + (token * A_heads + A_head) * (K * R)
-            + at1[:, None] * (A_heads * (K * R))
-            + key[None, :] * R
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -1550,8 +1550,8 @@ def _columns(
     B_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
     table_ptr,
     length,
     heads,
@@ -1615,9 +1615,9 @@ def _columns(
         )
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -1680,8 +1680,8 @@ def _matrices_backward(
     B_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
     table_ptr,
     length,
     heads,
@@ -1736,9 +1736,9 @@ def _matrices_backward(
         )
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -1796,8 +1796,8 @@ def _walk_backward(
     B_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
     start_ptr,
     final_ptr,
     table_ptr,
@@ -1897,18 +1897,18 @@ def _walk_backward(
         )
         A = tl.load(
             A_ptr
-            + (token * A_heads + A_head) * (K * R)
-            + at1[:, None] * (A_heads * (K * R))
-            + key[None, :] * R
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -1964,8 +1964,8 @@ def _columns_backward(
     W_bar_ptr,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    V: tl.constexpr,
+    R_size: tl.constexpr,
+    V_size: tl.constexpr,
     table_ptr,
     length,
     heads,
@@ -2015,9 +2015,9 @@ def _columns_backward(
     )
     tl.store(
         W_bar_ptr
-        + (token * heads + head) * (R * V)
-        + at1[:, None] * (heads * (R * V))
-        + value[None, :] * R
+        + (token * heads + head) * (R_size * V_size)
+        + at1[:, None] * (heads * (R_size * V_size))
+        + value[None, :] * R_size
         + sub1[:, None],
         Z_bar.to(tl.float32).to(W_bar_ptr.dtype.element_ty),
         mask=live1[:, None] & value_live[None, :],
@@ -2045,8 +2045,8 @@ def _rows_backward(
     q_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
     table_ptr,
     length,
     heads,
@@ -2162,18 +2162,18 @@ def _rows_backward(
         key_live = key < KEYS
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
         A = tl.load(
             A_ptr
-            + (token * A_heads + A_head) * (K * R)
-            + at1[:, None] * (A_heads * (K * R))
-            + key[None, :] * R
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -2274,9 +2274,9 @@ def _rows_backward(
         )
         A = tl.load(
             A_ptr
-            + (token * A_heads + A_head) * (K * R)
-            + at1[:, None] * (A_heads * (K * R))
-            + key[None, :] * R
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -2286,18 +2286,18 @@ def _rows_backward(
         l_bar = t_8[:, None] * l_decayed_bar + t_11 + t_12
         tl.store(
             B_bar_ptr
-            + (token * heads + head) * (K * R)
-            + at1[:, None] * (heads * (K * R))
-            + key[None, :] * R
+            + (token * heads + head) * (K_size * R_size)
+            + at1[:, None] * (heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             l_bar.to(B_bar_ptr.dtype.element_ty),
             mask=live1[:, None] & key_live[None, :],
         )
         B = tl.load(
             B_ptr
-            + (token * B_heads + B_head) * (K * R)
-            + at1[:, None] * (B_heads * (K * R))
-            + key[None, :] * R
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
@@ -2308,9 +2308,9 @@ def _rows_backward(
         y_bar = t_10[:, None] * y_decayed_bar + t_13
         tl.store(
             A_bar_ptr
-            + (token * heads + head) * (K * R)
-            + at1[:, None] * (heads * (K * R))
-            + key[None, :] * R
+            + (token * heads + head) * (K_size * R_size)
+            + at1[:, None] * (heads * (K_size * R_size))
+            + key[None, :] * R_size
             + sub1[:, None],
             y_bar.to(A_bar_ptr.dtype.element_ty),
             mask=live1[:, None] & key_live[None, :],
@@ -2367,9 +2367,9 @@ def _step(
     q_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R: tl.constexpr,
-    K: tl.constexpr,
-    V: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
+    V_size: tl.constexpr,
     start_ptr,
     final_ptr,
     table_ptr,
@@ -2427,27 +2427,27 @@ def _step(
     )
     B = tl.load(
         B_ptr
-        + (token * B_heads + B_head) * (K * R)
-        + at1[:, None] * (B_heads * (K * R))
-        + key[None, :] * R
+        + (token * B_heads + B_head) * (K_size * R_size)
+        + at1[:, None] * (B_heads * (K_size * R_size))
+        + key[None, :] * R_size
         + sub1[:, None],
         mask=live1[:, None] & key_live[None, :],
         other=0.0,
     )
     W = tl.load(
         W_ptr
-        + (token * heads + head) * (R * V)
-        + at1[:, None] * (heads * (R * V))
-        + value[None, :] * R
+        + (token * heads + head) * (R_size * V_size)
+        + at1[:, None] * (heads * (R_size * V_size))
+        + value[None, :] * R_size
         + sub1[:, None],
         mask=live1[:, None] & value_live[None, :],
         other=0.0,
     )
     A = tl.load(
         A_ptr
-        + (token * A_heads + A_head) * (K * R)
-        + at1[:, None] * (A_heads * (K * R))
-        + key[None, :] * R
+        + (token * A_heads + A_head) * (K_size * R_size)
+        + at1[:, None] * (A_heads * (K_size * R_size))
+        + key[None, :] * R_size
         + sub1[:, None],
         mask=live1[:, None] & key_live[None, :],
         other=0.0,
@@ -2841,8 +2841,8 @@ def _forward_kernels(
         B_heads=inputs[2].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
     )
     call.run(
         _walk,
@@ -2860,9 +2860,9 @@ def _forward_kernels(
         A_heads=inputs[1].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
-        V=inputs[3].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
+        V_size=inputs[3].shape[3],
         start_ptr=start,
         final_ptr=final,
     )
@@ -2881,8 +2881,8 @@ def _forward_kernels(
         B_heads=inputs[2].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
     )
     saved = [
         inverse,
@@ -2979,8 +2979,8 @@ def _backward_kernels(
         B_heads=inputs[2].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
     )
     call.run(
         _walk_backward,
@@ -3001,8 +3001,8 @@ def _backward_kernels(
         B_heads=inputs[2].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
         start_ptr=final,
         final_ptr=begin,
     )
@@ -3015,8 +3015,8 @@ def _backward_kernels(
         W_bar_ptr=grads[3],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        V=inputs[3].shape[3],
+        R_size=inputs[1].shape[4],
+        V_size=inputs[3].shape[3],
     )
     call.run(
         _rows_backward,
@@ -3042,8 +3042,8 @@ def _backward_kernels(
         q_heads=inputs[0].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
     )
     return [
         _shared(grads[0], q),
@@ -3087,9 +3087,9 @@ def _step_kernel(
         q_heads=inputs[0].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
-        R=inputs[1].shape[4],
-        K=inputs[0].shape[3],
-        V=inputs[3].shape[3],
+        R_size=inputs[1].shape[4],
+        K_size=inputs[0].shape[3],
+        V_size=inputs[3].shape[3],
         start_ptr=start,
         final_ptr=final,
     )

@@ -110,3 +110,15 @@ def test_more_rows_than_tiles_hold():
         op(*x, backend="triton")
     with pytest.raises(ValueError, match="R = 17 rows per token"):
         op.step(*(t[:, 0] for t in x), backend="triton")
+
+
+@pytest.mark.parametrize("name", ["grid", "num_warps", "num_stages", "warmup"])
+def test_sizes_may_have_names_of_launch_options(name):
+    op = flowc.compile(f"""flow f(K, V, {name})
+input Q : K x {name}; input k : K; input v : V
+state S : K x V
+S[t] = S[t-1] + k @ v.T
+o[t] = S[t].T @ Q
+""")
+    Q, k, v = (torch.randn(1, 5, 1, *n) for n in ((8, 3), (8,), (4,)))
+    torch.testing.assert_close(op(Q, k, v, backend="triton"), op(Q, k, v, backend="torch"), rtol=1e-4, atol=1e-5)
