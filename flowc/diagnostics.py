@@ -29,6 +29,8 @@ CODES: dict[str, str] = {
     "F108": "an attribute other than `.T`",
     "F109": "an index that is neither a time nor a list's element",
     "F110": "a name that is no identifier",
+    "F111": "more statements or declarations than a spec may have",
+    "F112": "an expression of too many parts, with its lets written out",
     # names
     "F201": "a name is used that nothing declares",
     "F202": "a function is called that does not exist",

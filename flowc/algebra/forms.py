@@ -29,6 +29,9 @@ class Outside(Exception):
         self.reason, self.class_name, self.advice = reason, class_name, advice
 
 
+MOST_PRODUCTS = 256
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Point:
     """A place in a step: before edit `offset` of segment `segment` (in the reader's own round where that repeats)."""
@@ -168,6 +171,8 @@ class Calculus:
             if self.reading is None:
                 raise Outside("it multiplies the state with itself")
             a = self._read_out(a)
+        if len(a.products) * len(b.products) > MOST_PRODUCTS:
+            raise Outside(f"it multiplies out to more than {MOST_PRODUCTS} products")
         products = [self._pair(a.shape, p, q) for p in a.products for q in b.products]
         form = self.collect(shape, products)
         if shape.kind is not Kind.MATRIX and not form.holds_state:

@@ -15,6 +15,8 @@ from flowc.algebra.forms import Point
 from flowc.algebra.leaves import Leaves, factors
 from flowc.algebra.term import Axis
 
+MOST_PARTS = 128
+
 
 def merge(step: Step, leaves: Leaves, row: Axis) -> Step:
     """The step with as few edits and rows as its meaning allows; `row` is the state's row axis."""
@@ -109,6 +111,8 @@ class _Merger:
             if r.point == middle:
                 overlap = self.leaves.total(r.read * seen.left, self.row)
                 r = replace(r, free=r.free + overlap * seen.free, read=r.read + overlap * seen.read, point=start)
+                if larger(r.free) or larger(r.read):
+                    return None  # another row costs less than a number that doubles with every write
             rows.append(r)
         return WriteEdit(self.combined(rows))
 
@@ -138,3 +142,12 @@ class _Merger:
                         tuple(replace(r, point=r.point and moved(r.point)) for r in edit.rows)
                     )
         self.step.reads = [replace(read, point=moved(read.point)) for read in self.step.reads]
+
+
+def larger(expr: sp.Expr, limit: int = MOST_PARTS) -> bool:
+    """Whether an expression has more parts than `limit`."""
+    waiting, count = [expr], 0
+    while waiting and count <= limit:
+        count += 1
+        waiting.extend(waiting.pop().args)
+    return count > limit

@@ -43,6 +43,7 @@ class Crossing:
         self.used: dict[str, None] = {}
         self.before: dict[Value, None] = {}
         self.walked: dict[Value, None] = {}
+        self.visited: set[tuple[Value, Role]] = set()
         start, after = self.program.carry
         self.dependent = self._dependent()
         self.needed = self._needed((after,))
@@ -141,8 +142,9 @@ class Crossing:
 
     def visit(self, value: Value, role: Role) -> None:
         """Note what a kernel that needs `value` fetches, and what the kernels that store it do."""
-        if value in self.fetched:
+        if value in self.fetched or (value, role) in self.visited:
             return
+        self.visited.add((value, role))
         if value in self.twins:
             self.fetched[value] = self.twins[value]
             self.used[self.twins[value]] = None

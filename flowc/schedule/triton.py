@@ -61,6 +61,7 @@ class _Cutter(Crossing):
         self.cross()
         self.finished: dict[str, Value] = {}
         self.handed: dict[Value, str] = {}
+        self.places: dict[Value, tuple[Size | None, dict[str, Lane | None]]] = {}
         kernels = [*self._matrices(), self._walk(), *self._results()]
         made = {s.name: s.tile.lanes for k in kernels for s in k.stores if s.fetched}
         values = {name: value for value, name in (self.fetched | self.handed).items()}
@@ -138,15 +139,16 @@ class _Cutter(Crossing):
                 if any(self.by_torch(v) for v in reason.through):
                     raise
                 self.finished[name] = value
-                for part in self._parts(low, value):
+                for part in self._parts(low, value, set()):
                     self.handed.setdefault(part, self.fresh(part))
         handed = [Store(n, low.build.spread(low.full(v), in_order(low.lanes(v))), True) for v, n in self.handed.items()]
         return [*stores, *handed]
 
-    def _parts(self, low: Lowering, value: Value) -> Iterator[Value]:
+    def _parts(self, low: Lowering, value: Value, seen: set[Value]) -> Iterator[Value]:
         """The values per chunk that kernels make of a result, as far down as they can."""
-        if value in self.fetched or value in self.handed:
+        if value in self.fetched or value in self.handed or value in seen:
             return
+        seen.add(value)
         if value.level is Level.CHUNK and value not in self.deep[PRODUCTS] and value not in self.dependent:
             return
         if value.level is Level.CHUNK and not value.sums and {"gate", "point"}.isdisjoint(a.name for a in value.axes):
@@ -159,11 +161,12 @@ class _Cutter(Crossing):
                 yield value
                 return
         for v in ir.operands(self.ops[value]):
-            yield from self._parts(low, v)
+            yield from self._parts(low, v, seen)
 
     def _result(self, low: Lowering, name: str, value: Value) -> Store:
         """A result per token, every axis on a lane; what is a sum over tokens is left to be summed."""
-        frame, lanes = self._placed(value)
+        frame, given = self._placed(value)
+        lanes = dict(given)
         for axis in value.axes:
             if axis.name not in lanes:
                 fits = [x for x in (VALUE, KEY) if low.sizes[x.kind] == axis.size and x not in lanes.values()]
@@ -177,6 +180,11 @@ class _Cutter(Crossing):
 
     def _placed(self, value: Value) -> tuple[Size | None, dict[str, Lane | None]]:
         """The frame and the lanes that the rows which a result is made of prescribe."""
+        if value not in self.places:
+            self.places[value] = self._place(value)
+        return self.places[value]
+
+    def _place(self, value: Value) -> tuple[Size | None, dict[str, Lane | None]]:
         op = self.ops[value]
         match op:
             case ir.FromRows(_, space, part, axis):

@@ -13,6 +13,7 @@ from flowc.semantics.cautions import warnings
 from flowc.semantics.constants import dimensions
 from flowc.semantics.declarations import Declared, declare
 from flowc.semantics.expressions import Typer
+from flowc.semantics.extent import counted, written_out
 from flowc.semantics.model import Model
 from flowc.semantics.names import RESERVED, Names, Report, Result, Symbolic, Unknown
 from flowc.semantics.statements import Stepper
@@ -49,6 +50,8 @@ def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
     if spec.name.text in RESERVED:
         message = f"`{spec.name.text}` is a reserved word and can't be a name"
         report.error("F204", message, f"choose another name, such as `{spec.name.text}_`", spec.name.span)
+    if not counted(spec, report):
+        raise FlowError(source, (*reading.diagnostics, *report.diagnostics))
     declared = declare(spec, names)
     for target in _targets(spec.items):
         if names.find(target.text) is None:
@@ -57,6 +60,8 @@ def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
     statements = stepper.steps(spec.items)
     if not reading.diagnostics:
         _whole(spec, declared, stepper)
+    if not report.diagnostics:
+        written_out(statements, report)
     if report.diagnostics or reading.diagnostics:
         raise FlowError(source, (*reading.diagnostics, *report.diagnostics))
     return Model(

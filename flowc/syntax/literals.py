@@ -7,7 +7,7 @@ too long or too large, names that are no identifiers.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from unicodedata import normalize
 
@@ -26,9 +26,12 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 def number(text: str, span: Span) -> Fraction | Diagnostic:
     """The value of the decimal `text`, exactly."""
-    value = Decimal(text) if len(text) <= DIGITS else None
+    try:
+        value = Decimal(text) if len(text) <= DIGITS else None
+    except InvalidOperation:  # a power of ten of so many digits that Decimal has none of it
+        value = None
     if value is None or (not value.is_zero() and abs(value.adjusted()) > EXPONENT):
-        message = "this number is too long" if value is None else f"`{text}` is too large or too small a number"
+        message = f"`{text}` is too large or too small a number" if len(text) <= DIGITS else "this number is too long"
         advice = f"write at most {DIGITS} characters and a power of ten between -{EXPONENT} and {EXPONENT}"
         return Diagnostic("F107", message, advice, span)
     return Fraction(value)
