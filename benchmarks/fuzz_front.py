@@ -54,11 +54,12 @@ def read(kind: str, data: bytes) -> None:
 
 
 def functions_of(text: str) -> list[Any]:
-    """The functions of a Python text as sources; none where it is no Python."""
+    """The functions of a Python text as sources, its line ends as a file is read; none of what is no Python."""
     from flowc.source import Source
     from flowc.syntax.python.function import functions
     from flowc.syntax.python.places import Places
 
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

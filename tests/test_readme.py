@@ -266,7 +266,30 @@ def kernels() -> str:
     return "\n".join((table(*listed), f"Triton {found['versions']['triton']}.", ""))
 
 
-_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels)
+LOSSES = ROOT / "benchmarks/results/numerics.json"
+
+
+def numerics() -> str:
+    """What benchmarks/numerics.py found: by example and type how many cells, and the largest error and ratio."""
+    found = json.loads(LOSSES.read_text())
+    listed = [("spec", "type", "cells", f"above {found['specs'][0]['bar']}x", "largest error", "step by step",
+               "limit", "at", "largest ratio", "at")]  # fmt: skip
+    for spec in found["specs"]:
+        for dtype, group in groupby(sorted(spec["rows"], key=lambda r: r["dtype"]), key=lambda r: r["dtype"]):
+            rows = list(group)
+            cells, above = (str(sum(r[key] for r in rows)) for key in ("cells", "above"))
+            worst = max(rows, key=lambda r: r["worst"]["error"] / r["worst"]["limit"])
+            steep = max(rows, key=lambda r: r["steepest"]["ratio"])
+            numbers = (f"{worst['worst'][key]:.1e}" for key in ("error", "stepwise", "limit"))
+            places = [f"`{r[what]['quantity']}`, T {r['length']:,}, {r[what]['cell']}, {r[what]['aggregation']}"
+                      for r, what in ((worst, "worst"), (steep, "steepest"))]  # fmt: skip
+            ratio = f"{steep['steepest']['ratio']:.1f}"
+            listed.append((f"`{spec['name']}`", dtype, cells, above, *numbers, places[0], ratio, places[1]))
+    machine = f"{found['machine']['cpu']}, one thread, commit {found['commit'][:7]}"
+    return "\n".join((table(*listed), f"{machine}.", ""))
+
+
+_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 

@@ -165,7 +165,7 @@ def _log_gate(kind: str, uniform: Tensor) -> Tensor:
         case "mild":
             return -uniform
         case "mixed":
-            return torch.where(uniform < 0.2, -20.0, -0.001).to(uniform.dtype)
+            return torch.where(uniform < 0.2, -20.0, uniform.new_tensor(-0.001))
         case _:
             return torch.full_like(uniform, float(kind))
 

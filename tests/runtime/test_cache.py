@@ -110,6 +110,30 @@ def test_a_folder_that_cannot_be_written(folder, kind, monkeypatch):
     assert Path(module.__file__).exists() == (kind != "full")
 
 
+@needs_fork
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_a_cache_of_another_user(folder):
+    """What lies there is not run, whoever may write it; who may not write there computes without it."""
+    made = artifact("another user's")
+    folder.mkdir()
+    planted = folder / f"{cache.PREFIX}planted.py"
+    planted.write_text("raise SystemExit(9)\n")
+    for path in (folder, planted):
+        os.chown(path, 12345, 12345)
+    folder.chmod(0o700)
+    folder.parent.chmod(0o755)
+
+    def run():
+        os.setresuid(23456, 23456, 23456)
+        module = load(made)
+        assert module.linear_attention is not None
+        assert not os.access(folder, os.R_OK)
+
+    _, status = os.waitpid(child(run), 0)
+    assert status == 0
+    assert [path.name for path in folder.iterdir()] == [planted.name]
+
+
 def test_a_file_that_was_edited_is_not_run(folder):
     """Neither is bytecode beside it; the file is put right."""
     made = artifact("edited")

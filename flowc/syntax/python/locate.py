@@ -33,7 +33,7 @@ def function_source(function: Callable[..., Any]) -> Source:
     code = inner.__code__
     try:
         lines, _ = inspect.findsource(inner)
-        text = "".join(lines)
+        text = "".join(lines).replace("\r\n", "\n").replace("\r", "\n")  # a file's are; a notebook's may not be
         module = ast.parse(text)
     except (OSError, TypeError, SyntaxError) as error:
         raise OSError(
