@@ -33,7 +33,7 @@ demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
 
 test: .venv/.installed
-	.venv/bin/python -m pytest -n 2 $(TEST_ARGS)
+	.venv/bin/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
 
 faults: .venv/.installed
 	FLOWC_ALL_FAULTS=1 .venv/bin/python -m pytest -n 2 tests/certify/test_program_faults.py $(TEST_ARGS)

@@ -16,8 +16,8 @@ MISSING = frozenset()
 BY_TORCH = frozenset(
     (
         *("by_hand", "constants", "doubled", "features", "gates_in_repeat", "held_reads", "key_gates_in_repeat"),
-        *("matrix_output", "mixed_masks", "param_matrix", "ranks_and_writes", "read_then_write", "shared_vector"),
-        *("square", "two_ranks", "two_repeats"),
+        *("matrix_output", "mixed_masks", "number_of_one", "param_matrix", "ranks_and_writes", "read_then_write"),
+        *("shared_vector", "square", "two_ranks", "two_repeats"),
     )
 )
 
