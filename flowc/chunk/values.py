@@ -109,3 +109,7 @@ class Value:
     axes: tuple[Axis, ...]
     level: Level
     sums: bool = False  # a sum of log gates: kept in a wider type until it is exponentiated
+
+    def __hash__(self) -> int:
+        """Its number: axes take longer to hash than all else that is done with a value."""
+        return self.index

@@ -104,6 +104,7 @@ class _Level:
         """Find what each step waits for; `wanted` is what the loop around it takes of it."""
         self.steps, self.stores, self.lanes, self.within, self.wanted = steps, stores, lanes, within, wanted
         self.known = {s.tile: s for s in steps}
+        self.order = {s.tile: at for at, s in enumerate(steps)}
         self.waits: dict[Tile, frozenset[Tile]] = {}  # tiles made by loops or levels here that a step needs
         for step in steps:
             operands = [t for t in tile_operands(step.op) if t in self.known]
@@ -206,9 +207,16 @@ class _Level:
 
     def fetched(self, tiles: Iterable[Tile]) -> Iterator[Step]:
         """The steps here that some tiles take and that are not there yet."""
-        wanted = set(tiles)
-        plain = (s for s in self.steps if not self.outer(s.tile) and not self.made(s) and s.tile not in self.there)
-        for step in _needed(plain, wanted):
+        found: dict[Tile, Step] = {}
+        waiting = list(tiles)
+        while waiting:
+            step = self.known.get(waiting.pop())
+            if step is None or step.tile in found or step.tile in self.there:
+                continue
+            if not self.outer(step.tile) and not self.made(step):
+                found[step.tile] = step
+                waiting.extend(tile_operands(step.op))
+        for step in sorted(found.values(), key=lambda s: self.order[s.tile]):
             self.there.add(step.tile)
             yield step
 

@@ -61,6 +61,10 @@ class Tile:
     lanes: tuple[Lane, ...]
     sums: bool = False
 
+    def __hash__(self) -> int:
+        """Its number: lanes take longer to hash than all else that is done with a tile."""
+        return self.index
+
     def lane(self, kind: Kind) -> Lane | None:
         """Its lane of a kind."""
         return next((lane for lane in self.lanes if lane.kind is kind), None)
