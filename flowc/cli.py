@@ -299,7 +299,7 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
 @cli.command()
 @click.argument("file", type=_existing)
 @click.option("--json", "as_json", is_flag=True, help="print a JSON object")
-@click.option("--seed", default=0, show_default=True, help="of the inputs")
+@click.option("--seed", type=click.IntRange(0, 2**32), default=0, show_default=True, help="of the inputs")
 @click.option("--numerics", is_flag=True, help="what float32 and half precision lose instead: a table, in minutes")
 @click.option("--length", "lengths", type=click.IntRange(1), multiple=True, help="of --numerics, several times")
 @with_options
@@ -317,6 +317,8 @@ def verify(file: str, as_json: bool, seed: int, numerics: bool, lengths: tuple[i
 
     if lengths and not numerics:
         raise click.UsageError("--length is of --numerics")
+    if chosen["backend"] == "triton" and not numerics:
+        raise click.UsageError("the comparison is in float64, which Triton kernels do not have: leave out --backend")
     compiled = run_stages(read(file), Options(**chosen), MODULE, "text")
     if numerics:
         show_numerics(compiled, lengths, as_json)

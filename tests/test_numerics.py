@@ -1,6 +1,7 @@
 """`flowc verify --numerics`: the grid at 64 tokens, what it finds where an op loses too much, and what it prints."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,14 @@ def test_a_sum_in_float32_is_found():
 
 def test_cells_are_those_that_a_recurrence_has():
     parts = Parts.of(op_of("gated_delta_product").compilation.recurrence)
-    assert (parts.log_gates, parts.strengths, parts.keys) == ({"g"}, {"beta"}, {"k"})
+    assert (parts.log_gates, parts.strengths, parts.keys) == ({"g"}, {"beta"}, ({"k"},))
     assert {c.gate for c in parts.cells()} == set(GATES)
     assert {c.strength for c in parts.cells()} == set(STRENGTHS)
     assert parts.rows({"R": 3, "K": 4, "V": 4}) == 3
     parts = Parts.of(op_of("mamba2").compilation.recurrence)
     assert (parts.raw_gates, parts.strengths) == ({"dt"}, frozenset())
     parts = Parts.of(op_of("rwkv7").compilation.recurrence)
-    assert parts.reads == {"a"}
+    assert (parts.reads, set(parts.keys)) == ({"a"}, {frozenset("ab"), frozenset("k")})
     assert {c.gate for c in Parts.of(op_of("deltanet").compilation.recurrence).cells()} == {""}
 
 
@@ -101,3 +102,31 @@ def test_the_command(tmp_path):
     refused = CliRunner().invoke(cli, ["verify", path, "--length", "33"])
     assert refused.exit_code == 2
     assert "--length is of --numerics" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--backend", "triton"], "the comparison is in float64, which Triton kernels do not have"),
+        (["--seed", "99999999999999999999999999"], "is not in the range"),
+        (["--numerics", "--length", "9", "--backend", "triton"], "the arguments are on the CPU"),
+    ],
+)
+def test_what_cannot_run_is_said(options, words):
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("kernels run")
+    shown = CliRunner().invoke(cli, ["verify", str(ROOT / "examples/retnet.flow"), *options])
+    assert shown.exit_code == 2
+    assert words in " ".join(shown.output.split())
+
+
+def test_two_deltas_have_keys_of_their_own():
+    steps = "S[t] = S[t] + {0} * {1} @ (v - S[t].T @ {1}).T\n"
+    text = "flow f(K, V)\ninput q, k, p : K; input v : V; input b, c : scalar in (0, 1)\nstate S : K x V\n"
+    op = flowc.compile(
+        text + "S[t] = S[t-1]\n" + steps.format("b", "k") + steps.format("c", "p") + "o[t] = S[t].T @ q\n"
+    )
+    assert set(Parts.of(op.compilation.recurrence).keys) == {frozenset("k"), frozenset("p")}
+    found = numerics(op, [64], None)
+    assert found.holds
+    assert max(loss.limit for loss in found.losses) < 0.5

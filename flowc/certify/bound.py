@@ -53,6 +53,11 @@ def degree_bound(model: Model, sizes: Sizes) -> int:
     return 4 * sizes.length * edits * largest
 
 
+def edits_of(model: Model, sizes: Sizes) -> int:
+    """Statements that run in a step and assign something."""
+    return _edits(model.statements, {}, sizes)[0]
+
+
 def _edits(statements: tuple[Statement, ...], lets: dict[str, _Bound], sizes: Sizes) -> tuple[int, int]:
     """Statements that run in a step, and the degree of the largest."""
     count, largest = 0, 1

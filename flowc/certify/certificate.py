@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from flowc.certify import chunked, step
-from flowc.certify.bound import degree_bound
+from flowc.certify.bound import degree_bound, edits_of
 from flowc.certify.chunked import Setting
 from flowc.certify.draw import Draw, Sizes
 from flowc.certify.field import SMALL, Entries, P
@@ -21,7 +21,7 @@ from flowc.certify.number import Number, Redraw, Uncertified
 from flowc.chunk.aggregation import AGGREGATIONS
 from flowc.chunk.ir import Argument, Solve
 from flowc.chunk.program import Program
-from flowc.chunk.values import Value
+from flowc.chunk.values import Level, Value
 from flowc.semantics.model import Model
 
 HEADS = 2
@@ -29,6 +29,7 @@ STATE_SIZES = ((7, 3, (4, 2)), (9, 4, (2, 5)))  # tokens, tokens in a chunk, dim
 RANKS = (2, 1, 3)  # of dimensions that no state has, the first also at the second size
 REDRAWS = 4
 LARGEST = 64 * 64  # entries of a state that is still computed, in seconds
+MOST_EDITS = 32  # writes and gates of a step, repeats written out, that are computed in seconds
 WEAKEST = 1e-6  # error probability that is still worth a certificate
 
 
@@ -116,6 +117,10 @@ def certify(model: Model, programs: Programs, seed: int = 0) -> Certificate:
         chosen = list(points_of(model))
     except Uncertified as refused:
         return Certificate(model.name, seed, (), 0, 0, 0, ways, str(refused))
+    edits = max(edits_of(model, sizes) for sizes in chosen)
+    if edits > MOST_EDITS:
+        reason = f"a step of {edits:,} statements, repeats written out, and at most {MOST_EDITS} are computed"
+        return Certificate(model.name, seed, (), 0, 0, 0, ways, reason)
     for number, sizes in enumerate(chosen):
         points.append(sizes)
         degree = max(degree, degree_bound(model, sizes))
@@ -183,9 +188,19 @@ def _chunked(programs: Programs, draw: Draw, outs: Tensors, ends: Tensors) -> tu
     kept = {("saved", name): ran.values[value] for name, value in programs.saved}
     carries = {("carry", _carry_name(forward)): ran.values[forward.carry[0]]}
     back = chunked.run(backward, setting, {**given, **outer, **kept, **carries}, _bare(draw, ends[state]))
-    outputs = {name: number.value for name, number in ran.results.items()}
-    gradients = {name: number.value for name, number in back.results.items()}
+    outputs = {name: _spread(forward, name, number, outs[name].shape) for name, number in ran.results.items()}
+    shapes = {name: number.shape for name, number in draw.inputs.items()}
+    gradients = {name: _spread(backward, name, number, shapes[name]) for name, number in back.results.items()}
     return outputs, {state: ran.carry.value}, gradients, {state: back.carry.value}
+
+
+def _spread(program: Program, name: str, number: Number, shape: tuple[int, ...]) -> Entries:
+    """A result for every token and entry of its tensor: one that is a constant is given per head, without axes."""
+    value = dict(program.results)[name]
+    if value.level is not Level.HEAD or number.value.ndim == len(shape):
+        return number.value
+    heads = number.value if value.axes else number.value.reshape(-1, *(1,) * (len(shape) - 2))
+    return np.broadcast_to(heads, shape)
 
 
 def _bare(draw: Draw, values: Entries) -> Number:

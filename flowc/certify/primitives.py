@@ -140,5 +140,8 @@ def _solved(setting: Setting, matrix: Number, right: Number, transposed: bool) -
         if off:
             raise ValueError(f"{off[0]} solves a system otherwise than {setting.aggregations[0]}")
         system = np.eye(len(matrix.shadow[at])) - matrix.shadow[at]
-        shadow[at] = np.linalg.solve(system.T if transposed else system, right.shadow[at])
+        try:
+            shadow[at] = np.linalg.solve(system.T if transposed else system, right.shadow[at])
+        except np.linalg.LinAlgError:  # of numbers too large for floats; shadows only decide, and NaN decides nothing
+            shadow[at] = np.nan
     return Number(setting.oracles, value, shadow)

@@ -65,8 +65,8 @@ class Tally:
             for name in ("verdicts", "refused", "drawn"):
                 found[name] = Counter(found[name])
             return Tally(**found)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not the state of a campaign: {error!r}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not the state of a campaign") from error
 
 
 class _Found(AssertionError):

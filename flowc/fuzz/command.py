@@ -57,8 +57,11 @@ def fuzz(
     path = folder / f"{backend}-{seed}.json"
     try:
         tally = Tally.load(path) if resume and path.exists() else Tally(seed, backend)
+        folder.mkdir(parents=True, exist_ok=True)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        raise click.UsageError(f"{folder}: {error.strerror}") from error
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -90,17 +93,21 @@ def _prepare(backend: str, folder: Path) -> None:
     """What has to be set before torch, Triton and flowc's cache are first used."""
     if backend == "triton":
         os.environ["TRITON_INTERPRET"] = "1"  # Triton looks when kernels are made
-    os.environ.setdefault("FLOWC_CACHE", str(folder / "modules"))
+    os.environ.setdefault("FLOWC_CACHE_DIR", str(folder / "modules"))
 
 
 def _replay(path: Path, as_json: bool) -> None:
     """Judge one trial; exit with 1 if it is still a find."""
-    if '"backend": "triton"' in path.read_text("utf-8"):
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{path}: not UTF-8: byte {error.start}") from error
+    if '"backend": "triton"' in text:
         os.environ["TRITON_INTERPRET"] = "1"
     from flowc.fuzz.find import Trial, judged
 
     try:
-        trial = Trial.parsed(path.read_text("utf-8"))
+        trial = Trial.parsed(text)
     except ValueError as error:
         raise click.UsageError(f"{path}: {error}") from error
     verdict = judged(trial)

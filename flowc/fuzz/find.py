@@ -55,7 +55,7 @@ class Trial:
             trial = Trial("\n".join(found["text"]), Case(**case), found["dtype"], found["backend"], found["seed"])
             getattr(torch, trial.dtype), BACKENDS[trial.backend]
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a record of `flowc fuzz`: {error!r}") from error
+            raise ValueError("not a find that `flowc fuzz` saved (its names begin with `find-`)") from error
         return trial
 
 

@@ -55,7 +55,7 @@ class Parts:
 
     log_gates: frozenset[str]
     raw_gates: frozenset[str]
-    keys: frozenset[str]  # what states are read and written with
+    keys: tuple[frozenset[str], ...]  # what states are read and written with, by the rows that they are factors of
     reads: frozenset[str]  # of those, what only reads in an update
     strengths: frozenset[str]
     segments: tuple[Segment, ...]
@@ -71,10 +71,15 @@ class Parts:
         free = {n for n, i in inputs.items() if i.range is None and i.shape.kind is not Kind.SCALAR} - gates
         left = {n for row in rows for n in _loads(row.left)} & free
         reads = {n for row in rows if row.read is not None for n in _loads(row.read)} & free
+        keys: list[frozenset[str]] = []
+        for row in rows:
+            own = frozenset({*_loads(row.left), *_loads(row.read)} & free)
+            met = [k for k in keys if k & own]
+            keys = [k for k in keys if not k & own] + ([own.union(*met)] if own else [])
         strengths = {n for n, i in inputs.items() if _is_bounded(i)} - gates
         raw = {n for n in gates - logs if inputs[n].range is None}
-        sets = [frozenset(names) for names in (logs, raw, left | reads, reads - left, strengths)]
-        return Parts(sets[0], sets[1], sets[2], sets[3], sets[4], recurrence.segments)
+        sets = [frozenset(names) for names in (logs, raw, reads - left, strengths)]
+        return Parts(sets[0], sets[1], tuple(keys), sets[2], sets[3], recurrence.segments)
 
     def rows(self, bound: dict[str, int]) -> int:
         """Rows that a token writes."""
@@ -152,8 +157,10 @@ class Drawer:
             return torch.full(shape, cell.strength or 0.0, dtype=torch.float64)
         if i.range is not None and i.range.low is not None and i.range.high is not None:
             return float(i.range.low) + float(i.range.high - i.range.low) * uniform
-        if i.name in self.parts.keys:  # a stream of their own, so that what is read is what is written
-            shared = torch.randn(shape, generator=torch.Generator().manual_seed(100 + cell.seed), dtype=torch.float64)
+        stream = next((at for at, names in enumerate(self.parts.keys) if i.name in names), None)
+        if stream is not None:  # one for a row's factors: what is read is what is written
+            own = torch.Generator().manual_seed(100 * (stream + 1) + cell.seed)
+            shared = torch.randn(shape, generator=own, dtype=torch.float64)
             return (-1 if i.name in self.turned else 1) * _keys(cell.keys, shared, i.shape.kind)
         return 0.3 * normal if i.is_param else normal
 

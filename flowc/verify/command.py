@@ -38,7 +38,10 @@ def show_comparison(compiled: Compilation, file: str, seed: int, as_json: bool) 
 def show_numerics(compiled: Compilation, lengths: tuple[int, ...], as_json: bool) -> None:
     """What float32 and half precision lose; exit with 1 where a limit does not hold."""
     with Console(stderr=True).status("") as status:
-        found = numerics(Op(compiled), lengths or LENGTHS, None if lengths else LONGEST, status.update)
+        try:
+            found = numerics(Op(compiled), lengths or LENGTHS, None if lengths else LONGEST, status.update)
+        except ValueError as error:  # a backend that is not there
+            raise click.UsageError(str(error)) from error
     if as_json:
         click.echo(json.dumps(record(found), indent=2))
     else:

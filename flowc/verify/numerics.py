@@ -19,7 +19,8 @@ limit is `BAR` times what step-by-step execution loses, plus what a chunked form
 - In half precision the roundings of what products are made of: `fuzz.judge` derives 4 on the way to a value and 8 on
   that to a gradient. Torch operators round nothing but results; the limit is that of kernels.
 
-A cell whose truth passes `LARGEST` in some sequence grew, and is not judged.
+A cell whose truth passes `LARGEST` in some sequence grew, and is not judged; neither is a quantity of which the loop
+itself loses more than `LOST`, as where beta = 1 erases all that a gate has left.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ DIFFERENTIATED = 1024
 """Up to this length gradients are judged too: a loop keeps every step for them."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST = {torch.float32: 2.0**50, torch.bfloat16: 2.0**50, torch.float16: 2.0**15}
+LOST = 0.05
 SIZES = Sizes(dimensions=(16, 8, 2, 2))
 
 Quantities = dict[str, Tensor]
@@ -120,11 +122,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """All losses of one spec, cells that `grew`, and whether bits depend on the run or on a batch's neighbours."""
+    """All losses of one spec, cells that `grew`, quantities that the loop had `lost`, and two questions on bits.
+
+    `repeatable`: two runs give the same; `independent`: a sequence has the same alone as among others.
+    """
 
     name: str
     losses: tuple[Loss, ...]
     grew: int
+    lost: int
     repeatable: bool
     independent: bool
 
@@ -154,14 +160,14 @@ def numerics(
         for loss in sorted(losses, key=lambda loss: -loss.share)[:WORST]:
             cells = [replace(loss.cell, seed=seed) for seed in range(SEEDS)]
             losses += runner.losses(cells, longest, loss.dtype, (loss.aggregation,))
-    return Numerics(op.__name__, tuple(losses), runner.grew, *runner.bits())
+    return Numerics(op.__name__, tuple(losses), runner.grew, runner.lost, *runner.bits())
 
 
 class _Runner:
     """Runs one op and its step-by-step form on cells."""
 
     def __init__(self, op: Op, told: Told) -> None:
-        self.op, self.told, self.grew = op, told, 0
+        self.op, self.told, self.grew, self.lost = op, told, 0, 0
         self.model: Model = op.compilation.model
         self.parts = Parts.of(op.compilation.recurrence)
         self.drawer = self.bounded(Drawer(op.compilation.recurrence, self.parts, SIZES))
@@ -204,7 +210,9 @@ class _Runner:
                 losses = [
                     Loss(*where, n, _worst(errors[n][own]), _worst(base[n][own]), self.rows * length) for n in errors
                 ]
-                found.append(max(losses, key=lambda loss: loss.share))
+                judged = [loss for loss in losses if loss.stepwise <= LOST or not math.isfinite(loss.error)]
+                self.lost += len(losses) - len(judged)
+                found += [max(judged, key=lambda loss: loss.share)] if judged else []
         return found
 
     def drawn(self, cells: list[Cell], length: int) -> tuple[Iterable[tuple[str, Tensor]], Iterable[Input]]:

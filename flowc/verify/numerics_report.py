@@ -19,7 +19,8 @@ def verdict(found: Numerics) -> str:
     above = sum(not loss.ratio <= BAR for loss in found.losses)
     lines = [
         f"{found.name}: {cells - off} of {cells} cells are within their limits; {above} lose more than {BAR} times "
-        f"what step-by-step execution does; {found.grew} grew and are not judged"
+        f"what step-by-step execution does; {found.grew} grew and are not judged, nor "
+        f"{found.lost} quantities that the loop itself lost"
     ]
     if not found.repeatable:
         lines.append(f"{found.name}: two runs on the same inputs differ")
@@ -55,6 +56,7 @@ def record(found: Numerics) -> dict[str, object]:
         "cells": len(found.losses),
         "above": sum(not loss.ratio <= BAR for loss in found.losses),
         "grew": found.grew,
+        "lost": found.lost,
         "repeatable": found.repeatable,
         "independent": found.independent,
         "rows": rows,

@@ -281,3 +281,21 @@ def test_an_aggregation_that_differs_is_found(monkeypatch):
 
 def test_a_setting_has_the_last_chunk_in_part():
     assert Setting(Oracles(0), Sizes(7, 3, 2, ()), ("wy",)).chunks == 3
+
+
+@pytest.mark.parametrize("value", ["S[t].T @ (0 * q)", "v - v", "ones(K)", "3", "S[t].T @ q - S[t].T @ q"])
+def test_an_output_may_be_a_constant(value):
+    assert compiled(f"{GATE_FIRST}p[t] = {value}\n").certify().holds
+
+
+def test_a_step_of_many_statements_is_not_certified():
+    """It would take minutes; one that floats cannot solve either, whose shadows decide nothing, is certified."""
+    many = DELTA.format(steps="\n".join(["S[t] = exp(g) * S[t-1]"] + ["S[t] = S[t] + k @ (v - S[t].T @ k).T"] * 60))
+    assert compiled(many).certify().reason.startswith("a step of 62 statements")
+    repeated = "flow f(K, V, R = 100000)\ninput q, k : K; input v : V; input b : R of scalar\nstate S : K x V\n"
+    repeated += "S[t] = S[t-1]\nrepeat r in R:\n    S[t] = S[t] + b[r] * k @ v.T\no[t] = S[t].T @ q\n"
+    assert "100,002 statements, repeats written out" in compiled(repeated).certify().reason
+    fewer = DELTA.format(
+        steps="\n".join(["S[t] = exp(g) * S[t-1]"] + ["S[t] = S[t] + 999 * k @ (v - S[t].T @ k).T"] * 29)
+    )
+    assert compiled(fewer).certify().mismatch is None
