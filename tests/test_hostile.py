@@ -77,6 +77,7 @@ COMPILED = {
     + "".join(f"let r{i} = S[t].T @ q\nS[t] = S[t] + k @ r{i}.T\n" for i in range(20))
     + OUT,
     "a gate of a gate": lets("sum(q)", "sigmoid({0}) * {0} + {0}", 7, "o[t] = x{} * S[t].T @ q\n"),
+    "many functions": output("S[t].T @ (" + " + ".join(f"{i} * exp({i} * q)" for i in range(180)) + ")"),
     "a huge repeat": "flow f(K, V, R = 100000)\ninput q, k : K; input v : V; input b : R of scalar\nstate S : K x V\n"
     "S[t] = S[t-1]\nrepeat r in R:\n    S[t] = S[t] + b[r] * k @ v.T\n" + OUT,
 }

@@ -186,7 +186,7 @@ def _chunked(programs: Programs, draw: Draw, outs: Tensors, ends: Tensors) -> tu
     ran = chunked.run(forward, setting, given, draw.start[state])
     outer = {("cotangent", name): _bare(draw, bar) for name, bar in outs.items()}
     kept = {("saved", name): ran.values[value] for name, value in programs.saved}
-    carries = {("carry", _carry_name(forward)): ran.values[forward.carry[0]]}
+    carries = {("carry", carry_name(forward)): ran.values[forward.carry[0]]}
     back = chunked.run(backward, setting, {**given, **outer, **kept, **carries}, _bare(draw, ends[state]))
     outputs = {name: _spread(forward, name, number, outs[name].shape) for name, number in ran.results.items()}
     shapes = {name: number.shape for name, number in draw.inputs.items()}
@@ -238,7 +238,7 @@ def _first(wanted: Tensors, found: Tensors, draw: Draw) -> Mismatch | None:
     return None
 
 
-def _carry_name(program: Program) -> str:
+def carry_name(program: Program) -> str:
     """What the carried state is called as an argument."""
     op = program.defined[program.carry[0]]
     assert isinstance(op, Argument)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-FINDINGS = 1
+from flowc.console import FINDINGS
+
 FOLDER = Path("build/fuzz")
 
 

@@ -194,7 +194,8 @@ class _Runner:
     ) -> list[Loss]:
         """Of every cell and aggregation at one length in one type."""
         self.told(f"{self.op.__name__}: T {length}, {_name(dtype)}, step by step")
-        inputs = {n: x.to(_type(i, dtype)) for (n, x), i in zip(*self.drawn(cells, length), strict=True)}
+        types = {i.name: _type(i, dtype) for i in self.model.inputs}
+        inputs = {n: x.to(types[n]) for n, x in self.drawer.inputs(cells, length).items()}
         truth = self.run(self.op.reference, {n: x.double() for n, x in inputs.items()}, length)
         stepwise = self.run(self.op.reference, inputs, length)
         grown = {c.place for at, c in enumerate(cells) if not _bounded(truth, at, LARGEST[dtype])}
@@ -214,10 +215,6 @@ class _Runner:
                 self.lost += len(losses) - len(judged)
                 found += [max(judged, key=lambda loss: loss.share)] if judged else []
         return found
-
-    def drawn(self, cells: list[Cell], length: int) -> tuple[Iterable[tuple[str, Tensor]], Iterable[Input]]:
-        """Inputs in the order of the model's."""
-        return self.drawer.inputs(cells, length).items(), self.model.inputs
 
     def run(self, form: Callable[..., Any], inputs: Quantities, length: int, **options: Any) -> Quantities:
         """Outputs and final state, up to `DIFFERENTIATED` tokens gradients of all but params, which sum over cells."""
@@ -293,4 +290,5 @@ def _worst(errors: Tensor) -> float:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a, b) or torch.equal(a.nan_to_num(), b.nan_to_num())
+    """Bit by bit, so that NaN is itself and nothing else."""
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from flowc.certify import chunked, functions
+from flowc.certify.certificate import carry_name
 from flowc.certify.chunked import Ran, Setting
 from flowc.certify.draw import Sizes
 from flowc.certify.number import Number, Oracles, Redraw, Uncertified
@@ -135,13 +136,6 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
 
 def _is_log(model: Model, name: str) -> bool:
     return next(i.range is not None and i.range.high == 0 for i in model.inputs if i.name == name)
-
-
-def carry_name(program: Program) -> str:
-    """What the carried state is called as an argument."""
-    op = program.defined[program.carry[0]]
-    assert isinstance(op, ir.Argument)
-    return op.name
 
 
 @contextmanager
