@@ -49,17 +49,17 @@ def main() -> int:
 
 
 def table(found: list[dict[str, Any]]) -> Table:
-    """A row per spec and type: the cell that is nearest to its limit."""
+    """A row per spec and type: the cell that loses most."""
     made = Table(title="relative RMS errors against float64")
-    for column in ("spec", "type", "cells", "above 8x", "error", "step by step", "limit", "at"):
+    for column in ("spec", "type", "cells", "rows above 8x", "error", "step by step", "ratio", "at"):
         made.add_column(column, justify="left" if column in ("spec", "type", "at") else "right")
     for spec in found:
         for dtype in dict.fromkeys(row["dtype"] for row in spec["rows"]):
             rows = [row for row in spec["rows"] if row["dtype"] == dtype]
-            worst = max(rows, key=lambda row: row["worst"]["error"] / row["worst"]["limit"])
-            loss = worst["worst"]
-            cells, above = (str(sum(row[key] for row in rows)) for key in ("cells", "above"))
-            numbers = (f"{loss[key]:.1e}" for key in ("error", "stepwise", "limit"))
+            worst = max(rows, key=lambda row: row["worst"]["ratio"])
+            loss, cells = worst["worst"], str(sum(row["cells"] for row in rows))
+            above = str(sum(not row["worst"]["holds"] for row in rows))
+            numbers = f"{loss['error']:.1e}", f"{loss['stepwise']:.1e}", f"{loss['ratio']:.1f}"
             place = f"T {worst['length']:,}, {loss['quantity']}, {loss['cell']}, {loss['aggregation']}"
             made.add_row(spec["name"], dtype, cells, above, *numbers, place.replace("[", r"\["))
     return made

@@ -26,7 +26,8 @@ class Side:
     def __init__(self, side: str, inputs: str, length: int, heads: int, size: int) -> None:
         """Start it and read what it says of itself."""
         python = str(ROOT / ".venv-peers/bin/python") if side == "peer" else sys.executable
-        command = [python, str(HERE / "worker.py"), side, inputs, str(length), str(heads), str(size)]
+        # -P: files beside the worker are not modules of the peer's, which looks for one called `kernels`.
+        command = [python, "-P", str(HERE / "worker.py"), side, inputs, str(length), str(heads), str(size)]
         environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", **os.environ}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flowc.chunk.ir import Inverse, Op
 from flowc.chunk.values import CHUNK_LENGTH, Value
 from flowc.emit.checks import checked, range_checks, range_text
 from flowc.emit.dispatch import dispatched
@@ -15,6 +16,7 @@ from flowc.emit.interface import Interface
 from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 from flowc.emit.sizes import size_code
+from flowc.emit.torch_functions import UNARY
 from flowc.options import choices
 from flowc.semantics.size import ONE, Size
 
@@ -67,11 +69,15 @@ def empty_outputs(interface: Interface) -> str:
     return "\n".join(lines)
 
 
-def kept_sizes(interface: Interface, kept: Sequence[Value]) -> str:
-    """The function that says how large is what the forward pass keeps."""
-    assert not any(value.sums for value in kept)  # all of the computing type: operators have it in one piece of memory
+def kept_sizes(interface: Interface, kept: Sequence[tuple[Value, Op]]) -> str:
+    """The function that says how large is what the forward pass keeps: an inverse is kept in two parts."""
+    assert not any(value.sums for value, _ in kept)  # all of the computing type: operators have it in one memory
     names = interface.sizes | dict.fromkeys(CHUNK_LENGTH.names, "tokens")
-    shapes = [", ".join(size_code(axis.size, names).text for axis in value.axes) for value in kept]
+    shapes = []
+    for value, op in kept:
+        codes = [size_code(axis.size, names) for axis in value.axes]
+        last = [f"2 * {codes.pop().at(UNARY)}"] if isinstance(op, Inverse) else []
+        shapes.append(", ".join((*(code.text for code in codes), *last)))
     sizes = f"[{', '.join(f'[{shape}]' for shape in shapes)}]"
     lines = [
         f"def _kept({interface.typed}, tokens: int) -> list[list[int]]:",

@@ -20,6 +20,7 @@ from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
 from flowc.emit.usage import Usage
+from flowc.emit.wide import wide_values
 from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.schedule.share import exponent_key
 from flowc.semantics.size import Size
@@ -59,6 +60,8 @@ class Expressions(ABC):
         self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
         self.in_walk = False
         self.blocks: dict[object, str] = {}  # of gates over the state's rows, by their two sums
+        self.wide = wide_values(self.program, frozenset(v for v, r in self.usage.roles.items() if r is Role.WALK))
+        self.widening = False  # whether the operation that is printed takes wide operands as they are
 
     def base(self, value: Value) -> Code:
         """A value where it stands: in the walk, what another kernel made is taken at the chunk."""
@@ -66,7 +69,7 @@ class Expressions(ABC):
         outside = value.level is Level.CHUNK and self.usage.role(value) is not Role.WALK and not code.number
         if self.in_walk and outside and not isinstance(self.program.defined[value], ir.MaskMatrix):
             return Code(f"{code.at(ATOM)}[c]")
-        return code
+        return code if self.widening or value not in self.wide else Code(f"{code.at(ATOM)}.to(dtype)")
 
     def operand(self, value: Value, axes: tuple[Axis, ...]) -> Code:
         """A value, given axes of length one where it lacks some of `axes`."""
@@ -82,6 +85,7 @@ class Expressions(ABC):
 
     def expression(self, value: Value, op: Op) -> Code:
         """The expression of a node."""
+        self.widening = value in self.wide or isinstance(op, (ir.GateSumsAdjoint, ir.Inverse))
         match op:
             case ir.Literal(exact):
                 return number(exact)
@@ -101,13 +105,14 @@ class Expressions(ABC):
                 return self.applied(value, op)
             case ir.Contract():
                 return self.contracted(value, op)
-            case ir.Sum(argument, axes) if self.inner_product(argument, axes) is not None:
+            case ir.Sum(argument, axes) if value not in self.wide and self.inner_product(argument, axes) is not None:
                 left, right = self.inner_product(argument, axes) or ("", "")
                 return Code(f"({left}.flatten(-2)[..., None, :] @ {right}.flatten(-2)[..., None])[..., 0, 0]")
             case ir.Sum(argument, axes):
                 dims = ", ".join(str(argument.axes.index(a) - len(argument.axes)) for a in axes)
                 shown = dims if len(axes) == 1 else f"({dims})"
-                return Code(f"{self.base(argument).at(ATOM)}.sum({shown})")
+                kind = ", dtype=torch.float64" if value in self.wide and argument not in self.wide else ""
+                return Code(f"{self.base(argument).at(ATOM)}.sum({shown}{kind})")
             case ir.SumTokens(argument):
                 return Code(f"{self.base(argument).at(ATOM)}.sum((0, 1))")
             case ir.Spread(argument, _):
@@ -171,7 +176,8 @@ class Expressions(ABC):
                 self.helpers["add_product"] = None
                 return Code(f"_add_product({self.base(one).text}, {', '.join(self.products[other])})")
         for one, other in (op.arguments, op.arguments[::-1]) if len(op.arguments) == 2 else ():
-            if self.usage.fresh(one, value) and one != other and not self.base(one).number:
+            alone = self.usage.fresh(one, value) and one != other and not self.base(one).number
+            if alone and (one in self.wide) == (value in self.wide):
                 method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
                 return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
         codes = [self.operand(a, value.axes) for a in op.arguments]
@@ -196,6 +202,10 @@ class Expressions(ABC):
         left, right = self.base(op.left), self.base(op.right)
         first = self.matrix(left, op.left, op.left.axes[-1] == op.axis, row=True)
         second = self.matrix(right, op.right, op.right.axes[0] == op.axis, row=False)
+        if value in self.wide:
+            self.helpers["wide_product"] = None
+            same = second.text == f"{first.text}.mT"
+            return Code(f"_wide_product({first.text}{f', {second.text}' * (not same)})")
         if value.level is Level.CHUNK and len(op.left.axes) == len(op.right.axes) == 2:
             self.products[value] = (first.text, second.text)
         text = f"{first.at(PRODUCT)} @ {second.at(UNARY)}"
@@ -303,7 +313,7 @@ class Expressions(ABC):
                 return Code(f"_gate_sums({self.base(gates).text})")
             case ir.GateSumsAdjoint(sums, _):
                 self.helpers["gate_sums_adjoint"] = None
-                return Code(f"_gate_sums_adjoint({self.base(sums).text})")
+                return Code(f"_gate_sums_adjoint({self.base(sums).text}, dtype)")
             case ir.At(sums, _, None, _):
                 return Code(f"{self.base(sums).at(ATOM)}[:, :, -1]")
             case ir.At(sums, gates, space, where) if space is not None:
@@ -328,23 +338,24 @@ class Expressions(ABC):
                 return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {highest})")
             case ir.Inverse(matrix):
                 self.helpers["inverse"] = None
-                return Code(f"_INVERSES[aggregation]({self.base(matrix).text})")
+                return Code(f"_in_two(_INVERSES[aggregation]({self.base(matrix).text}), dtype)")
             case ir.Solve(inverse, right, transposed):
                 self.helpers["solve"] = None
                 turned = ", transposed=True" * transposed
                 return Code(f"_solve({self.base(inverse).text}, {self.base(right).text}, aggregation{turned})")
             case ir.DecayDot() | ir.DecayApply():
-                return self.decayed(op)
+                return self.decayed(value, op)
             case _:
                 raise TypeError(f"no PyTorch for {type(op).__name__}")
 
-    def decayed(self, op: ir.DecayDot | ir.DecayApply) -> Code:
+    def decayed(self, value: Value, op: ir.DecayDot | ir.DecayApply) -> Code:
         """A primitive with a gate over the state's rows, by blocks that all of one gate's primitives share."""
         reads, writes = self.layout.mask(op.mask)
         shared = f"{self.blocks_of(op)}, ({reads}, {writes})"
         if isinstance(op, ir.DecayDot):
             self.helpers["decay_dot"] = None
-            return Code(f"_decay_dot({self.base(op.left).text}, {self.base(op.right).text}, {shared})")
+            kind = ", torch.float64" * (value in self.wide)
+            return Code(f"_decay_dot({self.base(op.left).text}, {self.base(op.right).text}, {shared}{kind})")
         self.helpers["decay_apply"] = None
         operands = f"{self.base(op.weights).text}, {self.base(op.vectors).text}"
         return Code(f"_decay_apply({operands}, {shared}, {op.transposed})")

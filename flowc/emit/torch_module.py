@@ -92,7 +92,7 @@ class _Writer:
         callables = public(self.interface, system_rows(self.plan.forward.program), kernels.missing)
         checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
-        kept = kept_sizes(self.interface, [value for value, _ in self.plan.saved])
+        kept = kept_sizes(self.interface, [(v, self.plan.forward.program.defined[v]) for v, _ in self.plan.saved])
         forward = f"{forward}\n\n\n{empty_outputs(self.interface)}\n\n\n{kept}"
         code = "\n".join((advance, forward, backward, callables, checks))
         supported = support(("uncast", "group_heads", "put", *self.helpers, *kernels.helpers))
@@ -198,7 +198,7 @@ class _Writer:
         printer.run()
         self.take(printer)
         results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
-        saved = _tuple(printer.code[f].text for f, _ in plan.saved)
+        saved = _tuple(printer.kept(f) for f, _ in plan.saved)
         body = _guarded(commented(printer.statements, plan.recurrence), ())
         shaped = f"{state} = {state}.view(programs, {interface.state_sizes})"
         lines = [

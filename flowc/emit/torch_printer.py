@@ -63,6 +63,10 @@ class TorchPrinter(Expressions):
         """What values that were made before are called."""
         self.code |= {value: Code(name) for value, name in names.items()}
 
+    def kept(self, value: Value) -> str:
+        """A value as it is kept for another pass, in the type to compute in."""
+        return self.code[value].text + ".to(dtype)" * (value in self.wide)
+
     def kernel(self, kernel: Kernel) -> None:
         """Print the nodes of a kernel."""
         self.role = kernel.role

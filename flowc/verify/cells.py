@@ -81,17 +81,6 @@ class Parts:
         sets = [frozenset(names) for names in (logs, raw, reads - left, strengths)]
         return Parts(sets[0], sets[1], tuple(keys), sets[2], sets[3], recurrence.segments)
 
-    def rows(self, bound: dict[str, int]) -> int:
-        """Rows that a token writes."""
-        return sum(
-            (1 if segment.count is None else segment.count.value(bound))
-            * (1 if row.rank is None else row.rank.size.value(bound))
-            for segment in self.segments
-            for edit in segment.edits
-            if isinstance(edit, Write)
-            for row in edit.rows
-        )
-
     def cells(self) -> list[Cell]:
         """All of them, the seeds of one after another."""
         gates = GATES if self.log_gates or self.raw_gates else ("",)

@@ -1,23 +1,14 @@
 """How much a compiled op loses in float32 and half precision, beside step-by-step execution in the same type.
 
 In: an `Op`. Out: `Numerics`: for every type, length, kind of gate, keys and write strength and for every aggregation
-the error of the quantity that comes nearest to its limit, and that of the op's step-by-step form in the same type. The
-truth is the step-by-step form in float64 on the rounded inputs. Refuses nothing: an error above its limit is a loss
-that does not hold.
+the error of the quantity that loses most, and that of the op's step-by-step form in the same type. The truth is the
+step-by-step form in float64 on the rounded inputs. Refuses nothing: an error above its limit is a loss that does not
+hold.
 
 An error is the RMS of the difference over the RMS of the truth, a gradient's over that of the largest gradient if that
 is larger (the gradient of a gate is a difference of sums as large as the others), the largest of `SEEDS` draws. The
-limit is `BAR` times what step-by-step execution loses, plus what a chunked form has and a loop has not:
-
-- Sums over at most n = 256 rows and 64 keys, forward and adjoint, each a random walk of half roundings:
-  sqrt(n + 64) = 18 eps of float32, for a gradient, which adds up to 64 of them, sqrt(64) / 2 = 4 times that. Terms of
-  what an aggregation sums are products of two numbers of at most beta, so that beta^2 times as much cancels. Without
-  a gate no chunk's error is forgotten: over n / 64 chunks a random walk of them.
-- Where all keys are equal or two in turn, products of keys are rounded alike for all rows. What then neither decays nor
-  is forgotten (beta = 2 turns the state's sign along the key, for ever) adds these roundings up, two a row, where the
-  loop's, of a state that is another at every token, walk randomly.
-- In half precision the roundings of what products are made of: `fuzz.judge` derives 4 on the way to a value and 8 on
-  that to a gradient. Torch operators round nothing but results; the limit is that of kernels.
+limit is `BAR` times what step-by-step execution loses, half a distance of neighbours of the type at least: what the
+result alone is rounded by. Torch operators round nothing else to half precision.
 
 A cell whose truth passes `LARGEST` in some sequence grew, and is not judged; neither is a quantity of which the loop
 itself loses more than `LOST`, as where beta = 1 erases all that a gate has left.
@@ -42,12 +33,6 @@ from flowc.verify.cells import SEEDS, Cell, Drawer, Parts
 from flowc.verify.draw import Sizes
 
 BAR = 8
-SUMS = 18
-GRADIENTS = 4
-ALIKE = 2
-CHUNK = 64
-OPERANDS = 4
-EPS = torch.finfo(torch.float32).eps
 LENGTHS = (64, 1024, 8192)
 LONGEST = 65536
 WORST = 3
@@ -65,7 +50,7 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One cell in one type at one length with one aggregation: the quantity that comes nearest to its limit."""
+    """One cell in one type at one length with one aggregation: the quantity that loses most."""
 
     dtype: torch.dtype
     length: int
@@ -74,50 +59,21 @@ class Loss:
     quantity: str
     error: float
     stepwise: float
-    rows: int  # of the whole sequence
-
-    @property
-    def ratio(self) -> float:
-        """Its error over that of step-by-step execution, which counts as half a distance of neighbours at least."""
-        return self.error / max(self.stepwise, torch.finfo(self.dtype).eps / 2)
 
     @property
     def limit(self) -> float:
         """What the error may be."""
-        gradient = self.quantity.startswith("d")
-        kept = max(1.0, self.rows / CHUNK) ** 0.5 if self.cell.gate in ("", "0") else 1.0
-        sums = SUMS * (GRADIENTS if gradient else 1) * max(1.0, self.cell.strength or 0.0) ** 2 * kept
-        alike = ALIKE * self.rows if self.cell.keys in ("repeated", "alternating") else 0
-        operands = OPERANDS * (2 if gradient else 1) * torch.finfo(self.dtype).eps / 2
-        half = operands if self.dtype != torch.float32 else 0.0
-        return BAR * self.stepwise + (sums + alike) * EPS + half
+        return BAR * max(self.stepwise, torch.finfo(self.dtype).eps / 2)
 
     @property
-    def share(self) -> float:
-        """How much of its limit the error takes; infinite where it is no number."""
-        return self.error / self.limit if self.error == self.error else math.inf
+    def ratio(self) -> float:
+        """Its error over that of step-by-step execution, which counts as said above; infinite where it is no number."""
+        return BAR * self.error / self.limit if self.error == self.error else math.inf
 
     @property
     def holds(self) -> bool:
         """Whether it is within the limit; NaN is not."""
-        return self.share <= 1
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What losses of one type, length and kind of gate have in common: the worst by its limit, and by the ratio."""
-
-    worst: Loss
-    steepest: Loss
-    judged: int
-    above: int  # ratios above `BAR`
-
-    @staticmethod
-    def of(losses: Iterable[Loss]) -> Row:
-        """Over keys, write strengths and aggregations."""
-        own = list(losses)
-        worst, steepest = max(own, key=lambda x: x.share), max(own, key=lambda x: x.ratio)
-        return Row(worst, steepest, len(own), sum(not x.ratio <= BAR for x in own))
+        return self.ratio <= BAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +95,12 @@ class Numerics:
         """Whether every loss is within its limit and bits are what they should be."""
         return self.repeatable and self.independent and all(loss.holds for loss in self.losses)
 
-    def rows(self) -> list[Row]:
-        """By type, length and kind of gate, in the order in which they ran."""
+    def rows(self) -> list[tuple[Loss, int]]:
+        """The worst loss by type, length and kind of gate, in the order in which they ran, and of how many."""
         groups: dict[tuple[torch.dtype, int, str], list[Loss]] = {}
         for loss in self.losses:
             groups.setdefault((loss.dtype, loss.length, loss.cell.gate), []).append(loss)
-        return [Row.of(losses) for losses in groups.values()]
+        return [(max(losses, key=lambda loss: loss.ratio), len(losses)) for losses in groups.values()]
 
 
 def numerics(
@@ -157,7 +113,7 @@ def numerics(
         for dtype in DTYPES:
             losses += runner.losses(runner.parts.cells(), length, dtype)
     if longest is not None:
-        for loss in sorted(losses, key=lambda loss: -loss.share)[:WORST]:
+        for loss in sorted(losses, key=lambda loss: -loss.ratio)[:WORST]:
             cells = [replace(loss.cell, seed=seed) for seed in range(SEEDS)]
             losses += runner.losses(cells, longest, loss.dtype, (loss.aggregation,))
     return Numerics(op.__name__, tuple(losses), runner.grew, runner.lost, *runner.bits())
@@ -172,7 +128,6 @@ class _Runner:
         self.parts = Parts.of(op.compilation.recurrence)
         self.drawer = self.bounded(Drawer(op.compilation.recurrence, self.parts, SIZES))
         self.ways = AGGREGATIONS if op.compilation.plan.aggregations else AGGREGATIONS[:1]
-        self.rows = self.parts.rows(SIZES.bound(self.model))
 
     def bounded(self, drawer: Drawer) -> Drawer:
         """With the signs of what reads in updates such that a state grows the least."""
@@ -208,12 +163,10 @@ class _Runner:
             for place in dict.fromkeys(c.place for c in cells if c.place not in grown):
                 own = [at for at, cell in enumerate(cells) if cell.place == place]
                 where = dtype, length, cells[own[0]], way
-                losses = [
-                    Loss(*where, n, _worst(errors[n][own]), _worst(base[n][own]), self.rows * length) for n in errors
-                ]
+                losses = [Loss(*where, n, _worst(errors[n][own]), _worst(base[n][own])) for n in errors]
                 judged = [loss for loss in losses if loss.stepwise <= LOST or not math.isfinite(loss.error)]
                 self.lost += len(losses) - len(judged)
-                found += [max(judged, key=lambda loss: loss.share)] if judged else []
+                found += [max(judged, key=lambda loss: loss.ratio)] if judged else []
         return found
 
     def run(self, form: Callable[..., Any], inputs: Quantities, length: int, **options: Any) -> Quantities:

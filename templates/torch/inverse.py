@@ -7,8 +7,7 @@ def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 def _inverse_wy(matrix: Tensor) -> Tensor:
     """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
     eye = _identity(matrix.shape[-1], matrix.device, matrix.dtype)
-    inverse = torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
-    return F.hardshrink(inverse, _LEAST[matrix.dtype])  # of several decays multiplied
+    return torch.linalg.solve_triangular(eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True)
 
 
 def _inverse_tensorinv(matrix: Tensor) -> Tensor:
@@ -35,9 +34,21 @@ def _inverse_signature(matrix: Tensor) -> Tensor:
     out = F.pad(matrix, (0, missing, 0, missing))
     blocks = out.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16)).diagonal(0, -4, -2).movedim(-1, -3)
     eye = torch.eye(16, dtype=matrix.dtype, device=matrix.device)
-    inverses = torch.linalg.solve_triangular(eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True)
-    blocks.copy_(F.hardshrink(inverses, _LEAST[matrix.dtype]))
+    blocks.copy_(torch.linalg.solve_triangular(eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True))
     return out[..., :rows, :rows]
 
 
 _INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv, "signature": _inverse_signature}
+
+
+def _in_two(inverse: Tensor, dtype: torch.dtype) -> Tensor:
+    """A float64 matrix [*, n, n] as two of type `dtype` that add up to it, side by side: [*, n, 2 n].
+
+    In one, its rounding alone is more than step-by-step execution loses where keys repeat and nothing decays.
+    """
+    rows = inverse.shape[-1]
+    out = inverse.new_empty((*inverse.shape[:-1], 2 * rows), dtype=dtype)
+    high, low = out[..., :rows], out[..., rows:]
+    high.copy_(inverse)
+    torch.sub(inverse, high, out=low)
+    return F.hardshrink(out, _LEAST[dtype])  # of several decays multiplied

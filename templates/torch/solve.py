@@ -1,14 +1,17 @@
 def _solve(inverse: Tensor, right: Tensor, aggregation: str, transposed: bool = False, out: Tensor | None = None) -> Tensor:
-    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N."""
-    inverse = inverse.mT if transposed else inverse
+    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N, in two parts."""
+    rows = right.shape[-2]
+    high, low = inverse[..., :rows], inverse[..., rows:]
     if aggregation == "signature":
-        out = right.clone() if out is None else out.copy_(right)
-        return _substituted(inverse, out, transposed)
-    return torch.bmm(inverse, right, out=out)
+        solved = _substituted(high.double() + low, right.double(), transposed)
+        return solved.to(right.dtype) if out is None else out.copy_(solved)
+    high, low = (high.mT, low.mT) if transposed else (high, low)
+    return torch.bmm(high, right, out=out).baddbmm_(low, right)
 
 
 def _substituted(inverse: Tensor, out: Tensor, transposed: bool) -> Tensor:
     """Substitution in place, 16 rows at a time: they are solved for, then taken out of all rows that are left."""
+    inverse = inverse.mT if transposed else inverse
     starts = range(0, out.shape[1], 16)
     for start in reversed(starts) if transposed else starts:
         here, left = slice(start, start + 16), slice(0, start) if transposed else slice(start + 16, None)
