@@ -1,7 +1,7 @@
-"""Classes that several states, or a state that is no matrix, make.
+"""States that need each other.
 
-In: a `Model`. Out: its `Classification` (E, A, M or R) with the deciding span, or None for a single matrix state, which
-`normalize` looks into. Refuses nothing.
+In: a `Model`. Out: class R with the deciding span, or None for a model whose states can be computed one after another.
+Refuses nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from collections.abc import Iterator
 
 from flowc.algebra.recurrence import Classification
 from flowc.semantics.model import (
-    Binary,
-    Call,
     Expr,
-    Kind,
     Let,
     LetRef,
     Model,
-    State,
     Statement,
     StateRef,
     Update,
@@ -28,59 +24,15 @@ _LOG_SEMIRING = frozenset(("max", "min", "log", "logsigmoid", "softplus"))
 
 
 def classify_states(model: Model) -> Classification | None:
-    """The class of a model with several states or a vector or scalar state; None for one matrix state."""
+    """Class R for states that need each other; None for all others, which `normalize` looks into."""
     updates = {s.name: list(_updates(model.statements, s.name)) for s in model.states}
     lets = {s.name: s.value for s in flat(model.statements) if isinstance(s, Let)}
-    if len(model.states) == 1:
-        state = model.states[0]
-        if state.shape.kind is Kind.MATRIX:
-            return None
-        return _single(state, updates[state.name], lets)
     needs = {name: {s for u in us for s in _states(u.value, lets)} - {name} for name, us in updates.items()}
     cycle = _cycle(needs)
-    if cycle is not None:
-        span = updates[cycle][0].span
-        return Classification("R", f"states {' and '.join(sorted(_round(needs, cycle)))} are coupled", span)
-    names = ", ".join(s.name for s in model.states)
-    return Classification(
-        "M", f"several states ({names}), none of which needs another that needs it", model.states[1].span
-    )
-
-
-def _single(state: State, updates: list[Update], lets: dict[str, Expr]) -> Classification:
-    for update in updates:
-        calls = [c for c in _calls(update.value, lets) if any(True for a in c.arguments for _ in _states(a, lets))]
-        semiring = [c for c in calls if c.function in _LOG_SEMIRING]
-        if semiring:
-            return Classification("A", f"a scan under {semiring[0].function}", semiring[0].span)
-        if calls and calls[0].function not in ("diag", "outer", "sum", "concat", "kron"):
-            return Classification("R", f"{calls[0].function} of the state", calls[0].span)
-    for update in updates:
-        fault = _not_elementwise(update.value, lets)
-        if fault is not None:
-            return Classification("R", "it is not affine in the state entry by entry", fault.span)
-    if state.shape.kind is Kind.SCALAR:
-        return Classification("A", "a scalar state under +", state.span)
-    return Classification("E", "a vector state with an elementwise gate", state.span)
-
-
-def _not_elementwise(e: Expr, lets: dict[str, Expr]) -> Expr | None:
-    """The first part of an expression that is not affine in the state entry by entry."""
-    held = [any(True for _ in _states(c, lets)) for c in children(e)]
-    match e:
-        case LetRef(name, _, _):
-            return _not_elementwise(lets[name], lets)
-        case Binary(op="*") if all(held):
-            return e
-        case Binary(op="/" | "**") if held[1] or (e.op == "**" and held[0]):
-            return e
-        case Binary(op="@", left=left) if any(held):
-            diagonal = isinstance(left, Call) and left.function in ("diag", "identity") and not held[0]
-            return None if diagonal else e
-        case Call() if any(held) and e.function not in ("diag", "outer", "concat"):
-            return e
-        case _:
-            return next((f for c in children(e) if (f := _not_elementwise(c, lets)) is not None), None)
+    if cycle is None:
+        return None
+    coupled = " and ".join(sorted(_round(needs, cycle)))
+    return Classification("R", f"states {coupled} are coupled", updates[cycle][0].span)
 
 
 def _updates(statements: tuple[Statement, ...], state: str) -> Iterator[Update]:
@@ -97,10 +49,6 @@ def _walk(e: Expr, lets: dict[str, Expr]) -> Iterator[Expr]:
 
 def _states(e: Expr, lets: dict[str, Expr]) -> Iterator[str]:
     return (n.name for n in _walk(e, lets) if isinstance(n, StateRef))
-
-
-def _calls(e: Expr, lets: dict[str, Expr]) -> Iterator[Call]:
-    return (n for n in _walk(e, lets) if isinstance(n, Call))
 
 
 def _round(needs: dict[str, set[str]], start: str) -> set[str]:

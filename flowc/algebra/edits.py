@@ -12,7 +12,7 @@ import sympy as sp
 
 from flowc.algebra.forms import Point, StateRead
 from flowc.algebra.term import Axis
-from flowc.semantics.model import Shape
+from flowc.semantics.model import Shape, State
 from flowc.semantics.size import Size
 from flowc.source import Span
 
@@ -68,8 +68,28 @@ class OutputEdit:
 
 @dataclass(slots=True)
 class Step:
-    """A step while it is being put into normal form; `reads` are what the outputs read, in order."""
+    """The edits of a state while they are put into normal form; `reads` are what others read of it, in order."""
 
+    state: State
     segments: list[Segment]
     reads: list[StateRead]
-    outputs: list[OutputEdit]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEdit:
+    """A state that is scanned entry by entry, as a function of `before`, what it is before the token."""
+
+    state: State
+    before: sp.Symbol
+    value: sp.Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A whole step: the states that have edits, those that are scanned, what is read of the first, and outputs."""
+
+    steps: tuple[Step, ...]
+    scans: tuple[ScanEdit, ...]
+    reads: tuple[StateRead, ...]
+    outputs: tuple[OutputEdit, ...]

@@ -25,6 +25,7 @@ from flowc.algebra.term import (
     Kron,
     Load,
     Peak,
+    ScanValue,
     SizeValue,
     bound_depth,
     rename,
@@ -66,7 +67,8 @@ class Deferred:
     """A let that only an output may use: not affine in the state, evaluated again where it is read."""
 
     value: Expr
-    now: Point
+    now: dict[str, Point]
+    scanned: dict[str, sp.Expr]
     lets: dict[str, Form | Deferred]
     refusal: Refusal
 
@@ -79,7 +81,8 @@ class Evaluator:
         self.model, self.leaves, self.calculus = model, leaves, calculus
         self.params = {i.name for i in model.inputs if i.is_param}
         self.lets: dict[str, Form | Deferred] = {}
-        self.now = Point(0, 0)
+        self.now: dict[str, Point] = {s.name: Point(0, 0) for s in model.states}
+        self.scanned: dict[str, sp.Expr] = {}  # the states that are scanned, as they stand
         self.rank: Axis | None = None
 
     def bind(self, name: str, value: Expr) -> None:
@@ -87,7 +90,7 @@ class Evaluator:
         try:
             self.lets[name] = self.form(value)
         except Refusal as refusal:
-            self.lets[name] = Deferred(value, self.now, dict(self.lets), refusal)
+            self.lets[name] = Deferred(value, dict(self.now), dict(self.scanned), dict(self.lets), refusal)
 
     def plain(self, value: Expr) -> sp.Expr:
         """An expression as one elementwise expression."""
@@ -119,9 +122,8 @@ class Evaluator:
                 return self.just(shape, self.leaves.symbol(IndexValue(self.rank)))
             case InputRef():
                 return self.loaded(e)
-            case StateRef(_, previous, shape, _):
-                point = Point(0, 0) if previous else self.now
-                return Form(shape, (Product(sp.S.One, (), StateUse(point, "i", "j")),))
+            case StateRef(name, previous, shape, _):
+                return self.state(name, previous, shape)
             case LetRef(name, _, _):
                 return self.let(name)
             case Negate(argument, shape, _):
@@ -134,6 +136,19 @@ class Evaluator:
                 return self.call(e)
             case _:
                 assert_never(e)
+
+    def state(self, name: str, previous: bool, shape: Shape) -> Form:
+        """A state as it stands, or before the token."""
+        if name in self.scanned:
+            return self.just(shape, self.scan_leaf(name, shape, True) if previous else self.scanned[name])
+        point = Point(0, 0) if previous else self.now[name]
+        column = "j" if shape.kind is Kind.MATRIX else ""
+        return Form(shape, (Product(sp.S.One, (), StateUse(name, point, "i", column)),))
+
+    def scan_leaf(self, name: str, shape: Shape, previous: bool) -> sp.Symbol:
+        """The leaf of a scanned state, before the token or after it."""
+        axes = () if shape.kind is Kind.SCALAR else (Axis("i", shape.rows),)
+        return self.leaves.symbol(ScanValue(name, previous, axes))
 
     def just(self, shape: Shape, expr: sp.Expr) -> Form:
         """A plain form."""
@@ -153,15 +168,15 @@ class Evaluator:
         match self.lets[name]:
             case Form() as form:
                 return form
-            case Deferred(value, now, lets, refusal):
-                if self.calculus.reading is None:
+            case Deferred(value, now, scanned, lets, refusal):
+                if self.calculus.kept == frozenset(self.calculus.states):
                     raise refusal
-                saved = self.now, self.lets
-                self.now, self.lets = now, lets
+                saved = self.now, self.scanned, self.lets
+                self.now, self.scanned, self.lets = now, scanned, lets
                 try:
                     return self.form(value)
                 finally:
-                    self.now, self.lets = saved
+                    self.now, self.scanned, self.lets = saved
 
     def binary(self, e: Binary) -> Form:
         """An operator applied to two forms."""

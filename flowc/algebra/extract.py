@@ -6,24 +6,32 @@ place in the normal form. The expression is read from the typed tree; nothing is
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 import sympy as sp
 
-from flowc.algebra.edits import GateEdit, OutputEdit, RowEdit, Segment, Step, WriteEdit
+from flowc.algebra.edits import Extracted, GateEdit, OutputEdit, RowEdit, ScanEdit, Segment, Step, WriteEdit
 from flowc.algebra.evaluate import Evaluator, Refusal
-from flowc.algebra.forms import Calculus, Outside, Point, Product
-from flowc.algebra.leaves import Leaves, divide, factors
+from flowc.algebra.forms import Calculus, Entrywise, Form, Outside, Point, Product
+from flowc.algebra.leaves import Leaves, divide, factors, product
 from flowc.algebra.term import Axis
-from flowc.semantics.model import Binary, Expr, Let, Model, Output, Repeat, State, Statement, StateRef, Update
+from flowc.semantics.model import Binary, Expr, Kind, Let, Model, Output, Repeat, Statement, StateRef, Update
 from flowc.semantics.size import Size
+from flowc.semantics.walk import flat
 from flowc.source import Span
 
 
-def extract(model: Model, leaves: Leaves) -> Step:
-    """The edits and outputs of a model with a single matrix state."""
-    return _Extraction(model, leaves).run()
+def extract(model: Model, leaves: Leaves, scanned: Iterable[str] = ()) -> Extracted:
+    """The edits, scans and outputs of a model; `scanned` are vector states that are scanned whatever uses them."""
+    scanned = {s.name for s in model.states if s.shape.kind is Kind.SCALAR} | set(scanned)
+    while True:
+        try:
+            return _Extraction(model, leaves, frozenset(scanned)).run()
+        except Entrywise as found:
+            scanned.add(found.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,64 +46,114 @@ class _Use:
 
 
 class _Extraction:
-    def __init__(self, model: Model, leaves: Leaves) -> None:
+    def __init__(self, model: Model, leaves: Leaves, scanned: frozenset[str]) -> None:
         self.model, self.leaves = model, leaves
-        self.state: State = model.states[0]
-        self.calculus = Calculus(leaves)
+        self.states = {s.name: s for s in model.states}
+        self.calculus = Calculus(leaves, {s.name: s.shape for s in model.states if s.name not in scanned})
         self.evaluator = Evaluator(model, leaves, self.calculus)
-        self.segments = [Segment(None)]
+        for name in scanned:
+            self.evaluator.scanned[name] = self.evaluator.scan_leaf(name, self.states[name].shape, previous=True)
+        self.edited = {name: [Segment(None)] for name in self.calculus.states}
+        self.updates = Counter(s.state for s in flat(model.statements) if isinstance(s, Update))
+        self.scans: list[ScanEdit] = []
         self.outputs: list[OutputEdit] = []
-        self.row = Axis("i", self.state.shape.rows)
-        self.column = Axis("j", self.state.shape.cols)
+        self.state = model.states[0]
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Those of the state that is updated."""
+        return self.edited[self.state.name]
+
+    @property
+    def row(self) -> Axis:
+        """The rows of the state that is updated."""
+        return Axis("i", self.state.shape.rows)
+
+    @property
+    def column(self) -> Axis:
+        """Its columns; a vector has one."""
+        return Axis("j", self.state.shape.cols)
 
     @property
     def now(self) -> Point:
-        """The point after all edits so far."""
+        """The point of the state that is updated after all edits so far."""
         return Point(len(self.segments) - 1, len(self.segments[-1].edits))
 
-    def run(self) -> Step:
+    def run(self) -> Extracted:
         for statement in self.model.statements:
             self.statement(statement)
-        return Step(self.segments, self.calculus.reads, self.outputs)
+        reads = self.calculus.reads
+        steps = tuple(
+            Step(self.states[name], segments, [r for r in reads if r.state == name])
+            for name, segments in self.edited.items()
+        )
+        return Extracted(steps, tuple(self.scans), tuple(reads), tuple(self.outputs))
 
     def statement(self, statement: Statement) -> None:
-        self.evaluator.now = self.now
         match statement:
             case Let(name, value, _):
                 self.evaluator.bind(name, value)
-            case Update():
+            case Update(state, _, _) if state in self.evaluator.scanned:
+                self.scan(statement)
+            case Update(state, _, _):
+                self.state = self.states[state]
+                self.calculus.kept = frozenset((state,))
                 self.update(statement)
+                self.evaluator.now[state] = self.now
             case Output():
                 self.output(statement)
             case Repeat(_, count, body, span):
                 self.repeat(count, body, span)
             case _:
                 assert_never(statement)
+        self.calculus.kept = frozenset(self.calculus.states)
 
     def repeat(self, count: Size, body: tuple[Statement, ...], span: Span) -> None:
         if self.evaluator.rank is not None:
             raise Refusal(Outside("a repeat stands inside a repeat"), span)
         saved = dict(self.evaluator.lets)
-        self.segments.append(Segment(count))
         self.evaluator.rank = Axis("rank", count)
+        written = {s.state for s in flat(body) if isinstance(s, Update)} & set(self.edited)
+        if len(written) > 1:
+            raise Refusal(Outside("a repeat updates more than one state"), span)
+        self.opened(written, count)
         for statement in body:
             self.statement(statement)
         self.evaluator.rank, self.evaluator.lets = None, saved
-        self.segments.append(Segment(None))
+        self.opened(written, None)
+
+    def opened(self, states: set[str], count: Size | None) -> None:
+        """A new segment for each of these states."""
+        for name in states:
+            self.edited[name].append(Segment(count))
+            self.evaluator.now[name] = Point(len(self.edited[name]) - 1, 0)
 
     def output(self, statement: Output) -> None:
-        self.calculus.reading = self.column
-        try:
-            value = self.evaluator.plain(statement.value)
-        finally:
-            self.calculus.reading = None
+        self.calculus.kept = frozenset()
+        value = self.evaluator.plain(statement.value)
         self.outputs.append(OutputEdit(statement.name, value, statement.value.shape, statement.span))
+
+    def scan(self, statement: Update) -> None:
+        """An update of a state entry by entry; after its last one the state is a leaf of its own."""
+        name, state = statement.state, self.states[statement.state]
+        if self.evaluator.rank is not None:
+            raise Refusal(Outside("a repeat updates a state entry by entry"), statement.span)
+        self.calculus.kept = frozenset()
+        value = self.evaluator.plain(statement.value)
+        self.updates[name] -= 1
+        if self.updates[name]:
+            self.evaluator.scanned[name] = value
+            return
+        before = self.evaluator.scan_leaf(name, state.shape, previous=True)
+        self.scans.append(ScanEdit(state, before, value, statement.span))
+        after = self.evaluator.scan_leaf(name, state.shape, previous=False)
+        self.evaluator.scanned[name] = after
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
     def update(self, statement: Update) -> None:
         """`S[t] = value` as a gate and a write."""
-        form = self.evaluator.form(statement.value)
+        form = self.form(statement.value)
         gates = [p for p in form.products if p.state and not p.delta and self.opens_both(p)]
         others = [p for p in form.products if p not in gates]
         try:
@@ -110,13 +168,18 @@ class _Extraction:
         if rows:
             edits.append(WriteEdit(tuple(rows)))
 
+    def form(self, e: Expr) -> Form:
+        """An expression as a form in the state that is updated, others read."""
+        form = self.evaluator.form(e)
+        return self.evaluator.guarded(e.span, lambda: self.calculus.settled(form))
+
     def located(self, outside: Outside, statement: Update, others: list[Product]) -> Refusal:
         """A refusal with the span of the term at fault, where one term alone is."""
         sides = {p.state.row in {a.name for a in p.summed} for p in others if p.state is not None}
         if outside.class_name == "D" and len(sides) > 1:
             outside = Outside("it reads the state on both sides")
         for term in _terms(statement.value):
-            form = self.evaluator.form(term)
+            form = self.form(term)
             try:
                 for p in form.products:
                     if p.state and not p.delta and self.opens_both(p):
@@ -131,7 +194,7 @@ class _Extraction:
     def gate_span(self, statement: Update) -> Span:
         """The gate of the first term that has the state in a gate's place."""
         for term in _terms(statement.value):
-            form = self.evaluator.form(term)
+            form = self.form(term)
             if any(p.state and not p.delta and self.opens_both(p) for p in form.products):
                 return self.factor(term).span
         return statement.span
@@ -140,7 +203,7 @@ class _Extraction:
         """Of a product of the state with something else, that; otherwise the term itself."""
         match term:
             case Binary(op="*" | "@", left=a, right=b):
-                held = [self.evaluator.form(x).holds_state for x in (a, b)]
+                held = [self.form(x).holds_state for x in (a, b)]
                 plain = isinstance(b if held[1] else a, StateRef)
                 return (a if held[1] else b) if held.count(True) == 1 and plain else term
             case _:
@@ -164,7 +227,7 @@ class _Extraction:
             raise Outside("it drops the old state, a gate that is 0")
         for p in products:
             assert p.state is not None
-            if (p.state.row, p.state.column) != ("i", "j"):
+            if (p.state.row, p.state.column) not in (("i", "j"), ("i", "")):
                 raise Outside("it adds the transposed state")
             if p.summed:
                 raise Outside("its gate is a matrix product")
@@ -188,7 +251,7 @@ class _Extraction:
                 groups["mixed"].append(factor)
             else:
                 groups[("left", "right", "read")[touched.index(True)] if any(touched) else "scalar"].append(factor)
-        return _Use(**{n: sp.Mul(*fs) for n, fs in groups.items()})
+        return _Use(**{n: product(fs) for n, fs in groups.items()})
 
     def written(self, p: Product, span: Span) -> RowEdit:
         """A product without a gate's shape as one row: l (v + S^T y)^T."""
@@ -201,7 +264,7 @@ class _Extraction:
                 raise Outside("it reads the state on its value side", "D")
             if p.state.row in summed and p.state.column in summed:
                 raise Outside("it reads the state down to a scalar")
-            if p.state.column != "j":
+            if p.state.column not in ("j", ""):
                 raise Outside("it writes what it reads into the state's rows")
             contracted = frozenset((summed[p.state.row],))
         use = self.sorted_factors(p.coefficient, contracted)

@@ -8,11 +8,12 @@ Result axes are called `i` (rows) and `j` (columns); axes that are summed have n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from flowc.algebra.leaves import Leaves, factors
+from flowc.algebra.leaves import Leaves, factors, product
 from flowc.algebra.term import Axis, ReadValue, SizeValue
 from flowc.semantics.model import Kind, Shape
 
@@ -29,6 +30,15 @@ class Outside(Exception):
         self.reason, self.class_name, self.advice = reason, class_name, advice
 
 
+class Entrywise(Exception):
+    """A vector state that is used entry by entry, not contracted with a vector: it is scanned."""
+
+    def __init__(self, state: str) -> None:
+        """Record which."""
+        super().__init__(state)
+        self.state = state
+
+
 MOST_PRODUCTS = 256
 
 
@@ -42,8 +52,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class StateUse:
-    """The state at a point, its two axes named."""
+    """A state at a point, its axes named; a vector has rows alone."""
 
+    state: str
     point: Point
     row: str
     column: str
@@ -51,8 +62,9 @@ class StateUse:
 
 @dataclass(frozen=True, slots=True)
 class StateRead:
-    """`S^T query` at a point, as an output reads it; over `rank` where the query has one."""
+    """`S^T query` at a point, as what is no update of S reads it; over `rank` where the query has one."""
 
+    state: str
     point: Point
     query: sp.Expr
     rank: Axis | None
@@ -106,12 +118,12 @@ def column_axis(shape: Shape) -> Axis | None:
 class Calculus:
     """The operations on forms of one recurrence."""
 
-    def __init__(self, leaves: Leaves) -> None:
-        """Operate over `leaves`."""
-        self.leaves = leaves
+    def __init__(self, leaves: Leaves, states: Mapping[str, Shape]) -> None:
+        """Operate over `leaves` and the states of these shapes."""
+        self.leaves, self.states = leaves, states
         self._fresh = 0
-        self.reads: list[StateRead] = []  # by outputs
-        self.reading: Axis | None = None  # the state's column axis while an output is evaluated
+        self.reads: list[StateRead] = []
+        self.kept: frozenset[str] = frozenset(states)  # states that stay what they are; others are read where needed
 
     def fresh(self) -> str:
         """An axis name not used before."""
@@ -146,9 +158,9 @@ class Calculus:
 
     def multiply(self, shape: Shape, a: Form, b: Form) -> Form:
         """The elementwise product, a scalar broadcasting."""
-        if a.holds_state and b.holds_state and self.reading is None:
+        if self.keeps(a) and self.keeps(b):
             raise Outside("it multiplies the state with itself")
-        if not a.holds_state and (a.plain is not None or b.holds_state):
+        if self.keeps(b) or (not self.keeps(a) and not a.holds_state and (a.plain is not None or b.holds_state)):
             return self.scale(shape, b, self.plain(a))
         return self.scale(shape, a, self.plain(b))
 
@@ -158,7 +170,10 @@ class Calculus:
 
         def turned(p: Product) -> Product:
             state = p.state and StateUse(
-                p.state.point, swap.get(p.state.row, p.state.row), swap.get(p.state.column, p.state.column)
+                p.state.state,
+                p.state.point,
+                swap.get(p.state.row, p.state.row),
+                swap.get(p.state.column, p.state.column),
             )
             coefficient = p.coefficient if p.delta else self.leaves.rename(p.coefficient, swap)
             return Product(coefficient, p.summed, state, p.delta)
@@ -167,10 +182,10 @@ class Calculus:
 
     def matmul(self, shape: Shape, a: Form, b: Form) -> Form:
         """The matrix product; what holds no state and is no matrix becomes one leaf at once."""
+        if self.keeps(a) and self.keeps(b):
+            raise Outside("it multiplies the state with itself")
         if a.holds_state and b.holds_state:
-            if self.reading is None:
-                raise Outside("it multiplies the state with itself")
-            a = self._read_out(a)
+            a, b = (a, self.settled(b)) if self.keeps(a) else (self.settled(a), b)
         if len(a.products) * len(b.products) > MOST_PRODUCTS:
             raise Outside(f"it multiplies out to more than {MOST_PRODUCTS} products")
         products = [self._pair(a.shape, p, q) for p in a.products for q in b.products]
@@ -204,17 +219,29 @@ class Calculus:
 
     def _renamed(self, p: Product, names: dict[str, str]) -> Product:
         state = p.state and StateUse(
-            p.state.point, names.get(p.state.row, p.state.row), names.get(p.state.column, p.state.column)
+            p.state.state,
+            p.state.point,
+            names.get(p.state.row, p.state.row),
+            names.get(p.state.column, p.state.column),
         )
         return replace(p, coefficient=self.leaves.rename(p.coefficient, names), state=state)
 
     def plain(self, form: Form) -> sp.Expr:
-        """The form as one elementwise expression: sums become leaves, and in an output, reads of the state do."""
-        if form.holds_state:
-            if self.reading is None:
-                raise Outside("it is not affine in the state")
-            form = self._read_out(form)
-        return sp.Add(*(self._summed(p) for p in form.products))
+        """The form as one elementwise expression: sums become leaves, and reads of states that are not kept do."""
+        if self.keeps(form):
+            self._entrywise(form)
+            raise Outside("it is not affine in the state")
+        return sp.Add(*(self._summed(p) for p in self.settled(form).products))
+
+    def _entrywise(self, form: Form) -> None:
+        """Tell that a vector which is updated is a function of itself; a let may yet be used elsewhere."""
+        for p in form.products if self.kept != frozenset(self.states) or len(self.states) == 1 else ():
+            if p.state is not None and p.state.state in self.kept and self.states[p.state.state].kind is Kind.COLUMN:
+                raise Entrywise(p.state.state)
+
+    def keeps(self, form: Form) -> bool:
+        """Whether a state that stays what it is is in a form."""
+        return any(p.state is not None and p.state.state in self.kept for p in form.products)
 
     def _summed(self, p: Product) -> sp.Expr:
         if p.delta:
@@ -229,20 +256,25 @@ class Calculus:
         constant = axis.size.constant
         return sp.Integer(constant) if constant is not None else self.leaves.symbol(SizeValue(axis.size))
 
-    def _read_out(self, form: Form) -> Form:
-        """In an output: every use of the state as a leaf, `S.T @ y` with y what is contracted with its rows."""
-        assert self.reading is not None
-        return self.collect(form.shape, [self._read(p) if p.state else p for p in form.products])
+    def settled(self, form: Form) -> Form:
+        """Every use of a state that is not kept as a leaf, `S.T @ y` with y what is contracted with its rows."""
+        if not any(p.state is not None and p.state.state not in self.kept for p in form.products):
+            return form
+        products = [self._read(p) if p.state and p.state.state not in self.kept else p for p in form.products]
+        return self.collect(form.shape, products)
 
     def _read(self, p: Product) -> Product:
-        state, column = p.state, self.reading
+        state = p.state
         assert state is not None
-        assert column is not None
+        shape = self.states[state.state]
+        columns = (Axis(state.column, shape.cols),) if shape.kind is Kind.MATRIX else ()
         rows = next((a for a in p.summed if a.name == state.row), None)
+        if rows is None and not columns:
+            raise Entrywise(state.state)
         if rows is None:
             raise Outside("it outputs the state without contracting its rows with a vector")
         inside, outside = split(self.leaves, p.coefficient, rows)
-        if Axis(state.column, column.size) in self.leaves.axes(inside):
+        if frozenset(columns) & self.leaves.axes(inside):
             raise Outside("it reads the state through a matrix of both of its axes")
         others = [a for a in p.summed if a != rows]
         ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != rows))
@@ -250,10 +282,10 @@ class Calculus:
             raise Outside("it reads the state with a tensor of more than one rank axis")
         names = {a.name: "rank" for a in ranks} | {rows.name: "i"}
         rank = Axis("rank", ranks[0].size) if ranks else None
-        read = StateRead(state.point, self.leaves.rename(inside, names), rank)
+        read = StateRead(state.state, state.point, self.leaves.rename(inside, names), rank)
         if read not in self.reads:
             self.reads.append(read)
-        value = ReadValue(self.reads.index(read), (*ranks, Axis(state.column, column.size)))
+        value = ReadValue(self.reads.index(read), (*ranks, *columns))
         return Product(outside * self.leaves.symbol(value), tuple(others))
 
 
@@ -261,4 +293,4 @@ def split(leaves: Leaves, expr: sp.Expr, axis: Axis) -> tuple[sp.Expr, sp.Expr]:
     """The factors of `expr` that run over `axis`, and the others."""
     inside = [f for f in factors(expr) if axis in leaves.axes(f)]
     outside = [f for f in factors(expr) if axis not in leaves.axes(f)]
-    return sp.Mul(*inside), sp.Mul(*outside)
+    return product(inside), product(outside)

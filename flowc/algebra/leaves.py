@@ -88,6 +88,17 @@ def factors(expr: sp.Expr) -> list[sp.Expr]:
     return found
 
 
+def product(parts: Iterable[sp.Expr]) -> sp.Expr:
+    """The product of factors, exponentials in one: exp(a) exp(b) may overflow where exp(a + b) does not."""
+    exponents, rest = [], []
+    for part in parts:
+        if isinstance(part, sp.exp):
+            exponents.append(part.args[0])
+        else:
+            rest.append(part)
+    return sp.Mul(*rest, sp.exp(sp.Add(*exponents))) if exponents else sp.Mul(*rest)
+
+
 def divide(expr: sp.Expr, divisor: sp.Expr) -> sp.Expr | None:
     """`expr / divisor` where every factor of `divisor` is a factor of `expr`, else None."""
     left = factors(expr)
@@ -95,7 +106,7 @@ def divide(expr: sp.Expr, divisor: sp.Expr) -> sp.Expr | None:
         if factor not in left:
             return None
         left.remove(factor)
-    return sp.Mul(*left)
+    return product(left)
 
 
 def freeze(expr: sp.Expr, leaf: Callable[[sp.Symbol], Term], weight: Callable[[sp.Expr], int]) -> Term:

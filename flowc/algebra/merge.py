@@ -12,7 +12,7 @@ import sympy as sp
 
 from flowc.algebra.edits import Edit, GateEdit, RowEdit, Step, WriteEdit
 from flowc.algebra.forms import Point
-from flowc.algebra.leaves import Leaves, factors
+from flowc.algebra.leaves import Leaves, factors, product
 from flowc.algebra.term import Axis
 
 MOST_PARTS = 128
@@ -47,8 +47,8 @@ class _Merger:
     def primitive(self, r: RowEdit) -> RowEdit:
         """The row with its left factor's scalars moved to the right."""
         scalars = [f for f in factors(r.left) if self.row not in self.leaves.axes(f)]
-        left = sp.Mul(*(f for f in factors(r.left) if self.row in self.leaves.axes(f)))
-        scale = sp.Mul(*scalars)
+        left = product(f for f in factors(r.left) if self.row in self.leaves.axes(f))
+        scale = product(scalars)
         if left.could_extract_minus_sign():
             left, scale = -left, -scale
         return replace(r, left=left, free=scale * r.free, read=scale * r.read)

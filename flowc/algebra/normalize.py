@@ -6,22 +6,36 @@ In: a checked `Model`. Out: a `Recurrence` in normal form for classes G and D, D
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from typing import assert_never
 
 import sympy as sp
 
 from flowc.algebra.classify import classify_states
-from flowc.algebra.edits import GateEdit, RowEdit, Step, WriteEdit
+from flowc.algebra.edits import Extracted, GateEdit, RowEdit, ScanEdit, Step, WriteEdit
 from flowc.algebra.evaluate import Refusal
 from flowc.algebra.extract import extract
-from flowc.algebra.forms import Outside
+from flowc.algebra.forms import Outside, StateRead
 from flowc.algebra.gates import is_positive, logarithm
 from flowc.algebra.leaves import Leaves
 from flowc.algebra.merge import merge
-from flowc.algebra.recurrence import Classification, Gate, Read, Recurrence, Result, Row, Segment, Write
+from flowc.algebra.recurrence import (
+    Classification,
+    Gate,
+    Memory,
+    Read,
+    Recurrence,
+    Result,
+    Row,
+    Scan,
+    Segment,
+    Write,
+)
+from flowc.algebra.scans import scanned
 from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Load, SizeValue, Term, Total, rename
-from flowc.semantics.model import Interval, Model
+from flowc.semantics.model import Interval, Kind, Model, State
 from flowc.semantics.words import words
 
 GATE = Interval(Fraction(0), Fraction(1), low_open=True)
@@ -33,32 +47,66 @@ def normalize(model: Model) -> Recurrence | Classification:
     several = classify_states(model)
     if several is not None:
         return several
-    leaves = Leaves()
-    state = model.states[0]
-    row, column = Axis("i", state.shape.rows), Axis("j", state.shape.cols)
+    vectors = [s.name for s in model.states if s.shape.kind is Kind.COLUMN]
     try:
-        step = merge(extract(model, leaves), leaves, row)
-        return _Freezer(model, leaves, row, column).recurrence(step)
+        try:
+            return _normalized(model)
+        except Refusal:
+            if not vectors:
+                raise
+            with suppress(Refusal):
+                return _normalized(model, vectors)
+            raise
     except Refusal as refusal:
         outside = refusal.outside
         return Classification(outside.class_name, outside.reason, refusal.span, outside.advice)
 
 
+def _normalized(model: Model, scanned: Iterable[str] = ()) -> Recurrence:
+    """The normal form, vector states `scanned` entry by entry even where they need not be."""
+    leaves = Leaves()
+    return _Freezer(model, leaves).recurrence(extract(model, leaves, scanned))
+
+
 class _Freezer:
-    def __init__(self, model: Model, leaves: Leaves, row: Axis, column: Axis) -> None:
-        self.model, self.leaves, self.row, self.column = model, leaves, row, column
+    def __init__(self, model: Model, leaves: Leaves) -> None:
+        self.model, self.leaves = model, leaves
         self.declared = {i.name: i.range for i in model.inputs}
 
-    def recurrence(self, step: Step) -> Recurrence:
-        segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
-        reads = tuple(Read(self.frozen(r.query, {"i": "x"}), r.point, r.rank) for r in step.reads)
+    def recurrence(self, found: Extracted) -> Recurrence:
+        steps = [merge(step, self.leaves, _rows(step.state)) for step in found.steps]
+        memories = tuple(self.memory(step) for step in steps)
+        scans = tuple(self.scan(s) for s in found.scans)
+        merged = {step.state.name: iter(step.reads) for step in steps}
+        order = {step.state.name: number for number, step in enumerate(steps)}
+        reads = tuple(self.read(next(merged[r.state]), order[r.state]) for r in found.reads)
         results = tuple(
-            Result(o.name, self.frozen(o.value, {"i": "x", "j": "x2"}), o.shape, o.span) for o in step.outputs
+            Result(o.name, self.frozen(o.value, {"i": "x", "j": "x2"}), o.shape, o.span) for o in found.outputs
         )
-        classification = self.classify(segments)
         return Recurrence(
-            self.model, self.row, self.column, segments, reads, results, classification, self.value_input(segments)
+            self.model,
+            memories,
+            scans,
+            reads,
+            results,
+            self.classify(memories, scans),
+            self.value_input(memories),
         )
+
+    def memory(self, step: Step) -> Memory:
+        shape = step.state.shape
+        segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
+        return Memory(step.state, _rows(step.state), Axis("j", shape.cols), segments)
+
+    def read(self, read: StateRead, memory: int) -> Read:
+        return Read(memory, self.frozen(read.query, {"i": "x"}), read.point, read.rank)
+
+    def scan(self, found: ScanEdit) -> Scan:
+        try:
+            kind, gate, value = scanned(found.value, found.before, self.range)
+        except Outside as outside:
+            raise Refusal(outside, found.span) from None
+        return Scan(found.state, kind, self.frozen(gate, {"i": "x"}), self.frozen(value, {"i": "x"}), found.span)
 
     def frozen(self, expr: sp.Expr, names: dict[str, str]) -> Term:
         return self.leaves.freeze(self.leaves.rename(expr, names))
@@ -120,8 +168,17 @@ class _Freezer:
             case _:
                 return Interval()
 
-    def classify(self, segments: tuple[Segment, ...]) -> Classification:
-        edits = [e for s in segments for e in s.edits]
+    def classify(self, memories: tuple[Memory, ...], scans: tuple[Scan, ...]) -> Classification:
+        if len(self.model.states) > 1:
+            names = ", ".join(s.name for s in self.model.states)
+            span = self.model.states[1].span
+            return Classification("M", f"several states ({names}), none of which needs another that needs it", span)
+        if scans:
+            (scan,) = scans
+            if scan.kind == "linear" and scan.state.shape.kind is not Kind.SCALAR:
+                return Classification("E", "a vector state with an elementwise gate", scan.span)
+            return Classification("A", f"a {scan.kind} scan of a {scan.state.shape.kind.value} state", scan.span)
+        edits = [e for s in memories[0].segments for e in s.edits]
         rows = [r for e in edits if isinstance(e, Write) for r in e.rows]
         gates = [e for e in edits if isinstance(e, Gate)]
         reading = next((r for r in rows if r.read is not None), None)
@@ -134,16 +191,23 @@ class _Freezer:
             return Classification("D'", "reads on the key side, a gate on the value side", columns.span)
         return Classification("D", "reads of the state on the key side", reading.span)
 
-    def value_input(self, segments: tuple[Segment, ...]) -> str:
-        """The first input that is written along the state's columns; else the first with that size; else the first."""
-        written: set[str] = set()
-        for segment in segments:
-            for edit in segment.edits:
+    def value_input(self, memories: tuple[Memory, ...]) -> str:
+        """The first input that is written along a matrix's columns; else the first with that size; else the first."""
+        ordered = [i for i in self.model.inputs if not i.is_param]
+        for memory in (m for m in reversed(memories) if m.state.shape.kind is Kind.MATRIX):
+            written: set[str] = set()
+            for edit in (e for segment in memory.segments for e in segment.edits):
                 for r in edit.rows if isinstance(edit, Write) else ():
                     written |= set() if r.free is None else _vectors(r.free)
-        ordered = [i for i in self.model.inputs if not i.is_param]
-        sized = [i.name for i in ordered if self.column.size in i.shape.sizes]
-        return ([i.name for i in ordered if i.name in written] or sized or [ordered[0].name])[0]
+            sized = [i.name for i in ordered if memory.column.size in i.shape.sizes]
+            found = [i.name for i in ordered if i.name in written] or sized
+            if found:
+                return found[0]
+        return ordered[0].name
+
+
+def _rows(state: State) -> Axis:
+    return Axis("i", state.shape.rows)
 
 
 def _vectors(term: Term) -> set[str]:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from flowc.algebra.forms import Point
 from flowc.algebra.term import Axis, Term, text
-from flowc.semantics.model import Model, Shape
+from flowc.semantics.model import Model, Shape, State
 from flowc.semantics.size import Size
 from flowc.source import Span
 
@@ -53,9 +53,34 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """S^T query at `point`, as outputs use it."""
+class Memory:
+    """A state that is a matrix, or a vector that others contract, then of one column; the edits of a step."""
 
+    state: State
+    row: Axis
+    column: Axis
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A state that is scanned entry by entry: z <- gate z + value, max(gate + z, value) or log(e^(gate + z) + e^value).
+
+    `kind` is linear, max or logsumexp. A vector runs over `x`.
+    """
+
+    state: State
+    kind: str
+    gate: Term
+    value: Term
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """S^T query at `point` of memory number `memory`, as outputs and other states use it."""
+
+    memory: int
     query: Term
     point: Point
     rank: Axis | None
@@ -86,9 +111,8 @@ class Recurrence:
     """A step in normal form. `value_input` names the input whose dtype the outputs have."""
 
     model: Model
-    row: Axis
-    column: Axis
-    segments: tuple[Segment, ...]
+    memories: tuple[Memory, ...]
+    scans: tuple[Scan, ...]
     reads: tuple[Read, ...]
     results: tuple[Result, ...]
     classification: Classification
@@ -98,23 +122,39 @@ class Recurrence:
     def normal_form(self) -> tuple[object, ...]:
         """What two spellings of one recurrence share: everything but names of outputs, spans and text."""
         return (
-            tuple((s.count, tuple(_bare(e) for e in s.edits)) for s in self.segments),
-            tuple((text(r.query), r.point, r.rank) for r in self.reads),
+            tuple(tuple((s.count, tuple(_bare(e) for e in s.edits)) for s in m.segments) for m in self.memories),
+            tuple((s.kind, text(s.gate), text(s.value)) for s in self.scans),
+            tuple((r.memory, text(r.query), r.point, r.rank) for r in self.reads),
             tuple(text(r.value) for r in self.results),
         )
+
+    @property
+    def sides(self) -> frozenset[str]:
+        """The dimensions that are sides of a state."""
+        return frozenset(n for s in self.model.states for size in s.shape.sizes for n in size.names)
+
+    @property
+    def edits(self) -> tuple[Gate | Write, ...]:
+        """Those of all memories."""
+        return tuple(e for m in self.memories for s in m.segments for e in s.edits)
 
     def __str__(self) -> str:
         """The edits in order, then the outputs."""
         lines = [f"recurrence {self.model.name}: class {self.classification.name}, {self.classification.reason}"]
-        for segment in self.segments:
-            indent = "  "
-            if segment.count is not None:
-                lines.append(f"  repeat rank in {segment.count}:")
-                indent = "    "
-            lines += [indent + line for edit in segment.edits for line in _lines(edit)]
+        lines += [f"  {s.state.name} = {_scan(s)}" for s in self.scans]
+        for memory in self.memories:
+            name = memory.state.name
+            lines += [f"  {name}:"] if len(self.memories) > 1 else []
+            for segment in memory.segments:
+                indent = "  "
+                if segment.count is not None:
+                    lines.append(f"  repeat rank in {segment.count}:")
+                    indent = "    "
+                lines += [indent + line for edit in segment.edits for line in _lines(edit, name)]
         for at, read in enumerate(self.reads):
             over = "" if read.rank is None else f" for rank in {read.rank.size}"
-            lines.append(f"  read{at} = S^T ({text(read.query)}) at {_point(read.point)}{over}")
+            name = self.memories[read.memory].state.name
+            lines.append(f"  read{at} = {name}^T ({text(read.query)}) at {_point(read.point)}{over}")
         lines += [f"  {r.name} = {text(r.value)}" for r in self.results]
         return "\n".join(lines)
 
@@ -135,20 +175,31 @@ def _point(point: Point) -> str:
     return f"point {point.segment}.{point.offset}"
 
 
-def _lines(edit: Gate | Write) -> list[str]:
+def _scan(scan: Scan) -> str:
+    z, gate, value = f"{scan.state.name}[t-1]", text(scan.gate, 2), text(scan.value)
+    match scan.kind:
+        case "linear":
+            return f"{gate} * {z} + {value}"
+        case "max":
+            return f"max({gate} + {z}, {value})"
+        case _:
+            return f"log(exp({gate} + {z}) + exp({value}))"
+
+
+def _lines(edit: Gate | Write, state: str) -> list[str]:
     match edit:
         case Gate(log_row, log_column, _):
             sides = [f"exp({text(log_row)}) on rows"] if log_row else []
             sides += [f"exp({text(log_column)}) on columns"] if log_column else []
             return ["gate  " + ", ".join(sides)]
         case Write(rows):
-            return [_row(r) for r in rows]
+            return [_row(r, state) for r in rows]
         case _:
             assert_never(edit)
 
 
-def _row(r: Row) -> str:
+def _row(r: Row, state: str) -> str:
     parts = [text(r.free)] if r.free is not None else []
-    parts += [f"S^T ({text(r.read)}) at {_point(r.point)}"] if r.read is not None and r.point is not None else []
+    parts += [f"{state}^T ({text(r.read)}) at {_point(r.point)}"] if r.read is not None and r.point is not None else []
     over = "" if r.rank is None else f" summed over rank in {r.rank.size}"
     return f"write ({text(r.left)}) ({' + '.join(parts)})^T{over}"

@@ -69,6 +69,15 @@ class ReadValue:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanValue:
+    """A state that is scanned entry by entry: its value before the token (`previous`), or after it."""
+
+    name: str
+    previous: bool
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """An elementwise function or operator of `algebra.functions`."""
 
@@ -111,7 +120,9 @@ class Kron:
     axis: Axis
 
 
-Term = Constant | SizeValue | HeadValue | IndexValue | Load | ReadValue | Apply | Total | Peak | Concat | Kron
+Term = (
+    Constant | SizeValue | HeadValue | IndexValue | Load | ReadValue | ScanValue | Apply | Total | Peak | Concat | Kron
+)
 
 
 def axes_of(term: Term) -> frozenset[Axis]:
@@ -121,7 +132,7 @@ def axes_of(term: Term) -> frozenset[Axis]:
             return frozenset()
         case IndexValue(axis):
             return frozenset((axis,))
-        case Load(axes=axes) | ReadValue(axes=axes):
+        case Load(axes=axes) | ReadValue(axes=axes) | ScanValue(axes=axes):
             return frozenset(axes)
         case Apply(arguments=arguments):
             return frozenset().union(*(axes_of(a) for a in arguments))
@@ -165,7 +176,7 @@ def rename(term: Term, names: Mapping[str, str]) -> Term:
             return term
         case IndexValue(axis):
             return IndexValue(moved(axis))
-        case Load() | ReadValue():
+        case Load() | ReadValue() | ScanValue():
             return replace(term, axes=tuple(moved(a) for a in term.axes))
         case Apply(function, arguments):
             return Apply(function, tuple(rename(a, names) for a in arguments))
@@ -203,6 +214,8 @@ def text(term: Term, binding: int = 0) -> str:
             return name if index is None else f"{name}[{index}]"
         case ReadValue(index, _):
             return f"read{index}"
+        case ScanValue(name, previous, _):
+            return f"{name}[t-1]" if previous else f"{name}[t]"
         case Apply(function, arguments) if function in INFIX:
             own = BINDING[function]
             left, right = (text(a, own + i) for i, a in enumerate(arguments))

@@ -24,8 +24,11 @@ from flowc.chunk.ir import (
     DecayApply,
     DecayDot,
     DecayMatrix,
+    Earlier,
     Element,
     Extent,
+    Final,
+    First,
     Flatten,
     FromRows,
     GateSums,
@@ -35,12 +38,15 @@ from flowc.chunk.ir import (
     Inverse,
     Join,
     Largest,
+    Later,
     Literal,
     MaskMatrix,
     Node,
     Op,
     Relabel,
     Rename,
+    Scan,
+    ScanAdjoint,
     Solve,
     Spread,
     Sum,
@@ -49,7 +55,7 @@ from flowc.chunk.ir import (
     Unflatten,
     operands,
 )
-from flowc.chunk.program import Program
+from flowc.chunk.program import Carry, Program
 from flowc.chunk.values import Level, Value
 from flowc.semantics.size import ONE
 
@@ -150,7 +156,7 @@ class Builder:
                     return self.add(Head(count))
                 case terms.IndexValue(axis):
                     return self.add(Index(axis))
-                case terms.Load() | terms.ReadValue():
+                case terms.Load() | terms.ReadValue() | terms.ScanValue():
                     return load(t)
                 case terms.Apply(function, arguments):
                     return self.apply(function, *(go(a) for a in arguments))
@@ -184,14 +190,14 @@ class Builder:
         self._known[node.op, node.value.axes, node.value.level] = better
         return better
 
-    def program(self, results: Mapping[str, Value], carry: tuple[Value, Value], adjoint: bool = False) -> Program:
-        """The nodes that results and carry need, in order."""
-        needed: set[Value] = {*results.values(), *carry}
+    def program(self, results: Mapping[str, Value], carries: tuple[Carry, ...], adjoint: bool = False) -> Program:
+        """The nodes that results and states need, in order."""
+        needed: set[Value] = {*results.values(), *(v for c in carries for v in (c.before, c.after))}
         for node in reversed(self.nodes):
             if node.value in needed:
                 needed.update(operands(node.op))
         nodes = tuple(n for n in self.nodes if n.value in needed)
-        return Program(nodes, tuple(results.items()), carry, adjoint)
+        return Program(nodes, tuple(results.items()), carries, adjoint)
 
 
 def _is_sum(op: Op) -> bool:
@@ -236,6 +242,10 @@ def infer_axes(op: Op) -> tuple[Axis, ...]:
             return argument.axes
         case Element(source, _):
             return source.axes[1:]
+        case Scan(start=other) | Earlier(start=other) | Final(start=other) | ScanAdjoint(end=other):
+            return other.axes
+        case Later(argument) | First(argument, _):
+            return argument.axes
         case Contract(left, right, axis):
             return tuple(a for a in (*left.axes, *right.axes) if a != axis)
         case Join(parts, inner, axis):

@@ -17,7 +17,7 @@ from fractions import Fraction
 from flowc.algebra import term as terms
 from flowc.algebra.evaluate import Refusal
 from flowc.algebra.forms import Outside, Point
-from flowc.algebra.recurrence import Gate, Read, Recurrence, Row, Write
+from flowc.algebra.recurrence import Gate, Memory, Read, Recurrence, Row, Write
 from flowc.algebra.term import Axis, Term
 from flowc.chunk.builder import RANK, Builder
 from flowc.chunk.ir import (
@@ -25,20 +25,21 @@ from flowc.chunk.ir import (
     Decay,
     DecayDot,
     DecayMatrix,
+    Earlier,
     Element,
+    Final,
     FromRows,
     GateSums,
     MaskMatrix,
     Relabel,
+    Scan,
     Solve,
     ToRows,
 )
-from flowc.chunk.program import Program
+from flowc.chunk.program import Carry, Program
 from flowc.chunk.values import Level, Mask, Part, Position, Space, Value, Where
-from flowc.semantics.model import Input
+from flowc.semantics.model import Input, Kind
 from flowc.semantics.size import Size
-
-CARRY = "S"
 
 
 def derive(recurrence: Recurrence) -> Program:
@@ -65,30 +66,54 @@ class _Scaled:
 
 
 class _Derivation:
+    """The whole step: one memory after another, as their rows and queries need each other's reads."""
+
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
         self.builder = Builder()
         self.inputs = {i.name: i for i in recurrence.model.inputs}
-        self.key = Axis("k", recurrence.row.size)
-        self.value = Axis("v", recurrence.column.size)
+        self.memories = [_Memory(self, memory, number) for number, memory in enumerate(recurrence.memories)]
         self.reads: dict[int, Value] = {}
-        self.sums: Value | None = None
-        self.gates: Space | None = None
+        self.scans = {s.state.name: s for s in recurrence.scans}
+        self.scanned: dict[str, Carry] = {}
+        self.spaces: dict[str, Space] = {}
 
     def program(self) -> Program:
         build = self.builder
-        state = build.argument(CARRY, "carry", (self.key, self.value), Level.CHUNK)
-        self.gate_sums()
-        solved = self.rows("row", reading=True)
-        explicit = self.rows("write", reading=False)
-        sources = [] if solved is None else [(solved, self.solve(solved, explicit, state))]
-        if explicit is not None and explicit.right is not None:
-            sources.append((explicit, explicit.right))
-        for number, read in enumerate(self.recurrence.reads):
-            self.reads[number] = self.read(number, read, sources, state)
-        after = self.state_after(sources, state)
         results = {r.name: build.lower(r.value, self.load, name=r.name) for r in self.recurrence.results}
-        return build.program(results, (state, after))
+        found = {m.memory.state.name: m.carry() for m in self.memories}
+        carries = tuple(found.get(s.name) or self.scan(s.name) for s in self.recurrence.model.states)
+        return build.program(results, carries)
+
+    def space(self, name: str, parts: tuple[Part, ...]) -> Space:
+        """Rows under a name that no other rows have."""
+        own, number = Space(name, parts), 1
+        while self.spaces.setdefault(own.name, own) != own:
+            number += 1
+            own = Space(f"{name}{number}", parts)
+        return own
+
+    # -- scans --------------------------------------------------------------------------------------------------------
+
+    def scan(self, name: str) -> Carry:
+        """A state that is scanned over the tokens, and what it carries on."""
+        if name not in self.scanned:
+            build, scan = self.builder, self.scans[name]
+            axes = (Axis("x", scan.state.shape.rows),) if scan.state.shape.kind is Kind.COLUMN else ()
+            start = build.argument(name, "carry", axes, Level.TOKEN)
+            gate, value = (build.lower(t, self.load) for t in (scan.gate, scan.value))
+            values = build.add(Scan(scan.kind, gate, value, start), name)
+            self.scanned[name] = Carry(name, start, build.add(Final(values, start), f"{name}_next"), True)
+        return self.scanned[name]
+
+    def scan_value(self, name: str, previous: bool) -> Value:
+        """A scanned state of every token, before it or after."""
+        carry = self.scan(name)
+        final = self.builder.op(carry.after)
+        assert isinstance(final, Final)
+        if not previous:
+            return final.argument
+        return self.builder.add(Earlier(final.argument, carry.before), f"{name}_before")
 
     # -- the prelude --------------------------------------------------------------------------------------------------
 
@@ -96,7 +121,12 @@ class _Derivation:
         """An input, or what an output read."""
         match term:
             case terms.ReadValue(index, axes):
+                if index not in self.reads:
+                    read = self.recurrence.reads[index]
+                    self.reads[index] = self.memories[read.memory].read(index, read)
                 return self.renamed(self.reads[index], axes)
+            case terms.ScanValue(name, previous, axes):
+                return self.renamed(self.scan_value(name, previous), axes)
             case terms.Load(name, index, axes, _):
                 return self.loaded(self.inputs[name], index, axes)
             case _:
@@ -119,13 +149,43 @@ class _Derivation:
         same = names == tuple(a.name for a in value.axes)
         return value if same else self.builder.add(Relabel(value, names), value.name)
 
+
+class _Memory:
+    """The chunk form of one state."""
+
+    def __init__(self, whole: _Derivation, memory: Memory, number: int) -> None:
+        self.whole, self.memory, self.builder, self.load = whole, memory, whole.builder, whole.load
+        self.key = Axis("k", memory.row.size)
+        self.value = Axis("v", memory.column.size)
+        self.sums: Value | None = None
+        self.gates: Space | None = None
+        self.made: tuple[list[tuple[_Rows, Value]], Value] | None = None
+
+    def sources(self) -> tuple[list[tuple[_Rows, Value]], Value]:
+        """What rows write, by kind, and the state at a chunk's start."""
+        if self.made is None:
+            state = self.builder.argument(self.memory.state.name, "carry", (self.key, self.value), Level.CHUNK)
+            self.gate_sums()
+            solved = self.rows("row", reading=True)
+            explicit = self.rows("write", reading=False)
+            found = [] if solved is None else [(solved, self.solve(solved, explicit, state))]
+            if explicit is not None and explicit.right is not None:
+                found.append((explicit, explicit.right))
+            self.made = found, state
+        return self.made
+
+    def carry(self) -> Carry:
+        """The state before and after a chunk."""
+        sources, state = self.sources()
+        return Carry(self.memory.state.name, state, self.state_after(sources, state))
+
     # -- places in the step -------------------------------------------------------------------------------------------
 
     def position(self, segment: int, offset: int) -> Position:
         start = Size.of(0)
-        for s in self.recurrence.segments[:segment]:
+        for s in self.memory.segments[:segment]:
             start = start + Size.of(len(s.edits)) * (s.count or Size.of(1))
-        here = self.recurrence.segments[segment]
+        here = self.memory.segments[segment]
         return Position(start, len(here.edits) if here.count is not None else 0, offset)
 
     def read_position(self, point: Point, segment: int) -> Position:
@@ -137,7 +197,7 @@ class _Derivation:
 
     def gate_sums(self) -> None:
         parts, values = [], []
-        for number, segment in enumerate(self.recurrence.segments):
+        for number, segment in enumerate(self.memory.segments):
             for offset, edit in enumerate(segment.edits):
                 if not isinstance(edit, Gate):
                     continue
@@ -148,7 +208,7 @@ class _Derivation:
                 values.append(self.builder.apply("floor_log", log, name="g"))
         if not parts:
             return
-        self.gates = Space("gate", tuple(parts))
+        self.gates = self.whole.space("gate", tuple(parts))
         wide = any(any(a.name == "x" for a in v.axes) for v in values)
         axis = self.key if wide else None
         rows = tuple(self.part(v, p, axis) for v, p in zip(values, parts, strict=True))
@@ -166,7 +226,7 @@ class _Derivation:
         """The rows that read the state, or those that do not."""
         parts: list[Part] = []
         found: list[Row] = []
-        for number, segment in enumerate(self.recurrence.segments):
+        for number, segment in enumerate(self.memory.segments):
             for offset, edit in enumerate(segment.edits):
                 for row in edit.rows if isinstance(edit, Write) else ():
                     if (row.read is not None) != reading:
@@ -177,7 +237,7 @@ class _Derivation:
                     found.append(row)
         if not parts:
             return None
-        space = Space(name, tuple(parts))
+        space = self.whole.space(name, tuple(parts))
         suffix = "" if reading else "_e"
         left = self.to_rows([r.left for r in found], space, self.key, "l" + suffix)
         free = [r.free for r in found]
@@ -262,12 +322,13 @@ class _Derivation:
             right = build.apply("add", self.applied(seen, explicit.right), right)
         return build.add(Solve(matrix, build.named(right, "Z"), False), "U")
 
-    def read(self, number: int, read: Read, sources: list[tuple[_Rows, Value]], state: Value) -> Value:
-        """What an output reads, back per token."""
+    def read(self, number: int, read: Read) -> Value:
+        """What an output or another state reads, back per token."""
         build = self.builder
+        sources, state = self.sources()
         rank = None if read.rank is None else read.rank.size
-        part = Part(len(self.recurrence.segments), None, rank, None, self.read_position(read.point, -1))
-        space = Space(f"query{number}", (part,))
+        part = Part(len(self.memory.segments), None, rank, None, self.read_position(read.point, -1))
+        space = self.whole.space("query", (part,))
         query = self.scaled([read.query], space, "q")
         gq = self.at(space, Where.READ, "g_query")
         out = self.read_start(query, gq, state)
@@ -276,7 +337,10 @@ class _Derivation:
             name = "P" if rows.read is not None else "P_e"
             weights = self.decay_dot(query, rows.left, gq, gl, Mask(space, rows.space), name)
             out = build.apply("add", out, self.applied(weights, written))
-        return build.add(FromRows(build.named(out, "O"), space, 0, self.value), f"read{number}")
+        found = build.add(FromRows(build.named(out, "O"), space, 0, self.value), f"read{number}")
+        if self.memory.state.shape.kind is Kind.MATRIX:
+            return found
+        return build.total(found, [a for a in found.axes if a.name == "x"])  # the one column of a vector
 
     def read_start(self, query: _Scaled, gq: Value | None, state: Value) -> Value:
         """(Q . exp gq) S_0; a scalar weight is multiplied after the product, where it needs no copy of the queries."""

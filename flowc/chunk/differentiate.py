@@ -25,8 +25,11 @@ from flowc.chunk.ir import (
     DecayApply,
     DecayDot,
     DecayMatrix,
+    Earlier,
     Element,
     Extent,
+    Final,
+    First,
     Flatten,
     FromRows,
     GateSums,
@@ -36,11 +39,14 @@ from flowc.chunk.ir import (
     Inverse,
     Join,
     Largest,
+    Later,
     Literal,
     MaskMatrix,
     Op,
     Relabel,
     Rename,
+    Scan,
+    ScanAdjoint,
     Solve,
     Spread,
     Sum,
@@ -49,12 +55,15 @@ from flowc.chunk.ir import (
     Unflatten,
     operands,
 )
-from flowc.chunk.program import Program
+from flowc.chunk.program import Carry, Program
 from flowc.chunk.rewrite import renumbered
 from flowc.chunk.values import Level, Value
 from flowc.semantics.size import Size
 
-CARRY_COTANGENT = "S_bar"
+
+def cotangent(state: str) -> str:
+    """What a state's cotangent is called as an argument: no name of a spec."""
+    return f"{state} bar"
 
 
 def differentiate(program: Program) -> Program:
@@ -70,6 +79,7 @@ class _Adjoint:
         self.bars: dict[Value, list[Value]] = {}
         self.logs: dict[Value, list[Value]] = {}  # of exp(x): cotangents of x, where the product is at hand
         self.elements: dict[Value, dict[int, Value]] = {}
+        self.last: dict[Value, Value] = {}  # of a scan: the cotangent of what it carries on
         self.active = self._active()
 
     def _active(self) -> set[Value]:
@@ -82,32 +92,40 @@ class _Adjoint:
 
     def program(self) -> Program:
         build = self.build
-        before, after = (self.moved[v] for v in self.forward.carry)
         primal = list(build.nodes)
+        ends = [(c, self.moved[c.before], self.moved[c.after]) for c in self.forward.carries]
         for name, forward_value in self.forward.results:
             value = self.moved[forward_value]
             self.give(value, build.argument(name, "cotangent", value.axes, Level.TOKEN))
-        carried = build.argument(CARRY_COTANGENT, "carry", after.axes, Level.CHUNK)
-        self.give(after, carried)
+        carried = [
+            build.add(Argument(cotangent(c.name), "carry"), f"{c.name}_bar", after.axes, after.level)
+            for c, _, after in ends
+        ]
+        for (_, _, after), end in zip(ends, carried, strict=True):
+            self.give(after, end)
         for node in reversed(primal):
             bar = self.collected(node.value)
             if bar is not None and node.value.name and not isinstance(node.op, Argument | Rename | Relabel):
                 bar = build.named(bar, f"{node.value.name}_bar")
-            if bar is not None or node.value in self.logs or node.value in self.elements:
+            if bar is not None or any(node.value in known for known in (self.logs, self.elements, self.last)):
                 self.rule(node.value, node.op, bar)
         results = {}
         for node in primal:
             match node.op:
                 case Argument(name, role) if role in ("input", "param"):
                     results[name] = self.gradient(node.value, name)
-        return build.program(results, (carried, self.gradient(before, CARRY_COTANGENT + "_next")), adjoint=True)
+        carries = tuple(
+            Carry(c.name, bar, self.gradient(before, f"{c.name}_bar_next"), c.scanned)
+            for (c, before, _), bar in zip(ends, carried, strict=True)
+        )
+        return build.program(results, carries, adjoint=True)
 
     def gradient(self, value: Value, name: str) -> Value:
         """The collected cotangent of an argument; zero where nothing depends on it."""
         bar = self.collected(value)
         if bar is None:
             bar = self.build.add(Spread(self.build.number(0), value.axes), axes=value.axes, level=value.level)
-        return self.build.named(bar, name + "_bar" if not name.endswith("next") else name)
+        return self.build.named(bar, name if name.endswith("_next") else name + "_bar")
 
     # -- collecting ---------------------------------------------------------------------------------------------------
 
@@ -158,6 +176,8 @@ class _Adjoint:
                     self.exponential(value, op, None)
                 case Argument():
                     self.listed(value)
+                case Scan():
+                    self.scan(value, op, build.add(Spread(build.number(0), value.axes), "", value.axes, Level.TOKEN))
             return
         match op:
             case Argument():
@@ -192,8 +212,34 @@ class _Adjoint:
             case FromRows(argument, space, number, axis):
                 rows = tuple(bar if i == number else None for i in range(len(space.parts)))
                 self.give(argument, build.add(ToRows(rows, space, axis)))
+            case Scan():
+                self.scan(value, op, bar)
+            case Earlier(argument, start):
+                self.give(argument, build.add(Later(bar)))
+                self.give(start, build.add(First(bar, build.number(0))))
+            case Final(argument, _):
+                self.last[argument] = bar
             case _:
                 self.gated(value, op, bar)
+
+    def scan(self, value: Value, op: Scan, bar: Value) -> None:
+        """A scan's cotangents by the reverse scan with its slopes."""
+        build = self.build
+        before = build.add(Earlier(value, op.start))
+        end = self.last.pop(value)
+        given = build.apply("add", op.gate, before)
+        match op.kind:
+            case "linear":
+                slope, share = op.gate, None
+            case "max":
+                slope, share = (self.lowered("max", number, given, op.value) for number in (0, 1))
+            case _:
+                slope, share = (build.apply("exp", build.apply("sub", x, value)) for x in (given, op.value))
+        total = build.add(ScanAdjoint(slope, bar, end))
+        kept = build.apply("mul", slope, total)
+        self.give(op.gate, build.apply("mul", total, before) if op.kind == "linear" else kept)
+        self.give(op.value, total if share is None else build.apply("mul", share, total))
+        self.give(op.start, build.add(First(kept, end)))
 
     def gated(self, value: Value, op: Op, bar: Value) -> None:
         """The rules of the primitives."""
@@ -219,6 +265,8 @@ class _Adjoint:
                 primed = build.rename(value, rows, rows + "'")
                 self.give(matrix, build.contract(right_bar, primed, value.axes[1], "N_bar"))
             case SumTokens() | Cut() | Unflatten() | GateSumsAdjoint() | AtAdjoint() | DecayApply() | Inverse():
+                raise TypeError(f"{type(op).__name__} occurs in adjoint programs only")
+            case ScanAdjoint() | Later() | First():
                 raise TypeError(f"{type(op).__name__} occurs in adjoint programs only")
             case _:
                 raise TypeError(f"no rule for {type(op).__name__}")
@@ -257,13 +305,17 @@ class _Adjoint:
 
     def slope(self, op: Apply, number: int) -> Value | None:
         """The partial derivative as a value; None where it is 0."""
+        value = self.lowered(op.function, number, *op.arguments)
+        return None if self.build.op(value) == Literal(Fraction(0)) else value
+
+    def lowered(self, function: str, number: int, *arguments: Value) -> Value:
+        """The partial derivative of a function in one of its arguments."""
 
         def load(t: Term) -> Value:
             assert isinstance(t, Load)
-            return op.arguments[int(t.name)]
+            return arguments[int(t.name)]
 
-        value = self.build.lower(partial(op.function, number, len(op.arguments)), load)
-        return None if self.build.op(value) == Literal(Fraction(0)) else value
+        return self.build.lower(partial(function, number, len(arguments)), load)
 
     def exponential(self, value: Value, op: Decay | DecayMatrix, bar: Value | None) -> None:
         """exp(upper - lower): the exponents' cotangents."""

@@ -300,11 +300,65 @@ class Inverse:
     matrix: Value
 
 
+# -- operations: scans of a state entry by entry, over all tokens of a segment ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """z_t = gate_t z_{t-1} + value_t (linear), max(gate_t + z_{t-1}, value_t), or logsumexp of both; z_0 = start."""
+
+    kind: str
+    gate: Value
+    value: Value
+    start: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Each token's predecessor's value; `start` before the first."""
+
+    argument: Value
+    start: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The last token's value: what a scan carries on. `start` where there is no token."""
+
+    argument: Value
+    start: Value
+
+
+@dataclass(frozen=True, slots=True)
+class ScanAdjoint:
+    """x_t = bar_t + slope_{t+1} x_{t+1}, x past the last token being such that slope x is `end`: Scan's cotangents."""
+
+    slope: Value
+    bar: Value
+    end: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Each token's successor's value, 0 for the last: the adjoint of Earlier."""
+
+    argument: Value
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first token's value: the adjoint of Earlier in its start. `end` where there is no token."""
+
+    argument: Value
+    end: Value
+
+
 Op = (
     Argument | Element | Literal | Extent | Head | Index | MaskMatrix
     | Apply | Spread | Rename | Relabel | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
     | ToRows | FromRows
     | GateSums | GateSumsAdjoint | At | AtAdjoint | Decay | DecayMatrix | DecayDot | DecayApply | Solve | Inverse
+    | Scan | Earlier | Final | ScanAdjoint | Later | First
 )  # fmt: skip
 
 
@@ -347,9 +401,15 @@ def operands(op: Op) -> tuple[Value, ...]:
             return (sums,)
         case Inverse(matrix):
             return (matrix,)
+        case Scan(_, gate, value, start):
+            return (gate, value, start)
+        case Earlier(argument, other) | Final(argument, other) | First(argument, other):
+            return (argument, other)
+        case ScanAdjoint(slope, bar, end):
+            return (slope, bar, end)
         case Spread() | Rename() | Relabel() | Sum() | SumTokens() | Largest() | Cut() | Flatten() | Unflatten():
             return (op.argument,)
-        case FromRows() | AtAdjoint():
+        case FromRows() | AtAdjoint() | Later():
             return (op.argument,)
         case _:
             assert_never(op)

@@ -10,8 +10,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from flowc import __version__
-from flowc.algebra.recurrence import Gate, Recurrence, Write
+from flowc.algebra.recurrence import Gate, Memory, Recurrence, Write
+from flowc.algebra.term import Axis
 from flowc.schedule.plan import Plan
+from flowc.semantics.model import State
 
 
 def banner(plan: Plan, digest: str, shown: Mapping[str, Sequence[str]]) -> str:
@@ -32,9 +34,9 @@ def banner(plan: Plan, digest: str, shown: Mapping[str, Sequence[str]]) -> str:
     return "\n\n".join(p.replace("\\", "\\\\").replace('"""', "'''") for p in parts)
 
 
-def _has(recurrence: Recurrence) -> tuple[bool, bool, bool]:
+def _has(memories: Sequence[Memory]) -> tuple[bool, bool, bool]:
     """Whether there are rows that read, rows that do not, and gates."""
-    edits = [e for s in recurrence.segments for e in s.edits]
+    edits = [e for m in memories for s in m.segments for e in s.edits]
     rows = [r for e in edits if isinstance(e, Write) for r in e.rows]
     return (
         any(r.read is not None for r in rows),
@@ -44,8 +46,17 @@ def _has(recurrence: Recurrence) -> tuple[bool, bool, bool]:
 
 
 def chunk_form(recurrence: Recurrence) -> str:
-    """The chunk program in mathematics."""
-    solved, explicit, gated = _has(recurrence)
+    """The chunk program in mathematics, state by state."""
+    if len(recurrence.memories) == 1 and not recurrence.scans:
+        return _chunk_form(recurrence.memories[0])
+    forms = [f"{s.state.name}: a {s.kind} scan over the tokens, log T steps" for s in recurrence.scans]
+    for memory in recurrence.memories:
+        forms.append(f"{memory.state.name}, as S:\n" + textwrap.indent(_chunk_form(memory), "    "))
+    return "\n".join(forms)
+
+
+def _chunk_form(memory: Memory) -> str:
+    solved, explicit, gated = _has([memory])
     decay = " exp(gr_m - gl_m')" if gated else ""
     lines = []
     if solved:
@@ -71,19 +82,32 @@ def chunk_form(recurrence: Recurrence) -> str:
 
 def legend(recurrence: Recurrence) -> str:
     """What the letters mean, and the layouts of tensors."""
-    solved, explicit, gated = _has(recurrence)
-    k, v = recurrence.row.size, recurrence.column.size
+    solved, explicit, gated = _has(recurrence.memories)
+    states = [_shape(s) for s in recurrence.model.states]
+    one = len(recurrence.memories) == 1 and not recurrence.scans
+    k, v = (str(a.size) if one else f"the state's {n}" for a, n in _sides(recurrence))
     over_k = ("q queries", "l left factors", *(("y reads",) if solved else ()))
     over_v = ("v right sides", *(("u solved ones",) if solved else ()))
     rows = ["a row is one write of one token", *(("_e marks rows that write without reading",) if explicit else ())]
     places = (*(("gr where a row reads",) if solved else ()), "gl where it writes", "gq where an output reads")
     lines = [
         f"B batch, T tokens, H value heads, C tokens of a chunk; {'; '.join(rows)}.",
-        f"S [B, H, {k}, {v}] the state; {', '.join(over_k)} over {k}; {', '.join(over_v)} over {v}.",
+        f"{', '.join(states)} the state{'s' * (len(states) > 1)};"
+        f" {', '.join(over_k)} over {k}; {', '.join(over_v)} over {v}.",
         f"g cumulative log gates within a chunk: {', '.join(places)}.",
         "Per-token tensors are [B, T, H, *], chunked ones [T / C, B H, rows, *].",
     ]
     return "\n".join(line for line in lines if gated or not line.startswith("g "))
+
+
+def _shape(state: State) -> str:
+    return f"{state.name} [{', '.join(('B', 'H', *(str(s) for s in state.shape.sizes)))}]"
+
+
+def _sides(recurrence: Recurrence) -> tuple[tuple[Axis, str], tuple[Axis, str]]:
+    """The sides of a state by what they are called."""
+    shape = recurrence.model.states[0].shape
+    return (Axis("i", shape.rows), "rows"), (Axis("j", shape.cols), "columns")
 
 
 # What the passes call things, by the derivation's names.

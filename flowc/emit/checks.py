@@ -7,7 +7,7 @@ call the support functions of templates/torch/checks.py. Refuses nothing.
 from __future__ import annotations
 
 from flowc.emit.interface import Interface
-from flowc.semantics.model import Input, Interval, Kind
+from flowc.semantics.model import Input, Interval, Kind, State
 
 
 def checked(interface: Interface) -> str:
@@ -16,9 +16,9 @@ def checked(interface: Interface) -> str:
     v = interface.value
     bound = _fixed(interface)
     lines = [
-        f"def _checked({interface.typed}, initial_state: Tensor | None, cu_seqlens: Tensor | None, timed: bool)"
-        " -> tuple[Tensor, torch.dtype]:",
-        '    """Check every argument; the state to start from, and the type to compute in."""',
+        f"def _checked({interface.typed}, initial_state: Any, cu_seqlens: Tensor | None, timed: bool)"
+        " -> tuple[list[Tensor], torch.dtype]:",
+        '    """Check every argument; the states to start from, and the type to compute in."""',
         "    lead = 3 if timed else 2",
         *_check(interface, value, "(None,) * lead", "None", bound),
         f"    batch, heads, time = {v}.shape[0], {v}.shape[lead - 1], {v}.shape[1 : lead - 1]",
@@ -30,17 +30,27 @@ def checked(interface: Interface) -> str:
         own = "(heads,)" if i.is_param else f"(batch, *time, {heads})"
         lines += _check(interface, i, own, v, bound)
     lines += _late_checks(interface)
-    axes = f"H, {', '.join(str(s) for s in interface.model.states[0].shape.sizes)}]"
     lines += [
         f"    dtype = torch.float64 if {interface.wide} else torch.float32",
-        f"    sizes = (_states(cu_seqlens, {v}), heads, {interface.state_sizes})",
-        "    if initial_state is None:",
-        f"        return torch.full(sizes, {interface.start}, device={v}.device, dtype=dtype), dtype",
-        "    shape = '[B, ' if cu_seqlens is None else '[N, '",
-        f"    _tensor('initial_state' if timed else 'state', initial_state, shape + {axes!r}, sizes, {v})",
-        "    return initial_state, dtype",
+        f"    lead = (_states(cu_seqlens, {v}), heads)",
+        f"    sizes = ({', '.join(_sizes(interface, s) for s in interface.states)},)",
+        f"    start = _start(initial_state, timed, cu_seqlens, sizes, {v}, dtype)",
+        "    return start, dtype",
     ]
     return "\n".join(lines)
+
+
+def _sizes(interface: Interface, state: State) -> str:
+    """The whole shape of a state."""
+    return f"(*lead, {', '.join(interface.size(s) for s in state.shape.sizes)})" if state.shape.sizes else "lead"
+
+
+def state_tables(interface: Interface) -> str:
+    """The states' names, shapes and what fills them where they are not given."""
+    names = [s.name for s in interface.states]
+    shapes = [interface.state_text(s, ", H") for s in interface.states]
+    fills = ", ".join(interface.start(s) for s in interface.states)
+    return f"_STATE_NAMES = {tuple(names)!r}\n_STATE_SHAPES = {tuple(shapes)!r}\n_FILLS = ({fills},)"
 
 
 def _check(interface: Interface, i: Input, lead: str, like: str, bound: set[str]) -> list[str]:

@@ -11,7 +11,7 @@ import re
 from flowc.algebra.recurrence import Recurrence
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
-from flowc.semantics.model import Input, Shape
+from flowc.semantics.model import Input, Kind, Shape, State
 from flowc.semantics.size import Size
 
 
@@ -37,12 +37,22 @@ class Interface:
     @property
     def tensor_names(self) -> tuple[str, ...]:
         """The spec's names of the differentiable arguments, in order."""
-        return (*self.inputs, "initial_state")
+        several = len(self.states) > 1
+        return (*self.inputs, *(f"initial_state.{s.name}" if several else "initial_state" for s in self.states))
 
     @property
-    def state_sizes(self) -> str:
-        """The state's sizes, to follow its leading ones."""
-        return ", ".join(self.size(s) for s in self.model.states[0].shape.sizes)
+    def states(self) -> tuple[State, ...]:
+        """The states, in the order in which they go in and out."""
+        return self.model.states
+
+    def sizes_of(self, state: State) -> str:
+        """A state's sizes, to follow its leading ones; a vector that is walked has one column."""
+        sizes = [self.size(s) for s in state.shape.sizes]
+        return ", ".join((*sizes, "1") if state.shape.kind is Kind.COLUMN else sizes)
+
+    def state_text(self, state: State, lead: str = "[B, H") -> str:
+        """A state's shape as documentation has it: `[B, H, K, V]`."""
+        return ", ".join((lead, *(str(s) for s in state.shape.sizes))) + "]"
 
     @property
     def several(self) -> bool:
@@ -54,11 +64,9 @@ class Interface:
         """The inputs as parameters of a function."""
         return ", ".join(f"{name}: Tensor" for name in self.inputs.values())
 
-    @property
-    def start(self) -> str:
+    def start(self, state: State) -> str:
         """The number that fills a state which is not given."""
-        value = self.model.states[0].start
-        return {float("inf"): "math.inf", float("-inf"): "-math.inf"}.get(value, repr(value))
+        return {float("inf"): "math.inf", float("-inf"): "-math.inf"}.get(state.start, repr(state.start))
 
     @property
     def wide(self) -> str:

@@ -14,6 +14,10 @@ OWN = frozenset(
     [
         "raw",
         "start",
+        "starts",
+        "finals",
+        "made",
+        "States",
         "end",
         "outs",
         "grads",

@@ -33,7 +33,7 @@ def commented(statements: list[Statement], recurrence: Recurrence) -> list[State
 
 def _origins(recurrence: Recurrence) -> dict[str, tuple[str, ...]]:
     """The lines behind each value that the derivation names."""
-    edits = [e for s in recurrence.segments for e in s.edits]
+    edits = recurrence.edits
     gates = [e.span for e in edits if isinstance(e, Gate)]
     rows = [r for e in edits if isinstance(e, Write) for r in e.rows]
     spans = {

@@ -21,7 +21,7 @@ from flowc.options import choices
 from flowc.semantics.size import ONE, Size
 
 SEQUENCE = (
-    "initial_state: Tensor | None = None",
+    "initial_state: Any = None",
     "output_final_state: bool = False",
     "cu_seqlens: Tensor | None = None",
 )
@@ -42,6 +42,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None) -> st
     """
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
+        *([_states_type(interface)] if len(interface.states) > 1 else []),
         _spelled(interface),
         piece("named"),
         piece("packed"),
@@ -95,6 +96,31 @@ def _outputs_type(interface: Interface) -> str:
     return "\n".join((*lines, *(f"    {field}: Tensor" for field in fields)))
 
 
+def start_names(interface: Interface) -> list[str]:
+    """What the states that a call starts from are called."""
+    return ["start"] if len(interface.states) == 1 else [f"start{n}" for n in range(len(interface.states))]
+
+
+def _states_type(interface: Interface) -> str:
+    """The named tuple of several states."""
+    fields = field_names([s.name for s in interface.states])
+    lines = ["class States(NamedTuple):", '    """The states, in the order of the spec."""', ""]
+    return "\n".join((*lines, *(f"    {field}: Tensor" for field in fields)))
+
+
+def _final(interface: Interface, states: str) -> str:
+    """A list of states as the op gives them out."""
+    return f"States(*{states})" if len(interface.states) > 1 else f"{states}[0]"
+
+
+def _states_text(interface: Interface) -> str:
+    """The states' shapes and what they are where none are given, for documentation."""
+    shown = [f"{interface.state_text(s)}; None: {interface.start(s)}" for s in interface.states]
+    if len(shown) == 1:
+        return shown[0]
+    return "; ".join(f"{s.name} {text}" for s, text in zip(interface.states, shown, strict=True))
+
+
 def _spelled(interface: Interface) -> str:
     return f"_SPELLED = {interface.renamed!r}  # names of the spec that Python code here cannot use"
 
@@ -110,12 +136,12 @@ def _op(interface: Interface) -> str:
     lines = [
         _head(interface, interface.function, *SEQUENCE, *OPTIONS),
         *_docstring(interface),
-        f"    start, _ = _checked({passed}, initial_state, cu_seqlens, True)",
+        f"    starts, _ = _checked({passed}, initial_state, cu_seqlens, True)",
         *(f"    _option({name!r}, {name}, {allowed!r})" for name, allowed in choices().items()),
         *range_checks(interface),
-        f"    *outputs, final = _called([{passed}, start], cu_seqlens, chunk_size, aggregation, backend)",
-        "    result = Outputs(*outputs)" if interface.several else "    (result,) = outputs",
-        "    return (result, final) if output_final_state else result",
+        f"    made = _called([{passed}, *starts], cu_seqlens, chunk_size, aggregation, backend)",
+        "    result = Outputs(*made[:_OUTPUTS])" if interface.several else "    result = made[0]",
+        f"    return (result, {_final(interface, 'made[_OUTPUTS:]')}) if output_final_state else result",
     ]
     return "\n".join(lines)
 
@@ -126,8 +152,9 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None) -> s
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
     chosen = dispatched(passed, rows, counted, missing)
+    starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
-        f"def _chosen({interface.typed}, start: Tensor, {', '.join(options)}, keep: bool) -> Any:",
+        f"def _chosen({interface.typed}, {starts}, {', '.join(options)}, keep: bool) -> Any:",
         '    """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""',
         *(f"    {line}" for line in interface.bindings("\n".join(chosen), lead=3)),
         f"    dtype = torch.float64 if {interface.wide} else torch.float32",
@@ -138,15 +165,15 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None) -> s
 
 def _docstring(interface: Interface) -> list[str]:
     """The op's documentation: arguments with their shapes and ranges, outputs, errors."""
-    sizes = ", ".join(str(s) for s in interface.model.states[0].shape.sizes)
+    several = len(interface.states) > 1
     lines = [f'    """{interface.title}', "", "    Args:"]
     for i in interface.model.inputs:
         kind = "param" if i.is_param else "input"
         declared = f", {range_text(i.range)}" if i.range is not None else ""
         lines.append(f"        {interface.inputs[i.name]}: {kind} {interface.shape_text(i, True)}{declared}.")
     lines += [
-        f"        initial_state: the state before the first token, [B, H, {sizes}]; None: {interface.start}.",
-        "        output_final_state: whether to return (outputs, final state).",
+        f"        initial_state: the state{'s' * several} before the first token, {_states_text(interface)}.",
+        f"        output_final_state: whether to return (outputs, final state{'s' * several}).",
         "        cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].",
         "            They are read once for a tensor, which waits for its device, and again after a change in place.",
         "        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.",
@@ -174,28 +201,28 @@ def _step(interface: Interface, has_kernels: bool) -> str:
     own = [
         f"{n}.to(dtype)" if i.is_param else f"_per_value_head({n}[:, None], heads)[:, 0].to(dtype)" for i, n in named
     ]
-    sizes = ", ".join(str(s) for s in interface.model.states[0].shape.sizes)
+    plural = "s" * (len(interface.states) > 1)
     outputs = f"Outputs({', '.join(r.name for r in interface.recurrence.results)})" if interface.several else "output"
     result = f"Outputs(*(o.to({v}.dtype) for o in outputs))" if interface.several else f"outputs[0].to({v}.dtype)"
     lines = [
-        _head(interface, "step", "state: Tensor | None = None", "backend: str | None = None"),
+        _head(interface, "step", "state: Any = None", "backend: str | None = None"),
         '    """One token, for generation: the arguments of the op without T.',
         "",
         "    Args:",
         *(f"        {n}: {interface.shape_text(i, False)}." for i, n in named),
-        f"        state: the state before the token, [B, H, {sizes}]; None: {interface.start}.",
+        f"        state: the state{plural} before the token, {_states_text(interface)}.",
         "        backend: as the op has it.",
         "",
         "    Returns:",
-        f"        ({outputs}, the next state): a pair.",
+        f"        ({outputs}, the next state{plural}): a pair.",
         '    """',
-        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
+        f"    starts, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
         f"    _option('backend', backend, {choices()['backend']!r})",
         *(_on_kernels(interface) if has_kernels else ()),
         f"    heads = {v}.shape[1]",
         f"    with _uncast({v}.device):",
-        f"        outputs, (final,) = _advance({', '.join(own)}, start.to(dtype), dtype)",
-        f"    return {result}, final",
+        f"        outputs, finals = _advance({', '.join(own)}, *(x.to(dtype) for x in starts), dtype)",
+        f"    return {result}, {_final(interface, 'finals')}",
     ]
     return "\n".join(lines)
 
@@ -207,6 +234,7 @@ def _on_kernels(interface: Interface) -> list[str]:
     outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
     passed = ", ".join((*interface.inputs.values(), "start"))
     return [
+        "    (start,) = starts",
         f"    if _on_triton(backend or __options__['backend'], ({passed}), dtype):",
         f"        outputs, final = _one_token(({inputs},), start, backend)",
         f"        return {outputs}, final",
@@ -219,26 +247,29 @@ def _reference(interface: Interface) -> str:
     named = list(zip(interface.model.inputs, interface.inputs.values(), strict=True))
     now = [n if i.is_param else f"{n}[:, t]" for i, n in named]
     shapes = [interface.shape(r.shape, "batch, 0, heads") for r in interface.recurrence.results]
-    empty = ", ".join(f"start.new_zeros({shape})" for shape in shapes)
+    empty = ", ".join(f"{v}.new_zeros({shape}, dtype=dtype)" for shape in shapes)
     lines = [
         _head(interface, "reference", *SEQUENCE),
         '    """The op step by step, as the spec has it; slow, differentiable by autograd."""',
-        f"    start, dtype = _checked({', '.join(interface.inputs.values())}, initial_state, cu_seqlens, True)",
+        f"    starts, dtype = _checked({', '.join(interface.inputs.values())}, initial_state, cu_seqlens, True)",
         f"    batch, length, heads = {v}.shape[:3]",
         f"    out_dtype = {v}.dtype",
         *(f"    {line}" for line in interface.bindings(empty, lead=3)),
         *(f"    {n} = {interface.computed(i)}" for i, n in named),
-        "    states, steps = [], []",
+        "    states: list[tuple[Tensor, ...]] = []",
+        "    steps: list[tuple[Tensor, ...]] = []",
         f"    with _uncast({v}.device):",
         f"        for own, tokens in _sequences({v}, cu_seqlens):",
-        "            state = start[own].to(dtype)",
+        "            state = tuple(x[own].to(dtype) for x in starts)",
         "            for t in range(tokens.start, tokens.stop):",
-        f"                outputs, (state,) = _advance({', '.join(now)}, state, dtype)",
+        f"                outputs, state = _advance({', '.join(now)}, *state, dtype)",
         "                steps.append(outputs)",
         "            states.append(state)",
         f"    columns = [torch.stack(c, 1) for c in zip(*steps)] if steps else [{empty}]",
         "    results = [c.to(out_dtype) for c in columns]",
         "    result = Outputs(*results)" if interface.several else "    (result,) = results",
-        "    return (result, torch.cat((*states, start[:0].to(dtype)))) if output_final_state else result",
+        "    states.append(tuple(x[:0].to(dtype) for x in starts))",
+        "    finals = [torch.cat(parts) for parts in zip(*states, strict=True)]",
+        f"    return (result, {_final(interface, 'finals')}) if output_final_state else result",
     ]
     return "\n".join(lines)

@@ -58,16 +58,16 @@ class Expressions(ABC):
         self.sums: dict[Value, Added] = {}  # what a walk adds products to, one call each
         self.waiting: dict[Value, Code] = {}  # rows that one elementwise product alone uses
         self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
-        self.in_walk = False
+        self.walking: frozenset[Value] = frozenset()  # what the walk that is printed makes
         self.blocks: dict[object, str] = {}  # of gates over the state's rows, by their two sums
-        self.wide = wide_values(self.program, frozenset(v for v, r in self.usage.roles.items() if r is Role.WALK))
+        self.wide = wide_values(self.program, frozenset(v for v, (_, r) in self.usage.places.items() if r is Role.WALK))
         self.widening = False  # whether the operation that is printed takes wide operands as they are
 
     def base(self, value: Value) -> Code:
         """A value where it stands: in the walk, what another kernel made is taken at the chunk."""
         code = self.code[value]
-        outside = value.level is Level.CHUNK and self.usage.role(value) is not Role.WALK and not code.number
-        if self.in_walk and outside and not isinstance(self.program.defined[value], ir.MaskMatrix):
+        outside = value.level is Level.CHUNK and value not in self.walking and not code.number
+        if self.walking and outside and not isinstance(self.program.defined[value], ir.MaskMatrix):
             return Code(f"{code.at(ATOM)}[c]")
         return code if self.widening or value not in self.wide else Code(f"{code.at(ATOM)}.to(dtype)")
 
@@ -96,7 +96,7 @@ class Expressions(ABC):
             case ir.Index(axis):
                 return Code(f"torch.arange({self.size(axis.size)}, device=device, dtype=dtype).expand(heads, -1)")
             case ir.Rename(argument, _, _):
-                return self.code[argument] if not self.in_walk else self.base(argument)
+                return self.code[argument] if not self.walking else self.base(argument)
             case ir.Relabel(argument, names):
                 back = {a.name: a for a in value.axes}
                 stored = tuple(back[n] for n in names)
@@ -126,13 +126,15 @@ class Expressions(ABC):
                 return self.shaped(value, op)
             case ir.ToRows() | ir.FromRows() | ir.MaskMatrix():
                 return self.rows(op)
+            case ir.Scan() | ir.Earlier() | ir.Final() | ir.ScanAdjoint() | ir.Later() | ir.First():
+                return self.scanned(value, op)
             case _:
                 return self.gated(value, op)
 
     def inner_product(self, argument: Value, axes: tuple[Axis, ...]) -> tuple[str, str] | None:
         """The factors of a product of two matrices that is summed over both axes, and not needed otherwise."""
         users = self.usage.users[argument]
-        alone = len(users) == 1 and self.usage.role(argument) is self.usage.role(users[0])
+        alone = len(users) == 1 and self.usage.together(argument, users[0])
         if not alone or len(axes) != 2 or axes != argument.axes:
             return None
         match self.program.defined[argument]:
@@ -162,11 +164,11 @@ class Expressions(ABC):
             return fused
         for name in HELPERS.get(op.function, ()):
             self.helpers[name] = None
-        if op.function == "add" and self.in_walk:
+        if op.function == "add" and self.walking:
             for one, other in (op.arguments, op.arguments[::-1]):
-                if one in self.products and self.usage.role(one) is Role.WALK and other.axes == value.axes:
+                if one in self.products and one in self.walking and other.axes == value.axes:
                     return self.added(value, other, self.products[one])
-        for one, other in (op.arguments, op.arguments[::-1]) if op.function == "add" and not self.in_walk else ():
+        for one, other in (op.arguments, op.arguments[::-1]) if op.function == "add" and not self.walking else ():
             if (
                 other in self.products
                 and self.usage.fresh(one, value)
@@ -181,7 +183,7 @@ class Expressions(ABC):
                 method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
                 return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
         codes = [self.operand(a, value.axes) for a in op.arguments]
-        if self.in_walk and op.function == "mul" and not any(c.number for c in codes):
+        if self.walking and op.function == "mul" and not any(c.number for c in codes):
             self.factors[value] = (codes[0].text, codes[1].text)
         return call(op.function, codes)
 
@@ -296,6 +298,26 @@ class Expressions(ABC):
             case _:
                 assert_never(op)
 
+    def scanned(self, value: Value, op: ir.Scan | ir.Earlier | ir.Final | ir.ScanAdjoint | ir.Later | ir.First) -> Code:
+        """Scans over the tokens of a segment, [B, T, H, *], their states [B, H, *]."""
+        self.helpers["scan"] = None
+        shown = [self.operand(v, value.axes).text for v in ir.operands(op)]
+        match op:
+            case ir.Scan(kind):
+                return Code(f"_scan({kind!r}, {', '.join(shown)}, length)")
+            case ir.Earlier():
+                return Code(f"_earlier({', '.join(shown)})")
+            case ir.Final():
+                return Code(f"_final({', '.join(shown)})")
+            case ir.ScanAdjoint():
+                return Code(f"_scan_adjoint({', '.join(shown)})")
+            case ir.Later():
+                return Code(f"_later({shown[0]})")
+            case ir.First():
+                return Code(f"_first({', '.join(shown)})")
+            case _:
+                assert_never(op)
+
     def part(self, value: Value, part: Part) -> Code:
         """A per-token value with its axis of rows, [B, T, H, J, *]."""
         code = self.base(value)
@@ -385,4 +407,4 @@ class Expressions(ABC):
 
     def like(self) -> str:
         """A tensor whose device and type new ones take."""
-        return self.arguments["carry"]
+        return self.arguments[f"carry {self.program.carries[0].name}"]

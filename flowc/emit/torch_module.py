@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc import __version__
+from flowc.chunk.differentiate import cotangent
 from flowc.chunk.values import Level, Value
 from flowc.emit.artifact import Artifact
 from flowc.emit.banner import banner
+from flowc.emit.checks import state_tables
 from flowc.emit.format import formatted
 from flowc.emit.interface import Interface, mentions
 from flowc.emit.names import Names
@@ -133,6 +135,9 @@ class _Writer:
             f"_VALUE = {self.plan.recurrence.value_input!r}",
             f"_TENSORS = {self.interface.tensor_names!r}",
             f"_OUTPUTS = {len(self.plan.recurrence.results)}",
+            f"_STATES = {len(self.model.states)}",
+            "_RESULTS = _OUTPUTS + _STATES",
+            state_tables(self.interface),
             f"_TIMED = {tuple(not i.is_param for i in self.model.inputs)!r}",
             f"_CHUNK_SIZES = {_table(self.plan.chunk_sizes)}  # (rows per token up to, tokens)",
             f"_FORWARD_CHUNK_SIZES = {_table(self.plan.forward_chunk_sizes)}  # where no gradient is asked for",
@@ -168,15 +173,16 @@ class _Writer:
     def once(self, name: str, passed: Pass) -> tuple[str, dict[Value, str]]:
         """The function that makes what a pass has once for all segments, and what it calls those values."""
         names = Names(self.interface.taken)
-        state = names.fresh(self.model.states[0].name)
-        printer = TorchPrinter(passed, self.interface.sizes, self.arguments | {"carry": state}, names, (passed.once,))
+        states = self.state_names(names)
+        arguments = self.arguments | _carries(states)
+        printer = TorchPrinter(passed, self.interface.sizes, arguments, names, (passed.once,))
         printer.run()
         self.take(printer)
         body = [s.text for s in commented(printer.statements, self.plan.recurrence)]
         given = {v: printer.code[v].text for v in passed.once.stores}
         lines = [
-            f"def {name}({_typed((*self.interface.inputs.values(), state))}, tokens: int, dtype: torch.dtype)"
-            " -> tuple[Tensor, ...]:",
+            f"def {name}({_typed((*self.interface.inputs.values(), *states.values()))},"
+            " tokens: int, dtype: torch.dtype) -> tuple[Tensor, ...]:",
             '    """Numbers per row, [T / C, B H, rows], for all chunks at once: those of a segment are few."""',
             *_indented(self.opening(printer, body, ()) if body else ()),
             *_indented(body),
@@ -188,24 +194,25 @@ class _Writer:
         plan, interface = self.plan, self.interface
         once, given = self.once("_forward_rows", plan.forward)
         names = Names(interface.taken)
-        state = names.fresh(self.model.states[0].name)
+        states = self.state_names(names)
         kept = frozenset(f for f, _ in plan.saved)
         passed = plan.forward
-        printer = TorchPrinter(
-            passed, interface.sizes, self.arguments | {"carry": state}, names, passed.of_segment, kept
-        )
+        arguments = self.arguments | _carries(states)
+        printer = TorchPrinter(passed, interface.sizes, arguments, names, passed.of_segment, kept)
         taken = self.given(printer, given)
         printer.run()
         self.take(printer)
         results = [self.result(printer, r.name, at) for at, r in enumerate(plan.recurrence.results)]
         saved = _tuple(printer.kept(f) for f, _ in plan.saved)
         body = _guarded(commented(printer.statements, plan.recurrence), ())
-        shaped = f"{state} = {state}.view(programs, {interface.state_sizes})"
+        shaped = self.shaped(states)
+        shown = " and ".join(f"`{state}`" for state in states.values())
         lines = [
-            f"def _forward({_typed((*interface.inputs.values(), state))}, rows: Sequence[Tensor], tokens: int,"
-            " aggregation: str, dtype: torch.dtype, keep: bool, outs: list[Tensor]) -> tuple[Tensor, ...]:",
-            f'    """Write outputs to `outs` and the state after to `{state}`; with `keep`, what to save."""',
-            *_indented(self.opening(printer, (*body, *results), (shaped, *taken))),
+            f"def _forward({_typed((*interface.inputs.values(), *states.values()))}, rows: Sequence[Tensor],"
+            " tokens: int, aggregation: str, dtype: torch.dtype, keep: bool, outs: list[Tensor])"
+            " -> tuple[Tensor, ...]:",
+            f'    """Write outputs to `outs` and what comes after the state to {shown}; with `keep`, what to save."""',
+            *_indented(self.opening(printer, (*body, *results), (*shaped, *taken))),
             *_indented(body),
             *_indented(results),
             f"    return {saved} if keep else ()",
@@ -216,6 +223,16 @@ class _Writer:
     def arguments(self) -> dict[str, str]:
         """What inputs and params are called."""
         return {f"{role} {n}": code for n, code in self.interface.inputs.items() for role in ("input", "param")}
+
+    def state_names(self, names: Names, suffix: str = "") -> dict[str, str]:
+        """What the states, or their cotangents, are called."""
+        return {s.name: names.fresh(s.name + suffix) for s in self.model.states}
+
+    def shaped(self, states: dict[str, str]) -> list[str]:
+        """The lines that bring states which are walked into [B H, K, V]."""
+        walked = [m.state for m in self.plan.recurrence.memories]
+        shapes = ((states[s.name], self.interface.sizes_of(s)) for s in walked)
+        return [f"{name} = {name}.view(programs, {sizes})" for name, sizes in shapes]
 
     def given(self, printer: TorchPrinter, values: dict[Value, str]) -> list[str]:
         """Tell a printer what was made once; the line that takes it apart."""
@@ -259,27 +276,30 @@ class _Writer:
         plan, interface = self.plan, self.interface
         once, given = self.once("_backward_rows", plan.backward)
         names = Names(interface.taken)
-        state = names.fresh(f"{self.model.states[0].name}_bar")
+        states = self.state_names(names, "_bar")
         saved = {b: names.fresh(b.name or "t") for _, b in plan.saved}
         bars = {r.name: names.fresh(f"{r.name}_bar") for r in plan.recurrence.results}
         arguments = self.arguments | {f"saved {saved_name(b)}": name for b, name in saved.items()}
-        arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {"carry": state}
+        arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | _carries(states)
         printer = TorchPrinter(plan.backward, interface.sizes, arguments, names, plan.backward.of_segment)
         taken = self.given(printer, given)
         printer.run()
         self.take(printer)
         body = _guarded(commented(printer.statements, plan.recurrence), interface.tensor_names)
-        cotangents, gradients = self.cotangents(bars, state), self.gradients(printer)
-        shaped = f"{state} = {state}.view(programs, {interface.state_sizes})"
+        cotangents, gradients = self.cotangents(bars, next(iter(states.values()))), self.gradients(printer)
+        shaped = self.shaped(states)
+        starts = [saved[b] for _, b in plan.saved if b.level is Level.TOKEN]
+        shown = " and ".join(f"`{state}`" for state in states.values())
         lines = [
-            f"def _backward({_typed((*interface.inputs.values(), state))}, rows: Sequence[Tensor],"
+            f"def _backward({_typed((*interface.inputs.values(), *states.values()))}, rows: Sequence[Tensor],"
             " saved: Sequence[Tensor], cotangents: Sequence[Tensor | None], tokens: int, aggregation: str,"
             " dtype: torch.dtype, need: frozenset[str], grads: list[Tensor | None]) -> None:",
             '    """Write the gradients named in `need` to `grads`, adding up those of params, '
-            f'and that of the state before to `{state}`."""',
-            *_indented(self.opening(printer, (*body, *cotangents, *gradients), (shaped, *taken))),
+            f'and that of the state before to {shown}."""',
+            *_indented(self.opening(printer, (*body, *cotangents, *gradients), (*shaped, *taken))),
             *_indented(cotangents),
             *([f"    {', '.join(saved.values())}, = saved"] if saved else []),
+            *(f"    {name} = {name}[0].unflatten(0, (batch, heads))" for name in starts),
             *_indented(body),
             *_indented(gradients),
         ]
@@ -309,6 +329,11 @@ class _Writer:
                 code = printer.code[values[i.name]].text
                 lines.append(f"    {out}.add_({code})" if i.is_param else f"    _put({out}, {code})")
         return lines
+
+
+def _carries(states: dict[str, str]) -> dict[str, str]:
+    """The names of states, or of their cotangents, as arguments of a program."""
+    return {f"carry {own}": name for state, name in states.items() for own in (state, cotangent(state))}
 
 
 def _guarded(statements: list[Statement], order: Iterable[str]) -> list[str]:

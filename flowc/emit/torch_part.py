@@ -33,12 +33,13 @@ def part_function(part: TorchPart, name: str, title: str, interface: Interface) 
     results = interface.recurrence.results if part.adjoint else ()
     bars = {r.name: names.fresh(f"{r.name}_bar") for r in results}
     fetched = {n: names.fresh(n) for n in part.fetched}
-    arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {"carry": "start"}
+    arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | {
+        f"carry {c.name}": "start" for c in part.program.carries
+    }
     arguments |= {f"kernel {n}": own for n, own in fetched.items()}
     wanted = tuple(v for _, v in part.made)
     intra = Kernel(Role.INTRA, part.program.nodes, wanted)
-    once, walk, output = (Kernel(role, (), ()) for role in (Role.ONCE, Role.WALK, Role.OUTPUT))
-    passed = Pass(part.program, once, intra, walk, output, in_place=False)
+    passed = Pass(part.program, Kernel(Role.ONCE, (), ()), (intra,), frozenset())
     printer = TorchPrinter(passed, interface.sizes, arguments, names, (intra,), frozenset(wanted))
     printer.kernel(intra)
     body = [s.text for s in printer.statements]

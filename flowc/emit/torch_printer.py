@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from flowc.chunk import ir
 from flowc.chunk.ir import Node, Op
-from flowc.chunk.values import Value
+from flowc.chunk.program import Carry
+from flowc.chunk.values import Level, Value
 from flowc.emit.interface import mentions
 from flowc.emit.labels import labels
 from flowc.emit.names import Names
@@ -58,6 +59,19 @@ class TorchPrinter(Expressions):
         """Print the kernels."""
         for kernel in self.usage.kernels:
             self.kernel(kernel)
+        if self.usage.kernels and self.usage.kernels[0].role is not Role.ONCE:
+            self.scans()
+
+    def scans(self) -> None:
+        """The scanned states after a segment, in the memory of those before it."""
+        for carry in (c for c in self.program.carries if c.scanned):
+            state, final = self.arguments[f"carry {carry.name}"], self.program.defined[carry.after]
+            if carry.before in self.usage.kept and isinstance(final, ir.Final):
+                self.stacks[carry.before] = self.names.fresh(f"{self.named[carry.before]}_starts")
+                starts = f"_chunk_starts({state}, {self.base(final.argument).text}, tokens) if keep else {state}"
+                self.emit(f"{self.stacks[carry.before]} = {starts}")
+            if carry.before != carry.after:
+                self.emit(f"{state}.copy_({self.base(carry.after).text})")
 
     def give(self, names: Mapping[Value, str]) -> None:
         """What values that were made before are called."""
@@ -65,6 +79,8 @@ class TorchPrinter(Expressions):
 
     def kept(self, value: Value) -> str:
         """A value as it is kept for another pass, in the type to compute in."""
+        if value.level is Level.TOKEN:
+            return self.stacks[value]
         return self.code[value].text + ".to(dtype)" * (value in self.wide)
 
     def kernel(self, kernel: Kernel) -> None:
@@ -72,11 +88,12 @@ class TorchPrinter(Expressions):
         self.role = kernel.role
         if kernel.role is Role.WALK:
             self.open_walk(kernel)
+        carried = {c.after for c in self.program.walked}
         for node in kernel.nodes:
-            if not (self.in_walk and node.value == self.program.carry[1]):
+            if not (self.walking and node.value in carried):
                 self.node(node)
         if kernel.role is Role.WALK:
-            self.close_walk()
+            self.close_walk(kernel)
 
     def define(self, text: str, key: object) -> None:
         """A statement for every primitive of one gate, needed where any of them is."""
@@ -93,34 +110,42 @@ class TorchPrinter(Expressions):
         """One statement, guarded by what needs `value`."""
         needed = None if value is None else self.usage.needs.get(value)
         name = "" if value is None else self.named[value]
-        self.statements.append(Statement(text, needed, name, self.in_walk))
+        self.statements.append(Statement(text, needed, name, bool(self.walking)))
 
     def open_walk(self, kernel: Kernel) -> None:
         """Memory for what every chunk stores, and the head of the loop."""
-        before = self.program.carry[0]
-        state = self.arguments["carry"]
-        stored = [v for v in kernel.stores if v != self.program.carry[1]]
-        for value in stored:
+        carries = self.carried(kernel)
+        for value in (v for v in kernel.stores if v not in {c.after for c in carries}):
             self.stack(value, "chunks")
-        if before in self.usage.kept or not self.passed.in_place:
-            self.stack(before, "chunks" if not self.passed.in_place else "chunks if keep else 0")
+        for before in (c.before for c in carries):
+            alone = before in self.passed.in_place
+            if before in self.usage.kept or not alone:
+                self.stack(before, "chunks if keep else 0" if alone else "chunks")
         self.emit("for c in " + ("reversed(range(chunks)):" if self.program.adjoint else "range(chunks):"))
-        self.in_walk = True
-        self.code[before] = Code(state)
-        if before in self.stacks:
-            self.emit(f"{'if keep: ' * self.passed.in_place}{self.stacks[before]}[c] = {state}")
+        self.walking = frozenset(n.value for n in kernel.nodes)
+        for carry in carries:
+            state, before = self.arguments[f"carry {carry.name}"], carry.before
+            self.code[before] = Code(state)
+            if before in self.stacks:
+                kept = "if keep: " * (before in self.passed.in_place)
+                self.emit(f"{kept}{self.stacks[before]}[c] = {state}")
+
+    def carried(self, kernel: Kernel) -> list[Carry]:
+        """The states that a kernel walks with."""
+        own = {n.value for n in kernel.nodes}
+        return [c for c in self.program.walked if c.before in own]
 
     def stack(self, value: Value, chunks: str) -> None:
         """Memory for a value of every chunk."""
         self.stacks[value] = self.names.fresh(self.named[value])
         self.emit(f"{self.stacks[value]} = {self.like()}.new_empty({chunks}, programs, {self.shape(value)})", value)
 
-    def close_walk(self) -> None:
-        """The next state, last of all; what the loop stored is then read as a whole."""
-        before, after = self.program.carry
-        if before != after:
-            self.next_state(after)
-        self.in_walk = False
+    def close_walk(self, kernel: Kernel) -> None:
+        """The next states, last of all; what the loop stored is then read as a whole."""
+        for carry in self.carried(kernel):
+            if carry.before != carry.after:
+                self.next_state(carry)
+        self.walking = frozenset()
         for value, name in self.stacks.items():
             self.code[value] = Code(name)
             self.products.pop(value, None)
@@ -129,10 +154,10 @@ class TorchPrinter(Expressions):
         """Print a node, or note its code for where it is used."""
         value, op = node.value, node.op
         if isinstance(op, ir.Argument):
-            if op.role != "carry":
+            if op.role != "carry" or value.level is Level.TOKEN:
                 self.code[value] = Code(self.arguments[f"{op.role} {op.name}"])
             return
-        if self.in_walk and value in self.stacks:
+        if self.walking and value in self.stacks:
             self.stacked(value, op)
             return
         if self.direct(value, op):
@@ -172,9 +197,9 @@ class TorchPrinter(Expressions):
         self.written(target, value, op)
         self.code[value] = Code(target)
 
-    def next_state(self, value: Value) -> None:
+    def next_state(self, carry: Carry) -> None:
         """The state after a chunk, in the memory of the state before it."""
-        state = self.arguments["carry"]
+        state, value = self.arguments[f"carry {carry.name}"], carry.after
         code = self.expression(value, self.program.defined[value])
         added = self.sums.get(value)
         first, products = (self.factors.get(value, ""), ()) if added is None else (added.first, added.products)

@@ -115,7 +115,7 @@ class _Section:
         self.inputs = {i.name: i for i in self.model.inputs}
         self.places = {name: f"inputs[{at}]" for at, name in enumerate(self.inputs)}
         self.value = plan.recurrence.value_input
-        self.state = plan.recurrence.row.size, plan.recurrence.column.size
+        self.state = plan.recurrence.memories[0].row.size, plan.recurrence.memories[0].column.size
         self.environment = Environment(
             loader=FileSystemLoader(templates() / "triton"),
             undefined=StrictUndefined,

@@ -24,7 +24,7 @@ class Usage:
     def __init__(self, passed: Pass, kernels: Iterable[Kernel], kept: frozenset[Value]) -> None:
         """Look at `kernels` of `passed`; `kept` are values needed after it."""
         self.kernels, self.kept, self.program = tuple(kernels), kept, passed.program
-        self.roles = {n.value: k.role for k in self.kernels for n in k.nodes}
+        self.places = {n.value: (at, k.role) for at, k in enumerate(self.kernels) for n in k.nodes}
         self.users = self._users()
         self.stored = frozenset(v for k in self.kernels for v in k.stores)
         self.needs = self._needs()
@@ -33,6 +33,7 @@ class Usage:
         """The users of each value, a view as often as it is used itself: written there, it writes its operand again."""
         users: dict[Value, list[Value]] = {}
         results = Counter(value for _, value in self.program.results)
+        results.update(c.after for c in self.program.carries if c.scanned)
         for node in (n for kernel in reversed(self.kernels) for n in reversed(kernel.nodes)):
             times = len(users.get(node.value, ())) + results[node.value] if isinstance(node.op, VIEWS) else 1
             for v in ir.operands(node.op):
@@ -41,7 +42,11 @@ class Usage:
 
     def role(self, value: Value) -> Role:
         """The kernel that makes a value; what these kernels do not make is made once."""
-        return self.roles.get(value, Role.ONCE)
+        return self.places.get(value, (-1, Role.ONCE))[1]
+
+    def together(self, one: Value, other: Value) -> bool:
+        """Whether two values are made in one kernel."""
+        return self.places.get(one, (-1, Role.ONCE)) == self.places.get(other, (-1, Role.ONCE))
 
     def _needs(self) -> dict[Value, frozenset[str] | None]:
         """The results that depend on each value; None for what is always made, such as all of a forward pass."""
@@ -51,8 +56,9 @@ class Usage:
         for name, value in self.program.results:
             needs.setdefault(value, set()).add(name)
         everything = {name for name, _ in self.program.results} | {"initial_state"}
-        needs.setdefault(self.program.carry[1], set()).add("initial_state")
-        walked = {self.program.carry[1]}
+        walked = {c.after for c in self.program.carries}
+        for after in walked:
+            needs.setdefault(after, set()).add("initial_state")
         for node in reversed(self.program.nodes):
             if node.value in walked or isinstance(node.op, ir.At):  # gate sums are views that primitives share
                 needs[node.value] = set(everything)
@@ -67,7 +73,7 @@ class Usage:
         if isinstance(node.op, VIEWS):
             return True
         users = self.users.get(node.value, [])
-        alone = len(users) == 1 and self.role(users[0]) is self.role(node.value) and node.value not in self.stored
+        alone = len(users) == 1 and self.together(users[0], node.value) and node.value not in self.stored
         if isinstance(node.op, (ir.Contract, ir.DecayMatrix)):
             return alone and self.reusable(node.value, users[0])
         return alone and isinstance(node.op, CHEAP)
@@ -83,7 +89,7 @@ class Usage:
         """Whether an operand is a new tensor that nothing else reads, so that `user` may overwrite it."""
         op = self.program.defined[value]
         made = isinstance(op, (ir.Contract, ir.DecayMatrix, ir.Decay, ir.Apply))
-        here = self.role(value) is self.role(user) and value not in self.stored
+        here = self.together(value, user) and value not in self.stored
         walked = self.role(value) is Role.WALK and self.role(user) is Role.OUTPUT and value not in self.kept
         alone = self.users[value] == [user] and not value.sums
         return made and alone and (here or walked) and self.reusable(value, user)
@@ -91,7 +97,7 @@ class Usage:
     def scaled_alone(self, rows: Value) -> bool:
         """Whether rows are used once, to be multiplied by a scalar per row."""
         users = self.users.get(rows, [])
-        if len(users) != 1 or rows in self.stored or len(rows.axes) != 2 or self.role(users[0]) is not self.role(rows):
+        if len(users) != 1 or rows in self.stored or len(rows.axes) != 2 or not self.together(users[0], rows):
             return False
         match self.program.defined[users[0]]:
             case ir.Apply("mul", (left, right)):
@@ -103,5 +109,5 @@ class Usage:
     def overwritable(self, value: Value, user: Value) -> bool:
         """Whether a value of every chunk is made for one user alone: a walk may add to it in place."""
         op = self.program.defined[value]
-        made = isinstance(op, (ir.Apply, ir.Contract)) and self.role(value) is Role.INTRA
+        made = isinstance(op, (ir.Apply, ir.Contract)) and self.role(value) in (Role.INTRA, Role.OUTPUT)
         return made and self.users[value] == [user] and value not in self.kept

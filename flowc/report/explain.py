@@ -137,7 +137,7 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
 def facts(plan: Plan) -> Facts:
     """What `plan` comes to at nominal sizes."""
     recurrence = plan.recurrence
-    sides = recurrence.row.size.names | recurrence.column.size.names
+    sides = recurrence.sides
     sizes = {
         d.name: d.value if d.value is not None else NOMINAL_SIDE if d.name in sides else NOMINAL_RANK
         for d in recurrence.model.dimensions

@@ -51,7 +51,9 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     if isinstance(plans, Missing):
         return plans
     tokens = chunk_tokens(plans, rows) if plan.options.chunk_size is None else plan.options.chunk_size
-    keys, values = (axis.size.value(sizes) for axis in (plan.recurrence.row, plan.recurrence.column))
+    keys, values = (
+        axis.size.value(sizes) for axis in (plan.recurrence.memories[0].row, plan.recurrence.memories[0].column)
+    )
     asked = plan.options.aggregation
     at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
     kernels = (*_pass(plans.forward, False, at), *_pass(plans.backward, True, at))

@@ -44,7 +44,7 @@ class Crossing:
         self.before: dict[Value, None] = {}
         self.walked: dict[Value, None] = {}
         self.visited: set[tuple[Value, Role]] = set()
-        start, after = self.program.carry
+        start, after = self.program.ends
         self.dependent = self._dependent()
         self.needed = self._needed((after,))
         self.twins = self._twins()
@@ -76,7 +76,7 @@ class Crossing:
         return name
 
     def _dependent(self) -> set[Value]:
-        found = {self.program.carry[0]}
+        found = {self.program.carries[0].before}
         for node in self.program.nodes:
             if any(v in found for v in ir.operands(node.op)):
                 found.add(node.value)

@@ -17,7 +17,7 @@ from flowc.options import Options
 
 
 class Role(Enum):
-    """What a kernel runs over: the chunks of all segments at once; those of one before the walk, in order, after it."""
+    """What a kernel runs over: the chunks of all segments at once; those of one before a walk, in order, after it."""
 
     ONCE = "once"
     INTRA = "intra"
@@ -38,15 +38,14 @@ class Kernel:
 class Pass:
     """A program cut into its kernels: `once` for a whole sequence, the others segment by segment.
 
-    `in_place` says that nothing but the walk needs the carried state of single chunks.
+    Those are one before any walk, then, for every depth of states that need others, a walk and one after it. States
+    `in_place` are those that nothing but their walk needs of single chunks.
     """
 
     program: Program
     once: Kernel
-    intra: Kernel
-    walk: Kernel
-    output: Kernel
-    in_place: bool
+    of_segment: tuple[Kernel, ...]
+    in_place: frozenset[Value]
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -54,9 +53,19 @@ class Pass:
         return self.once, *self.of_segment
 
     @property
-    def of_segment(self) -> tuple[Kernel, Kernel, Kernel]:
-        """Those that run segment by segment."""
-        return self.intra, self.walk, self.output
+    def intra(self) -> Kernel:
+        """The one before any walk."""
+        return self.of_segment[0]
+
+    @property
+    def walk(self) -> Kernel:
+        """The first walk."""
+        return self.of_segment[1]
+
+    @property
+    def output(self) -> Kernel:
+        """The last one."""
+        return self.of_segment[-1]
 
 
 @dataclass(frozen=True, slots=True)

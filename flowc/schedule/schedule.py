@@ -24,7 +24,7 @@ from flowc.options import Options
 from flowc.schedule.machine import CPU, Machine
 from flowc.schedule.once import made_once
 from flowc.schedule.partition import partition
-from flowc.schedule.plan import Pass, Plan, Segments, Threshold
+from flowc.schedule.plan import Pass, Plan, Role, Segments, Threshold
 from flowc.schedule.share import share_decays
 from flowc.semantics.size import ONE, Size
 
@@ -75,13 +75,13 @@ def solved(program: Program) -> Program:
         new = build.add(op, node.value.name, node.value.axes, node.value.level)
         moved[old.value] = build.named(new, node.value.name)
     results = {name: moved[value] for name, value in program.results}
-    before, after = program.carry
-    return build.program(results, (moved[before], moved[after]), program.adjoint)
+    carries = tuple(replace(c, before=moved[c.before], after=moved[c.after]) for c in program.carries)
+    return build.program(results, carries, program.adjoint)
 
 
 def _sizes(recurrence: Recurrence, rank: int, tokens: int) -> Sizes:
     """Nominal sizes: the state's sides at HEAD_SIZE, every other symbolic size at `rank`."""
-    sides = recurrence.row.size.names | recurrence.column.size.names
+    sides = recurrence.sides
     dimensions = {
         d.name: d.value if d.value is not None else HEAD_SIZE if d.name in sides else rank
         for d in recurrence.model.dimensions
@@ -97,9 +97,10 @@ def _saved(forward: Program, backward: Program, sizes: Sizes, machine: Machine) 
     pairs = []
     for node in backward.nodes:
         twin = twins.get(twin_key(node), [])
-        if len(twin) != 1 or node.value.level is not Level.CHUNK:
+        starts = len(twin) == 1 and twin[0] in {c.before for c in forward.carries}
+        if len(twin) != 1 or not (starts or node.value.level is Level.CHUNK):
             continue
-        if twin[0] == forward.carry[0] or _dear(node, backward, sizes, machine):
+        if starts or _dear(node, backward, sizes, machine):
             pairs.append((twin[0], node.value))
     return tuple(pairs)
 
@@ -132,7 +133,7 @@ def _dear(node: Node, program: Program, sizes: Sizes, machine: Machine) -> bool:
 def _loaded(program: Program, saved: set[Value]) -> Program:
     """The program with saved values as arguments, and without what only they needed."""
     nodes = [Node(n.value, Argument(saved_name(n.value), "saved")) if n.value in saved else n for n in program.nodes]
-    needed: set[Value] = {*(v for _, v in program.results), *program.carry}
+    needed: set[Value] = {*(v for _, v in program.results), *program.ends}
     for node in reversed(nodes):
         if node.value in needed:
             needed.update(operands(node.op))
@@ -168,11 +169,13 @@ def seconds_per_token(
     total = TRANSFERS * BYTES * sum(sizes.entries(v) for v in kept) / machine.bandwidth
     segment = max(min(FORWARD_SEGMENT if len(passes) == 1 else SEGMENT, SEGMENT_TOKENS // sizes.tokens), 1)
     for passed in passes:
-        flat = [n for n in (*passed.intra.nodes, *passed.output.nodes) if not isinstance(n.op, Inverse)]
-        total += machine.seconds(cost(flat, sizes), segment)
-        total += machine.seconds(cost(passed.walk.nodes, sizes), PROGRAMS, cached=True)
-        for node in passed.intra.nodes:
-            if isinstance(node.op, Inverse):
+        for kernel in passed.of_segment:
+            if kernel.role is Role.WALK:
+                total += machine.seconds(cost(kernel.nodes, sizes), PROGRAMS, cached=True)
+                continue
+            flat = [n for n in kernel.nodes if not isinstance(n.op, Inverse)]
+            total += machine.seconds(cost(flat, sizes), segment)
+            for node in (n for n in kernel.nodes if isinstance(n.op, Inverse)):
                 rows = sizes.of(node.value.axes[0])
                 total += min(aggregation_seconds(a, rows, len(passes), machine) for a in AGGREGATIONS)
     return total / sizes.tokens

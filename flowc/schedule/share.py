@@ -6,7 +6,7 @@ exp(g_t - g_i) of reads and of outputs are the same numbers under a strict and a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowc.chunk.builder import Builder
 from flowc.chunk.ir import Apply, At, DecayMatrix, MaskMatrix, Op, operands
@@ -90,8 +90,8 @@ def _rewritten(program: Program, shared: dict[Value, Value]) -> Program:
             case _:
                 copied(value, op)
     results = {name: moved[value] for name, value in program.results}
-    before, after = program.carry
-    return build.program(results, (moved[before], moved[after]), program.adjoint)
+    carries = tuple(replace(c, before=moved[c.before], after=moved[c.after]) for c in program.carries)
+    return build.program(results, carries, program.adjoint)
 
 
 def _key(rows: Op, columns: Op) -> _Key | None:

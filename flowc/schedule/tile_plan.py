@@ -88,7 +88,7 @@ class TorchPart:
                 continue
             nodes.append(node)
             wanted.update(operands(node.op))
-        part = Program(tuple(reversed(nodes)), (), program.carry)
+        part = Program(tuple(reversed(nodes)), (), program.carries)
         return TorchPart(part, program.adjoint, tuple(made.items()), tuple(fetched))
 
 

@@ -29,7 +29,15 @@ from flowc.semantics.size import ONE, Size
 
 def cut(plan: Plan) -> TilePlan | Missing:
     """The kernels of a plan's two passes, or why there are none."""
-    row, column = plan.recurrence.row.size, plan.recurrence.column.size
+    states = [s.name for s in plan.recurrence.model.states]
+    if len(plan.recurrence.memories) != 1 or plan.recurrence.scans:
+        scanned = [s.state.name for s in plan.recurrence.scans]
+        found = (
+            f"`{scanned[0]}` is scanned entry by entry" if scanned else f"there are several states: {', '.join(states)}"
+        )
+        return Missing((found,))
+    memory = plan.recurrence.memories[0]
+    row, column = memory.row.size, memory.column.size
     try:
         forward = _Cutter(plan.forward.program, row, column, frozenset(), {})
         first, step = forward.run(), forward.step()
@@ -68,7 +76,7 @@ class _Cutter(Crossing):
         own = tuple(Scratch(n, lanes, values[n]) for n, lanes in made.items())
         fetched = {s.op.name: s.tile.lanes for k in kernels for s in k.steps if isinstance(s.op, Fetch)}
         given = {self.fetched[v]: v for v in self.outside if self.fetched[v] in fetched}
-        states = self.fetched[self.program.carry[0]]
+        states = self.fetched[self.program.carries[0].before]
         assert fetched.keys() <= {*made, *self.used, *given, states}
         before = TorchPart.of(self.program, given, self.known(given))
         there = {*made, *self.used, *given, states}
@@ -86,7 +94,7 @@ class _Cutter(Crossing):
             return None
         low = Lowering(self.program, self.row, self.column, {}, walks=True, single=True)
         try:
-            state = low.build.spread(low.chunk(self.program.carry[1]), (KEY, VALUE))
+            state = low.build.spread(low.chunk(self.program.carries[0].after), (KEY, VALUE))
             results = [self._result(low, name, value) for name, value in self.program.results]
         except Unsupported:
             return None
@@ -110,9 +118,9 @@ class _Cutter(Crossing):
 
     def _walk(self) -> TileKernel:
         """The walk: the next state, then what only it can make."""
-        low = self._lowering((*self.walked, self.program.carry[0]), walks=True)
-        state = low.build.spread(low.chunk(self.program.carry[1]), (KEY, VALUE))
-        stores = [Store(self.fetched[self.program.carry[0]], state, False)]
+        low = self._lowering((*self.walked, self.program.carries[0].before), walks=True)
+        state = low.build.spread(low.chunk(self.program.carries[0].after), (KEY, VALUE))
+        stores = [Store(self.fetched[self.program.carries[0].before], state, False)]
         stores += [Store(self.fetched[v], low.full(v), True) for v in self.walked]
         kernel = self._kernel("walk", Role.WALK, low, tuple(stores))
         if not kernel.blocked:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowc.algebra.recurrence import Gate, Recurrence, Segment, Write
+from flowc.algebra.recurrence import Gate, Recurrence, Write
 from flowc.algebra.term import Load
 from flowc.semantics.model import Input, Kind
 from flowc.verify.draw import Sizes
@@ -58,13 +58,12 @@ class Parts:
     keys: tuple[frozenset[str], ...]  # what states are read and written with, by the rows that they are factors of
     reads: frozenset[str]  # of those, what only reads in an update
     strengths: frozenset[str]
-    segments: tuple[Segment, ...]
 
     @staticmethod
     def of(recurrence: Recurrence) -> Parts:
         """From its normal form."""
         inputs = {i.name: i for i in recurrence.model.inputs if not i.is_param}
-        edits = [edit for segment in recurrence.segments for edit in segment.edits]
+        edits = recurrence.edits
         rows = [row for edit in edits if isinstance(edit, Write) for row in edit.rows]
         gates = {n for edit in edits if isinstance(edit, Gate) for n in _loads(edit)} & inputs.keys()
         logs = {n for n in gates if _is_log(inputs[n])}
@@ -79,7 +78,7 @@ class Parts:
         strengths = {n for n, i in inputs.items() if _is_bounded(i)} - gates
         raw = {n for n in gates - logs if inputs[n].range is None}
         sets = [frozenset(names) for names in (logs, raw, reads - left, strengths)]
-        return Parts(sets[0], sets[1], tuple(keys), sets[2], sets[3], recurrence.segments)
+        return Parts(sets[0], sets[1], tuple(keys), sets[2], sets[3])
 
     def cells(self) -> list[Cell]:
         """All of them, the seeds of one after another."""

@@ -19,6 +19,22 @@ def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...],
     return value
 
 
+def _start(
+    given: Any, timed: bool, cu_seqlens: Any, sizes: Sequence[tuple[int, ...]], like: Tensor, dtype: torch.dtype
+) -> list[Tensor]:
+    """The states to start from, in the order of the spec: one is given bare, several in a tuple."""
+    if given is None:
+        return [torch.full(s, fill, device=like.device, dtype=dtype) for s, fill in zip(sizes, _FILLS, strict=True)]
+    name, first = "initial_state" if timed else "state", "[B" if cu_seqlens is None else "[N"
+    if len(sizes) == 1:
+        return [_tensor(name, given, first + _STATE_SHAPES[0], sizes[0], like)]
+    if not isinstance(given, (tuple, list)) or len(given) != len(sizes):
+        found = f"a tuple of {len(given)}" if isinstance(given, (tuple, list)) else type(given).__name__
+        raise TypeError(f"{_NAME}: `{name}` is {found}; expected a tuple of the states ({', '.join(_STATE_NAMES)})")
+    each = zip(_STATE_NAMES, given, _STATE_SHAPES, sizes, strict=True)
+    return [_tensor(f"{name}.{own}", x, first + shape, size, like) for own, x, shape, size in each]
+
+
 def _shared_heads(name: str, value: object, lead: int, trailing: int, heads: int) -> int:
     """The heads of an argument that value heads may share: a divisor of their number."""
     fits = isinstance(value, Tensor) and value.dim() == lead + trailing

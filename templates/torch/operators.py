@@ -12,7 +12,7 @@ def _run(function: Any, call: Any, tensors: Sequence[Tensor], *arguments: Any) -
 
 
 def _run_forward(call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None) -> Any:
-    """The outputs, the final state, and what a backward pass uses again."""
+    """The outputs, the final states, and what a backward pass uses again."""
     return _run(type(call).forward, call, tensors, places)
 
 
@@ -43,13 +43,13 @@ class _Op(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Any, keep: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, then the final state; nothing is kept for a backward pass unless `keep`."""
-        outputs, final, saved = _run_forward(call, tensors)
+        """The outputs, then the final states; nothing is kept for a backward pass unless `keep`."""
+        outputs, finals, saved = _run_forward(call, tensors)
         if keep:
             ctx.save_for_backward(*tensors, *saved)
             ctx.call = call
             ctx.set_materialize_grads(False)
-        return *outputs, final
+        return *outputs, *finals
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -65,7 +65,7 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Any, wanted: Sequence[bool], *tensors: Any) -> Any:
         """The gradients that are wanted, from tensors, what was kept, and cotangents."""
-        own, saved, cotangents = tensors[: len(wanted)], tensors[len(wanted) : -_OUTPUTS - 1], tensors[-_OUTPUTS - 1 :]
+        own, saved, cotangents = tensors[: len(wanted)], tensors[len(wanted) : -_RESULTS], tensors[-_RESULTS:]
         return tuple(_run_backward(call, own, saved, cotangents, wanted))
 
     backward = staticmethod(_twice)
@@ -77,15 +77,15 @@ class _TransformedOp(torch.autograd.Function):
 
     @staticmethod
     def forward(call: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, the final state, and what the backward pass uses again."""
-        outputs, final, saved = _run_forward(call, tensors)
-        return *outputs, final, *saved
+        """The outputs, the final states, and what the backward pass uses again."""
+        outputs, finals, saved = _run_forward(call, tensors)
+        return *outputs, *finals, *saved
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the backward pass uses."""
         ctx.call, *tensors = inputs
-        saved = output[_OUTPUTS + 1 :]
+        saved = output[_RESULTS:]
         ctx.mark_non_differentiable(*saved)
         ctx.save_for_backward(*tensors, *saved)
         ctx.set_materialize_grads(False)
@@ -93,7 +93,7 @@ class _TransformedOp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradients of the tensors that need one."""
-        cotangents = cotangents[: _OUTPUTS + 1]
+        cotangents = cotangents[:_RESULTS]
         return None, *_TransformedGradient.apply(ctx.call, ctx.needs_input_grad[1:], *ctx.saved_tensors, *cotangents)
 
     jvp = staticmethod(_forward_mode)
@@ -124,11 +124,11 @@ def _operator(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
     backend: str | None, keep: bool,
 ) -> list[Tensor]:
-    """The outputs, the final state and, with `keep`, the memory that holds what the backward pass uses again."""
+    """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
     call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
     memory = call.memory(tensors) if keep else []
-    outputs, final, _ = _run_forward(call, tensors, call.places(tensors, memory) if keep else None)
-    return [*outputs, final, *memory]
+    outputs, finals, _ = _run_forward(call, tensors, call.places(tensors, memory) if keep else None)
+    return [*outputs, *finals, *memory]
 
 
 def _operator_backward(
@@ -147,8 +147,9 @@ def _operator_fake(
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
     call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
-    *inputs, start = tensors
-    return [*_outputs(*inputs), start.new_empty(start.shape, dtype=call.dtype), *(call.memory(tensors) if keep else [])]
+    inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
+    finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
+    return [*_outputs(*inputs), *finals, *(call.memory(tensors) if keep else [])]
 
 
 def _operator_backward_fake(
@@ -161,7 +162,7 @@ def _operator_backward_fake(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     """Keep what the operator's backward pass uses."""
     tensors, cu_seqlens, *ctx.options, _ = inputs
-    ctx.save_for_backward(*tensors, cu_seqlens, *output[_OUTPUTS + 1 :])
+    ctx.save_for_backward(*tensors, cu_seqlens, *output[_RESULTS:])
     ctx.set_materialize_grads(False)
 
 
@@ -169,7 +170,7 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     """The gradients of the operator's arguments."""
     wanted, count = ctx.needs_input_grad[0], len(_TENSORS)
     tensors, cu_seqlens, memory = ctx.saved_tensors[:count], ctx.saved_tensors[count], ctx.saved_tensors[count + 1 :]
-    bars = cotangents[: _OUTPUTS + 1]
+    bars = cotangents[:_RESULTS]
     found = iter(_BACKWARD(list(tensors), list(memory), list(bars), list(wanted), cu_seqlens, *ctx.options))
     return [next(found) if needed else None for needed in wanted], *[None] * 5
 
@@ -199,7 +200,7 @@ _FORWARD, _BACKWARD = _operators()
 def _called(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None, backend: str | None
 ) -> Sequence[Tensor]:
-    """The outputs and the final state of a call.
+    """The outputs and the final states of a call.
 
     torch.compile and torch.export get an operator, torch.func what its transforms know, all others plain autograd.
     """
@@ -209,9 +210,9 @@ def _called(
         if torch.autograd.forward_ad._current_level >= 0:  # where an operator's tangents would be 0
             _forward_mode()
         if not transformed:
-            return _FORWARD(tensors, cu_seqlens, chunk_size, aggregation, backend, keep)[: _OUTPUTS + 1]
+            return _FORWARD(tensors, cu_seqlens, chunk_size, aggregation, backend, keep)[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep or transformed)
     if transformed:
-        return _TransformedOp.apply(call, *tensors)[: _OUTPUTS + 1]
+        return _TransformedOp.apply(call, *tensors)[:_RESULTS]
     return _Op.apply(call, keep, *tensors)

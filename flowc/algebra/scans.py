@@ -1,0 +1,66 @@
+"""The scan that an update of a state entry by entry is.
+
+In: what the state becomes, as a function of what it was. Out: the kind of scan, its gate and its value: gate z + value,
+max(gate + z, value) or log(exp(gate + z) + exp(value)). Refuses (`Outside`) any other function.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from flowc.algebra.forms import Outside
+from flowc.algebra.functions import OWN
+from flowc.algebra.gates import Ranges, is_positive, logarithm
+
+_max = OWN["max"]
+
+
+def scanned(after: sp.Expr, before: sp.Symbol, ranges: Ranges) -> tuple[str, sp.Expr, sp.Expr]:
+    """Kind, gate and value of `after`, in which `before` stands for the state before the token."""
+    match after:
+        case _max(args=(a, b)):
+            for with_state, value in ((a, b), (b, a)):
+                gate = with_state - before
+                if before not in gate.free_symbols and before not in value.free_symbols:
+                    return "max", gate, value
+        case sp.log(args=(inside,)):
+            found = _exponentials(inside, before)
+            if found is not None and all(is_positive(e, ranges) for e in found):
+                gate, value = (logarithm(e, ranges) for e in found)
+                return "logsumexp", gate, value
+    gate = _slope(after, before)
+    if gate is None:
+        raise Outside("it is neither linear in the state entry by entry, nor a maximum or logsumexp with it")
+    return "linear", gate, after.xreplace({before: sp.S.Zero})
+
+
+def _slope(e: sp.Expr, z: sp.Symbol) -> sp.Expr | None:
+    """What multiplies z in an expression that is linear in it; None where it is not."""
+    if z not in e.free_symbols:
+        return sp.S.Zero
+    match e:
+        case sp.Symbol():
+            return sp.S.One
+        case sp.Add(args=parts):
+            slopes = [_slope(p, z) for p in parts]
+            return None if None in slopes else sp.Add(*slopes)
+        case sp.Mul(args=parts):
+            held = [p for p in parts if z in p.free_symbols]
+            slope = _slope(held[0], z) if len(held) == 1 else None
+            return None if slope is None else sp.Mul(slope, *(p for p in parts if p is not held[0]))
+        case _:
+            return None
+
+
+def _exponentials(e: sp.Expr, z: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
+    """`e` as c exp(z) + d with c and d free of z; None where it is not."""
+    c, d = [], []
+    for term in sp.Add.make_args(e):
+        if z not in term.free_symbols:
+            d.append(term)
+            continue
+        rest = term * sp.exp(-z)
+        if z in rest.free_symbols:
+            return None
+        c.append(rest)
+    return (sp.Add(*c), sp.Add(*d)) if c and d else None
