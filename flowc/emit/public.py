@@ -71,7 +71,7 @@ def empty_outputs(interface: Interface) -> str:
 
 
 def kept_sizes(interface: Interface, kept: Sequence[tuple[Value, Op]]) -> str:
-    """The function that says how large is what the forward pass keeps: an inverse is kept in two parts."""
+    """The function that says how large is what the forward pass keeps: an inverse is kept in float64."""
     assert not any(value.sums for value, _ in kept)  # all of the computing type: operators have it in one memory
     names = interface.sizes | dict.fromkeys(CHUNK_LENGTH.names, "tokens")
     shapes = []

@@ -41,14 +41,10 @@ def _inverse_signature(matrix: Tensor) -> Tensor:
 _INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv, "signature": _inverse_signature}
 
 
-def _in_two(inverse: Tensor, dtype: torch.dtype) -> Tensor:
-    """A float64 matrix [*, n, n] as two of type `dtype` that add up to it, side by side: [*, n, 2 n].
+def _kept_wide(inverse: Tensor, dtype: torch.dtype) -> Tensor:
+    """A float64 matrix [*, n, n] in the memory of [*, n, 2 n] numbers of type `dtype`.
 
-    In one, its rounding alone is more than step-by-step execution loses where keys repeat and nothing decays.
+    Rounded, it alone loses more than step-by-step execution does where keys repeat and nothing decays.
     """
-    rows = inverse.shape[-1]
-    out = inverse.new_empty((*inverse.shape[:-1], 2 * rows), dtype=dtype)
-    high, low = out[..., :rows], out[..., rows:]
-    high.copy_(inverse)
-    torch.sub(inverse, high, out=low)
-    return F.hardshrink(out, _LEAST[dtype])  # of several decays multiplied
+    inverse = F.hardshrink(inverse.contiguous(), _LEAST[dtype])  # of several decays multiplied
+    return inverse.view(dtype) if dtype == torch.float32 else F.pad(inverse, (0, inverse.shape[-1]))

@@ -1,12 +1,11 @@
 def _solve(inverse: Tensor, right: Tensor, aggregation: str, transposed: bool = False, out: Tensor | None = None) -> Tensor:
-    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N, in two parts."""
-    rows = right.shape[-2]
-    high, low = inverse[..., :rows], inverse[..., rows:]
+    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N, in float64."""
+    wide = inverse.view(torch.float64) if inverse.dtype == torch.float32 else inverse[..., : right.shape[-2]]
     if aggregation == "signature":
-        solved = _substituted(high.double() + low, right.double(), transposed)
-        return solved.to(right.dtype) if out is None else out.copy_(solved)
-    high, low = (high.mT, low.mT) if transposed else (high, low)
-    return torch.bmm(high, right, out=out).baddbmm_(low, right)
+        solved = _substituted(wide, right.to(torch.float64, copy=True), transposed)
+    else:
+        solved = (wide.mT if transposed else wide) @ right.double()
+    return solved.to(right.dtype) if out is None else out.copy_(solved)
 
 
 def _substituted(inverse: Tensor, out: Tensor, transposed: bool) -> Tensor:

@@ -173,8 +173,7 @@ def test_flops_are_those_that_explain_counts(rows, rank):
 
     def expected(a):
         formed = inverse_flops(a, rows) if a == "tensorinv" else 0
-        parts = 1 if a == "signature" else 2  # an inverse is applied in two parts, docs/decisions/0017
-        return chunks * heads * (formed + parts * 2 * sum(solve_products(a, rows, columns)))
+        return chunks * heads * (formed + 2 * sum(solve_products(a, rows, columns)))
 
     for a in AGGREGATIONS:
         assert found[a].flops - found["wy"].flops == expected(a) - expected("wy"), a
