@@ -94,7 +94,7 @@ def updates(text: str, statements: tuple[Statement, ...]) -> list[str]:
 
 
 def gate(recurrence: Recurrence) -> str:
-    gates = [e for s in recurrence.segments for e in s.edits if isinstance(e, Gate)]
+    gates = [e for e in recurrence.edits if isinstance(e, Gate)]
     if not gates:
         return "none"
     if any(g.log_column is not None for g in gates):
@@ -106,7 +106,7 @@ def gate(recurrence: Recurrence) -> str:
 def rows(recurrence: Recurrence) -> str:
     """Rows per token, and how many of them read the state where that is neither none nor all."""
     total, reading = Size.of(0), Size.of(0)
-    for segment in recurrence.segments:
+    for segment in (s for m in recurrence.memories for s in m.segments):
         for edit in segment.edits:
             for row in edit.rows if isinstance(edit, Write) else ():
                 size = (segment.count or ONE) * (ONE if row.rank is None or segment.count else row.rank.size)

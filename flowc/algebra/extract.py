@@ -145,7 +145,7 @@ class _Extraction:
             self.evaluator.scanned[name] = value
             return
         before = self.evaluator.scan_leaf(name, state.shape, previous=True)
-        self.scans.append(ScanEdit(state, before, value, statement.span))
+        self.scans.append(ScanEdit(state, before, value, statement.value.span))
         after = self.evaluator.scan_leaf(name, state.shape, previous=False)
         self.evaluator.scanned[name] = after
 

@@ -34,7 +34,20 @@ from flowc.algebra.recurrence import (
     Write,
 )
 from flowc.algebra.scans import scanned
-from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Load, SizeValue, Term, Total, rename
+from flowc.algebra.term import (
+    Apply,
+    Axis,
+    Concat,
+    HeadValue,
+    IndexValue,
+    Load,
+    ScanValue,
+    SizeValue,
+    Term,
+    Total,
+    parts,
+    rename,
+)
 from flowc.semantics.model import Interval, Kind, Model, State
 from flowc.semantics.words import words
 
@@ -103,6 +116,8 @@ class _Freezer:
 
     def scan(self, found: ScanEdit) -> Scan:
         try:
+            if any(_holds(self.leaves.term(s), found.state) for s in found.value.free_symbols - {found.before}):
+                raise Outside("an entry of its next value needs other entries")
             kind, gate, value = scanned(found.value, found.before, self.range)
         except Outside as outside:
             raise Refusal(outside, found.span) from None
@@ -206,6 +221,13 @@ class _Freezer:
         return ordered[0].name
 
 
+def _holds(term: Term, state: State) -> bool:
+    """Whether a scanned state, as it was before the token, is in a term."""
+    if isinstance(term, ScanValue):
+        return term.name == state.name and term.previous
+    return any(_holds(part, state) for part in parts(term))
+
+
 def _rows(state: State) -> Axis:
     return Axis("i", state.shape.rows)
 
@@ -217,7 +239,7 @@ def _vectors(term: Term) -> set[str]:
             return {name} if any(a.name == "x" for a in axes) else set()
         case Apply(arguments=arguments):
             return set().union(*(_vectors(a) for a in arguments))
-        case Concat(parts=parts):
-            return set().union(*(_vectors(rename(p, {a.name: "x"})) for p, a in zip(parts, term.inner, strict=True)))
+        case Concat(joined, inner, _):
+            return set().union(*(_vectors(rename(p, {a.name: "x"})) for p, a in zip(joined, inner, strict=True)))
         case _:
             return set()

@@ -146,6 +146,21 @@ def axes_of(term: Term) -> frozenset[Axis]:
             assert_never(term)
 
 
+def parts(term: Term) -> tuple[Term, ...]:
+    """The terms that a term is made of."""
+    match term:
+        case Apply(arguments=arguments):
+            return arguments
+        case Total(argument, _) | Peak(argument, _):
+            return (argument,)
+        case Concat(parts=joined):
+            return joined
+        case Kron(left, right, _, _):
+            return (left, right)
+        case _:
+            return ()
+
+
 def bound_depth(term: Term) -> int:
     """How deeply sums nest; their bound axes are named by it, so that no free axis is captured."""
     match term:

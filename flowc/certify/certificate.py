@@ -19,7 +19,7 @@ from flowc.certify.draw import Draw, Sizes
 from flowc.certify.field import SMALL, Entries, P
 from flowc.certify.number import Number, Redraw, Uncertified
 from flowc.chunk.aggregation import AGGREGATIONS
-from flowc.chunk.ir import Argument, Solve
+from flowc.chunk.ir import Solve
 from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Value
 from flowc.semantics.model import Model
@@ -43,6 +43,11 @@ class Programs:
     forward: Program
     backward: Program
     saved: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def scanned(self) -> frozenset[str]:
+        """The states that are scanned."""
+        return frozenset(c.name for c in self.forward.carries if c.scanned)
 
     @property
     def aggregations(self) -> tuple[str, ...]:
@@ -147,9 +152,9 @@ class Point:
     expected: Tensors
 
     @staticmethod
-    def drawn(model: Model, sizes: Sizes, seed: int) -> Point:
-        """Numbers on which every value of the step exists."""
-        draw = Draw(model, sizes, seed)
+    def drawn(model: Model, sizes: Sizes, seed: int, scanned: frozenset[str] = frozenset()) -> Point:
+        """Numbers on which every value of the step exists; `scanned` states are read entry by entry."""
+        draw = Draw(model, sizes, seed, scanned)
         outs = {name: draw.integers(shape, P) for name, shape in step.output_shapes(draw).items()}
         ends = {name: draw.integers(s.shape, P) for name, s in draw.start.items()}
         made = step.run(draw, (outs, ends))
@@ -168,7 +173,7 @@ def _compared(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tupl
     """A point and the mismatch if any; drawn anew where a value of the programs does not exist."""
     reason = ""
     for attempt in range(REDRAWS):
-        point = Point.drawn(model, sizes, seed + attempt)
+        point = Point.drawn(model, sizes, seed + attempt, programs.scanned)
         try:
             return point, point.mismatch(programs)
         except Redraw as redraw:
@@ -181,17 +186,17 @@ def _chunked(programs: Programs, draw: Draw, outs: Tensors, ends: Tensors) -> tu
     setting = Setting(draw.oracles, draw.sizes, programs.aggregations)
     roles = {i.name: "param" if i.is_param else "input" for i in draw.model.inputs}
     given = {(roles[name], name): number for name, number in draw.inputs.items()}
-    (state,) = draw.start
     forward, backward = programs.forward, programs.backward
-    ran = chunked.run(forward, setting, given, draw.start[state])
+    ran = chunked.run(forward, setting, given, draw.start)
     outer = {("cotangent", name): _bare(draw, bar) for name, bar in outs.items()}
     kept = {("saved", name): ran.values[value] for name, value in programs.saved}
-    carries = {("carry", carry_name(forward)): ran.values[forward.carry[0]]}
-    back = chunked.run(backward, setting, {**given, **outer, **kept, **carries}, _bare(draw, ends[state]))
+    carries = {("carry", c.name): ran.values[c.before] for c in forward.carries}
+    bars = {name: _bare(draw, bar) for name, bar in ends.items()}
+    back = chunked.run(backward, setting, {**given, **outer, **kept, **carries}, bars)
     outputs = {name: _spread(forward, name, number, outs[name].shape) for name, number in ran.results.items()}
     shapes = {name: number.shape for name, number in draw.inputs.items()}
     gradients = {name: _spread(backward, name, number, shapes[name]) for name, number in back.results.items()}
-    return outputs, {state: ran.carry.value}, gradients, {state: back.carry.value}
+    return outputs, _values(ran.states), gradients, _values(back.states)
 
 
 def _spread(program: Program, name: str, number: Number, shape: tuple[int, ...]) -> Entries:
@@ -238,8 +243,5 @@ def _first(wanted: Tensors, found: Tensors, draw: Draw) -> Mismatch | None:
     return None
 
 
-def carry_name(program: Program) -> str:
-    """What the carried state is called as an argument."""
-    op = program.defined[program.carry[0]]
-    assert isinstance(op, Argument)
-    return op.name
+def _values(states: dict[str, Number]) -> Tensors:
+    return {name: number.value for name, number in states.items()}

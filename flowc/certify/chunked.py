@@ -1,7 +1,7 @@
 """The interpreter of chunk programs over a certificate's numbers.
 
 In: a forward or adjoint `Program`, its arguments by role and name, sizes, aggregations. Out: `Ran`: its results, the
-carry at the end and every value. Arrays are per head [H, *axes], per token [T, H, *axes], per chunk [T / C, H, *axes];
+states at the end and every value. Arrays are per head [H, *axes], per token [T, H, *axes], per chunk [T / C, H, *axes];
 tokens past the last are zeros. Refuses, as `Uncertified`, a float that stands for no constant of the spec.
 """
 
@@ -20,18 +20,21 @@ from flowc.certify.draw import Sizes
 from flowc.certify.number import Number, Oracles
 from flowc.certify.primitives import constant_of, primitive
 from flowc.certify.rows import from_rows, joined, to_rows, zeros
+from flowc.certify.scans import scanned
 from flowc.chunk import ir
 from flowc.chunk.ir import Op, operands
-from flowc.chunk.program import Program
+from flowc.chunk.program import Carry, Program, depths
 from flowc.chunk.values import Level, Value
+
+Given = dict[tuple[str, str], Number]
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a program gave: results by name, the carry after the last chunk, all values."""
+    """What a program gave: results by name, the states after the last chunk, all values."""
 
     results: dict[str, Number]
-    carry: Number
+    states: dict[str, Number]
     values: dict[Value, Number]
 
 
@@ -54,54 +57,72 @@ class Setting:
         return {**self.sizes.bound, "#C": self.sizes.chunk}
 
 
-def run(program: Program, setting: Setting, given: Mapping[tuple[str, str], Number], carry: Number) -> Ran:
-    """Run a program; `given` are arguments by (role, name), `carry` [H, K, V] enters the first chunk."""
-    walked = _walked(program)
-    runner = Interpreter(setting, given)
-    before = [n for n in program.nodes if n.value not in _behind(program)]
-    for node in before:
-        runner.run(node.value, node.op)
-    end = _walk(program, walked, runner, carry)
-    for node in program.nodes:
-        if node.value not in runner.values:
-            runner.run(node.value, node.op)
+def run(program: Program, setting: Setting, given: Given, states: Mapping[str, Number]) -> Ran:
+    """Run a program; `given` are arguments by (role, name), `states` [H, *] what is carried into the first chunk."""
+    runner = Interpreter(setting, {**given, **_entering(program, states)})
+    depth = depths(program)
+    for number in range(1, max((depth[c.before] for c in program.walked), default=0) + 1):
+        _ready(program, runner)
+        _walk(program, [c for c in program.walked if depth[c.before] == number], runner, states)
+    _ready(program, runner)
     results = {name: runner.whole(value) for name, value in program.results}
-    return Ran(results, end, runner.values)
+    scanned = {c.name: runner.values[c.after].moved(lambda x: x[0]) for c in program.carries if c.scanned}
+    return Ran(results, {**runner.ended, **scanned}, runner.values)
 
 
-def _behind(program: Program) -> set[Value]:
-    """What depends on the carried value."""
-    found = {program.carry[0]}
-    for node in program.nodes:
-        if any(v in found for v in operands(node.op)):
-            found.add(node.value)
+def _entering(program: Program, states: Mapping[str, Number]) -> Given:
+    """The scanned states, with one token, as arguments."""
+    found: Given = {}
+    for carry in (c for c in program.carries if c.scanned):
+        op = program.defined[carry.before]
+        if isinstance(op, ir.Argument):
+            found[op.role, op.name] = states[carry.name].moved(lambda x: x[None])
     return found
 
 
-def _walked(program: Program) -> list[ir.Node]:
-    behind = _behind(program)
-    return [n for n in program.nodes if n.value in behind and n.value.level is Level.CHUNK]
+def _ready(program: Program, runner: Interpreter) -> None:
+    """Run what needs no state that was not walked yet."""
+    states = {c.before for c in program.walked}
+    for node in program.nodes:
+        ready = node.value not in states and all(v in runner.values for v in operands(node.op))
+        if ready and node.value not in runner.values:
+            runner.run(node.value, node.op)
 
 
-def _walk(program: Program, walked: list[ir.Node], runner: Interpreter, carry: Number) -> Number:
+def _walked(program: Program, states: set[Value], known: Mapping[Value, Number]) -> list[ir.Node]:
+    """The chunks' values that need these states and nothing else that is not there."""
+    behind = set(states)
+    found = []
+    for node in program.nodes:
+        needed = operands(node.op)
+        ready = any(v in behind for v in needed) and all(v in behind or v in known for v in needed)
+        if node.value in states or (ready and node.value.level is Level.CHUNK):
+            behind.add(node.value)
+            found.append(node)
+    return found
+
+
+def _walk(program: Program, carries: list[Carry], runner: Interpreter, states: Mapping[str, Number]) -> None:
     """Chunk by chunk; the values of all chunks are put together at the end."""
-    before, after = program.carry
-    state = carry.moved(lambda x: x[None])
+    walked = _walked(program, {c.before for c in carries}, runner.values)
+    shapes = {c.name: states[c.name].shape for c in carries}  # a vector is walked as one column
+    full = {c.name: (1, *runner.full(Level.HEAD, c.before.axes)) for c in carries}
+    now = {c.before: states[c.name].moved(partial(np.reshape, shape=full[c.name])) for c in carries}
     found: dict[Value, dict[int, Number]] = {n.value: {} for n in walked}
     chunks = range(runner.setting.chunks)
     own = {n.value for n in walked}
-    needed = {v for n in walked for v in operands(n.op) if v not in own} | ({after} - own)
+    needed = {v for n in walked for v in operands(n.op) if v not in own} | ({c.after for c in carries} - own)
     for c in reversed(chunks) if program.adjoint else chunks:
         inner = Interpreter(runner.setting, runner.given, 1)
-        inner.values = {v: _of_chunk(runner.values[v], v, c) for v in needed} | {before: state}
+        inner.values = {v: _of_chunk(runner.values[v], v, c) for v in needed} | now
         for node in walked:
-            if node.value != before:
+            if node.value not in now:
                 inner.run(node.value, node.op)
             found[node.value][c] = inner.values[node.value]
-        state = inner.values[after]
+        now = {carry.before: inner.values[carry.after] for carry in carries}
     for value, parts in found.items():
         runner.values[value] = joined([parts[c] for c in chunks], 0)
-    return state.moved(lambda x: x[0])
+    runner.ended |= {c.name: now[c.before].moved(partial(np.reshape, shape=shapes[c.name])) for c in carries}
 
 
 def _of_chunk(number: Number, value: Value, c: int) -> Number:
@@ -117,6 +138,7 @@ class Interpreter:
         self.oracles, self.bound = setting.oracles, setting.bound
         self.chunks = setting.chunks if chunks is None else chunks
         self.values: dict[Value, Number] = {}
+        self.ended: dict[str, Number] = {}  # the states that were walked, after the last chunk
 
     def lead(self, level: Level) -> tuple[int, ...]:
         """The axes before a value's own."""
@@ -212,6 +234,8 @@ class Interpreter:
                 )
             case ir.FromRows(argument, space, part, _):
                 return from_rows(self.values[argument], space, part, self.setting.sizes)
+            case ir.Scan() | ir.Earlier() | ir.Final() | ir.ScanAdjoint() | ir.Later() | ir.First():
+                return scanned(op, [self.aligned(v, value.axes, Level.TOKEN) for v in operands(op)], self.setting)
             case _:
                 return self.shaped(value, op)
 

@@ -52,6 +52,7 @@ class Draw:
     model: Model
     sizes: Sizes
     seed: int
+    scanned: frozenset[str] = frozenset()  # states whose functions have a second evaluation, as those of inputs do
     oracles: Oracles = field(init=False)
     inputs: dict[str, Number] = field(init=False)
     start: dict[str, Number] = field(init=False)

@@ -133,7 +133,7 @@ def _started(draw: Draw, head: int) -> Head:
 
     params = {i.name: [leaf(draw.inputs[i.name])] for i in draw.model.inputs if i.is_param}
     series: dict[str, list[Traced]] = {i.name: [] for i in draw.model.inputs if not i.is_param}
-    start = {name: leaf(number.hidden()) for name, number in draw.start.items()}
+    start = {n: leaf(number if n in draw.scanned else number.hidden()) for n, number in draw.start.items()}
     outputs: dict[str, list[Traced]] = {name: [] for name in output_shapes(draw)}
     shapes = {state.name: state.shape for state in draw.model.states}
     states = {name: _as_matrix(tape, x, shapes[name]) for name, x in start.items()}

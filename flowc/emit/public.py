@@ -16,7 +16,6 @@ from flowc.emit.interface import Interface
 from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 from flowc.emit.sizes import size_code
-from flowc.emit.torch_functions import UNARY
 from flowc.options import choices
 from flowc.semantics.size import ONE, Size
 
@@ -71,18 +70,15 @@ def empty_outputs(interface: Interface) -> str:
 
 
 def kept_sizes(interface: Interface, kept: Sequence[tuple[Value, Op]]) -> str:
-    """The function that says how large is what the forward pass keeps: an inverse is kept in float64."""
-    assert not any(value.sums for value, _ in kept)  # all of the computing type: operators have it in one memory
+    """The function that says how large is what the forward pass keeps, and of which type: inverses are float64."""
+    assert not any(value.sums for value, _ in kept)  # those are made again
     names = interface.sizes | dict.fromkeys(CHUNK_LENGTH.names, "tokens")
-    shapes = []
-    for value, op in kept:
-        codes = [size_code(axis.size, names) for axis in value.axes]
-        last = [f"2 * {codes.pop().at(UNARY)}"] if isinstance(op, Inverse) else []
-        shapes.append(", ".join((*(code.text for code in codes), *last)))
-    sizes = f"[{', '.join(f'[{shape}]' for shape in shapes)}]"
+    shapes = [", ".join(size_code(axis.size, names).text for axis in value.axes) for value, _ in kept]
+    kinds = ["torch.float64" if isinstance(op, Inverse) else "dtype" for _, op in kept]
+    sizes = f"[{', '.join(f'({kind}, [{shape}])' for kind, shape in zip(kinds, shapes, strict=True))}]"
     lines = [
-        f"def _kept({interface.typed}, tokens: int) -> list[list[int]]:",
-        '    """The sizes of what is kept for the backward pass, for one chunk and head."""',
+        f"def _kept({interface.typed}, tokens: int, dtype: torch.dtype) -> list[tuple[torch.dtype, list[int]]]:",
+        '    """The types and sizes of what is kept for the backward pass, for one chunk and head."""',
         *(f"    {line}" for line in interface.bindings(sizes, lead=3)),
         f"    return {sizes}",
     ]

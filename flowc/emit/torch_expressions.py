@@ -360,7 +360,7 @@ class Expressions(ABC):
                 return Code(f"_decay_matrix({self.base(rows).text}, {self.base(columns).text}, {highest})")
             case ir.Inverse(matrix):
                 self.helpers["inverse"] = None
-                return Code(f"_kept_wide(_INVERSES[aggregation]({self.base(matrix).text}), dtype)")
+                return Code(f"F.hardshrink(_INVERSES[aggregation]({self.base(matrix).text}), _LEAST[dtype])")
             case ir.Solve(inverse, right, transposed):
                 self.helpers["solve"] = None
                 turned = ", transposed=True" * transposed

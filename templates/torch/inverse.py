@@ -39,12 +39,3 @@ def _inverse_signature(matrix: Tensor) -> Tensor:
 
 
 _INVERSES = {"wy": _inverse_wy, "tensorinv": _inverse_tensorinv, "signature": _inverse_signature}
-
-
-def _kept_wide(inverse: Tensor, dtype: torch.dtype) -> Tensor:
-    """A float64 matrix [*, n, n] in the memory of [*, n, 2 n] numbers of type `dtype`.
-
-    Rounded, it alone loses more than step-by-step execution does where keys repeat and nothing decays.
-    """
-    inverse = F.hardshrink(inverse.contiguous(), _LEAST[dtype])  # of several decays multiplied
-    return inverse.view(dtype) if dtype == torch.float32 else F.pad(inverse, (0, inverse.shape[-1]))

@@ -1,10 +1,9 @@
 def _solve(inverse: Tensor, right: Tensor, aggregation: str, transposed: bool = False, out: Tensor | None = None) -> Tensor:
     """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N, in float64."""
-    wide = inverse.view(torch.float64) if inverse.dtype == torch.float32 else inverse[..., : right.shape[-2]]
     if aggregation == "signature":
-        solved = _substituted(wide, right.to(torch.float64, copy=True), transposed)
+        solved = _substituted(inverse, right.to(torch.float64, copy=True), transposed)
     else:
-        solved = (wide.mT if transposed else wide) @ right.double()
+        solved = (inverse.mT if transposed else inverse) @ right.double()
     return solved.to(right.dtype) if out is None else out.copy_(solved)
 
 

@@ -82,7 +82,7 @@ def gate_of(gate):
 
 def log_row(recurrence):
     assert isinstance(recurrence, Recurrence), recurrence
-    (gate,) = (e for s in recurrence.segments for e in s.edits if isinstance(e, Gate))
+    (gate,) = (e for e in recurrence.edits if isinstance(e, Gate))
     assert gate.log_column is None
     return text(gate.log_row)
 

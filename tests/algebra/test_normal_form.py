@@ -114,7 +114,8 @@ def test_a_spelling_is_the_recurrence_it_is_taken_for(family, name):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_row_per_step(family):
-    segments = recurrence(text_of(family, next(iter(FAMILIES[family][1])))).segments
+    (memory,) = recurrence(text_of(family, next(iter(FAMILIES[family][1])))).memories
+    segments = memory.segments
     writes = [edit for segment in segments for edit in segment.edits if hasattr(edit, "rows")]
     assert [len(write.rows) for write in writes] == [1]
 

@@ -23,10 +23,11 @@ def faults(program, sizes):
     for at, node in enumerate(program.nodes):
         for what, nodes in of_node(node, sizes):
             changed = (*program.nodes[:at], *nodes, *program.nodes[at + 1 :])
-            before, after = program.carry
-            if len(nodes) > 1 and node.value == before and isinstance(node.op, ir.Argument):
-                before = nodes[0].value
-            yield f"{names[node.value]}: {what}", replace(program, nodes=changed, carry=(before, after))
+            entering = len(nodes) > 1 and isinstance(node.op, ir.Argument)
+            carries = tuple(
+                replace(c, before=nodes[0].value) if entering and c.before == node.value else c for c in program.carries
+            )
+            yield f"{names[node.value]}: {what}", replace(program, nodes=changed, carries=carries)
 
 
 def of_node(node, sizes):

@@ -105,9 +105,10 @@ def test_programs_of_another_recurrence_are_wrong(spec, other, place):
 def test_a_state_spoilt_between_chunks_is_found_in_the_second():
     right = compiled(GATE_FIRST)
     forward = right.programs.forward
-    before, after = forward.carry
-    negative = replace(after, index=10_000)
-    spoilt = replace(forward, nodes=(*forward.nodes, Node(negative, Apply("neg", (after,)))), carry=(before, negative))
+    (carry,) = forward.carries
+    negative = replace(carry.after, index=10_000)
+    nodes = (*forward.nodes, Node(negative, Apply("neg", (carry.after,))))
+    spoilt = replace(forward, nodes=nodes, carries=(replace(carry, after=negative),))
     found = certify(right.model, replace(right.programs, forward=spoilt))
     assert "o differs first at step 3, chunk 1, head 0, at T 7, C 3, H 2, K 4, V 2" in str(found.mismatch)
 

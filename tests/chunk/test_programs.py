@@ -48,7 +48,8 @@ def test_an_adjoint_gives_every_gradient(name):
     assert {n for n, _ in adjoint.results} == set(given)
     for n, value in adjoint.results:
         assert (set(value.axes), value.level) == (set(given[n].axes), given[n].level), n
-    assert [v.axes for v in adjoint.carry] == [v.axes for v in forward.carry]
+    assert [c.name for c in adjoint.carries] == [c.name for c in forward.carries]
+    assert [v.axes for v in adjoint.ends] == [v.axes for v in forward.ends]
     assert (forward.adjoint, adjoint.adjoint) == (False, True)
 
 
@@ -62,7 +63,7 @@ def test_programs_are_in_order(name):
             assert node.value not in seen
             seen.add(node.value)
         assert {v for _, v in program.results} <= seen
-        assert set(program.carry) <= seen
+        assert set(program.ends) <= seen
         assert Counter(n for n, _ in program.results).most_common(1)[0][1] == 1
 
 

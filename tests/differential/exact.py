@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from flowc.certify import chunked, functions
-from flowc.certify.certificate import carry_name
 from flowc.certify.chunked import Ran, Setting
 from flowc.certify.draw import Sizes
 from flowc.certify.number import Number, Oracles, Redraw, Uncertified
@@ -117,16 +116,16 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
     setting = Setting(oracles, sizes, ways)
     forward, backward, saved = programs
     with halvings():
-        ran = chunked.run(forward, setting, given, Number.constant(oracles, _fractions(start)))
+        ran = chunked.run(forward, setting, given, {state.name: Number.constant(oracles, _fractions(start))})
         bars = [rng.integers(-1, 2, number.shape).astype(float) for number in ran.results.values()]
         end = rng.integers(-1, 2, start.shape).astype(float)
         outer = {
             ("cotangent", n): Number.constant(oracles, _fractions(bar))
             for n, bar in zip(ran.results, bars, strict=True)
         }
-        given |= outer | {("carry", carry_name(forward)): ran.values[forward.carry[0]]}
+        given |= outer | {("carry", c.name): ran.values[c.before] for c in forward.carries}
         kept = {("saved", name): ran.values[value] for name, value in saved}
-        back = chunked.run(backward, setting, given | kept, Number.constant(oracles, _fractions(end)))
+        back = chunked.run(backward, setting, given | kept, {state.name: Number.constant(oracles, _fractions(end))})
     floats = {n: LOG2 * x if _is_log(model, n) else x for n, x in arrays.items()}
     params = {i.name for i in model.inputs if i.is_param}
     tensors = {n: torch.tensor(x) if n in params else torch.tensor(x)[None] for n, x in floats.items()}
@@ -180,8 +179,8 @@ def logs(program: Program) -> set[Value]:
 def rounds(ran: Ran, program: Program) -> str:
     """What makes the first value that float32 does not hold; nothing if it holds them all."""
     hidden = logs(program)
-    carried = program.carry[0]  # last, which the others make
-    for node in sorted(program.nodes, key=lambda n: n.value == carried):
+    carried = {c.before for c in program.carries}  # last, which the others make
+    for node in sorted(program.nodes, key=lambda n: n.value in carried):
         shadow = ran.values[node.value].shadow
         with np.errstate(over="ignore"):
             held = np.array_equal(shadow, shadow.astype(np.float32).astype(np.float64))

@@ -86,8 +86,10 @@ def called(op, drawn, target, aggregation):
 def compare_results(drawn, outputs, final, gradients):
     for (name, number), out in zip(drawn.forward.results.items(), outputs, strict=True):
         assert torch.equal(out[0].double(), torch.tensor(number.shadow)), name
-    assert torch.equal(final[0].double(), torch.tensor(drawn.forward.carry.shadow)), "final state"
-    assert torch.equal(gradients["start"][0].double(), torch.tensor(drawn.backward.carry.shadow)), "first state"
+    assert torch.equal(final[0].double(), torch.tensor(next(iter(drawn.forward.states.values())).shadow)), "final state"
+    assert torch.equal(
+        gradients["start"][0].double(), torch.tensor(next(iter(drawn.backward.states.values())).shadow)
+    ), "first state"
     for name, number in drawn.backward.results.items():
         found = gradients[name] if gradients[name].shape == number.shape else gradients[name][0]
         assert torch.equal(found.double(), torch.tensor(number.shadow)), f"d{name}"
@@ -204,7 +206,7 @@ def test_kernels(name, target):
         with stored(op._module) as found:
             compare_results(drawn, *called(op, drawn, target, aggregation))
         for passed, ran, suffix in ((cuts.forward, drawn.forward, ""), (cuts.backward, drawn.backward, "_backward")):
-            values = {s.name: s.value for s in passed.scratch} | {passed.states: passed.program.carry[0]}
+            values = {s.name: s.value for s in passed.scratch} | {passed.states: passed.program.carries[0].before}
             for kernel in passed.kernels:
                 for name in {s.name for s in kernel.stores} & values.keys():
                     if exact.comparable(values[name], passed.program):
