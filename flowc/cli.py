@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from flowc import __version__
-from flowc.console import FINDINGS, read, show
+from flowc.console import FINDINGS, read, show, write
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
-from flowc.files import write_whole
 from flowc.fuzz.command import fuzz
 from flowc.options import Options
 from flowc.source import Source
@@ -149,6 +148,8 @@ def compile_(
     """
     if sum(choice is not None for choice in (directory, emit, module)) > 1:
         raise click.UsageError("-o, --emit and --check exclude each other")
+    if directory is not None and directory.exists() and not directory.is_dir():
+        raise click.UsageError(f"-o {directory}: it is no directory; the module is written into one, as NAME.py")
     if module is not None:
         check_module(None if file is None else read(file), module, style)
         return
@@ -170,7 +171,7 @@ def compile_(
         click.echo(artifact.source, nl=False)
     else:
         path = directory / f"{artifact.name}.py"
-        write_whole(path, artifact.source)
+        write(path, artifact.source, "-o")
         click.echo(path)
 
 
@@ -293,7 +294,7 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
         raise click.UsageError(str(error)) from error
     click.echo(json.dumps(found.record(), indent=2) if as_json else str(found))
     if plot is not None:
-        write_whole(plot, svg(found.panels(), f"{found.name}: aggregations"))
+        write(plot, svg(found.panels(), f"{found.name}: aggregations"), "--plot")
 
 
 @cli.command()
