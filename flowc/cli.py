@@ -1,4 +1,4 @@
-"""The command line: `flowc check | compile | explain | verify | fuzz | doctor | cache`.
+"""The command line: `flowc check | compile | explain | verify | table | fuzz | doctor | cache`.
 
 In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
 table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
@@ -23,6 +23,7 @@ from flowc.console import FINDINGS, read, show, write
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
 from flowc.fuzz.command import fuzz
 from flowc.options import Options
+from flowc.report.table_command import table
 from flowc.source import Source
 
 if TYPE_CHECKING:
@@ -349,6 +350,7 @@ def doctor(as_json: bool) -> None:
 
 
 cli.add_command(fuzz)
+cli.add_command(table)
 
 
 # -- cache ------------------------------------------------------------------------------------------------------------
