@@ -242,7 +242,30 @@ def numerics() -> str:
     return "\n".join((table(*listed), f"{machine}.", ""))
 
 
-_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics)
+PEER = ROOT / "benchmarks/results/compare_peer.json"
+
+
+def peer() -> str:
+    """What benchmarks/compare_peer.py found, a line per comparison that was made, from its JSON."""
+    found = json.loads(PEER.read_text())
+    listed = [("recurrence", "of fla.ops", "output", "last state", "gradients", "step by step, float32", "")]
+    for r in found["rows"]:
+        if r["skipped"]:
+            continue
+        errors = r["errors"]
+        gradients = {n: e for n, e in errors.items() if n.startswith("d")}
+        states = {n: e for n, e in errors.items() if n != "o" and n not in gradients}
+        worst = [f"{max(e.values()):.0e}" if e else "-" for e in (states, gradients)]
+        verdict = (r["known"] or "off") if r["differs"] else "agrees"
+        name, loss = f"`{r['peer'].replace(':', '.')}`", f"{max(r['stepwise'].values()):.0e}"
+        listed.append((r["label"], name, f"{errors['o']:.0e}", *worst, loss, verdict))
+    packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    shape = ", ".join(f"{n} {size}" for n, size in {"B": 2, "T": found["length"], "H": 2, **found["sizes"]}.items())
+    return "\n".join((table(*listed), f"{packages}; {shape}; commit {found['commit'][:7]}.", ""))
+
+
+_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics,
+           peer)  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 
