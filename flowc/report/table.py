@@ -106,11 +106,15 @@ def _paper(doc: str) -> str:
 
 def _terms(recurrence: Recurrence) -> Terms:
     written, reading = Size.of(0), Size.of(0)
-    for segment in recurrence.segments:
+    for segment in _segments(recurrence):
         for row in _rows(segment):
             size = (segment.count or ONE) * (ONE if row.rank is None or segment.count else row.rank.size)
             written, reading = written + size, reading + (Size.of(0) if row.read is None else size)
     return Terms(_gate(recurrence), str(reading), str(written))
+
+
+def _segments(recurrence: Recurrence) -> tuple[Segment, ...]:
+    return recurrence.segments
 
 
 def _rows(segment: Segment) -> Iterator[Row]:
@@ -121,7 +125,7 @@ def _rows(segment: Segment) -> Iterator[Row]:
 
 def _gate(recurrence: Recurrence) -> str:
     """On which side of the state it works: what the gates of all segments come to."""
-    gates = [e for s in recurrence.segments for e in s.edits if isinstance(e, Gate)]
+    gates = [e for s in _segments(recurrence) for e in s.edits if isinstance(e, Gate)]
     keys = any(a.name == "x" for g in gates if g.log_row is not None for a in axes_of(g.log_row))
     values = any(g.log_column is not None for g in gates)
     match keys, values:
