@@ -9,6 +9,7 @@
 #   make fuzz-front
 #                parser, checker and reader of functions under coverage-guided fuzzing, RUNS inputs each
 #   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
+#   make fla     .venv-fla, with flash-linear-attention's ops, which benchmarks/compare_peer.py compares with
 #   make triton-matrix
 #                the modules of tests/golden through every Triton that is supported, for four devices; 3 GB of packages
 #
@@ -27,7 +28,7 @@ BACKEND ?= torch
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test faults lint kill fuzz-front peers triton-matrix clean
+.PHONY: demo test faults lint kill fuzz-front peers fla triton-matrix clean
 
 demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
@@ -59,6 +60,8 @@ fuzz-front: .venv-fuzz/.installed
 
 peers: .venv-peers/.installed
 
+fla: .venv-fla/.installed
+
 .venv/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 - 3.13 found: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -68,6 +71,11 @@ peers: .venv-peers/.installed
 .venv-peers/.installed: constraints.txt benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -r benchmarks/peers.txt
+	touch $@
+
+.venv-fla/.installed: constraints.txt benchmarks/fla.txt
+	$(PYTHON) -m venv .venv-fla
+	.venv-fla/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -r benchmarks/fla.txt
 	touch $@
 
 triton-matrix: $(TRITONS:%=.venv-triton-%/.installed)
@@ -81,4 +89,4 @@ triton-matrix: $(TRITONS:%=.venv-triton-%/.installed)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-fuzz .venv-triton-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-fla .venv-fuzz .venv-triton-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""The command line: `flowc check | compile | explain | verify | fuzz | doctor | cache`.
+"""The command line: `flowc check | compile | explain | verify | table | fuzz | doctor | cache`.
 
 In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
 table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from flowc import __version__
-from flowc.console import FINDINGS, read, show
+from flowc.console import FINDINGS, read, show, write
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
-from flowc.files import write_whole
 from flowc.fuzz.command import fuzz
 from flowc.options import Options
+from flowc.report.table_command import table
 from flowc.source import Source
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def compile_(
     """
     if sum(choice is not None for choice in (directory, emit, module)) > 1:
         raise click.UsageError("-o, --emit and --check exclude each other")
+    if directory is not None and directory.exists() and not directory.is_dir():
+        raise click.UsageError(f"-o {directory}: it is no directory; the module is written into one, as NAME.py")
     if module is not None:
         check_module(None if file is None else read(file), module, style)
         return
@@ -170,7 +172,7 @@ def compile_(
         click.echo(artifact.source, nl=False)
     else:
         path = directory / f"{artifact.name}.py"
-        write_whole(path, artifact.source)
+        write(path, artifact.source, "-o")
         click.echo(path)
 
 
@@ -293,7 +295,7 @@ def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: P
         raise click.UsageError(str(error)) from error
     click.echo(json.dumps(found.record(), indent=2) if as_json else str(found))
     if plot is not None:
-        write_whole(plot, svg(found.panels(), f"{found.name}: aggregations"))
+        write(plot, svg(found.panels(), f"{found.name}: aggregations"), "--plot")
 
 
 @cli.command()
@@ -348,6 +350,7 @@ def doctor(as_json: bool) -> None:
 
 
 cli.add_command(fuzz)
+cli.add_command(table)
 
 
 # -- cache ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""What every command does with files and diagnostics: specs are read, findings shown.
+"""What every command does with files and diagnostics: specs are read, findings shown, products written.
 
-In: file names, Sources and Diagnostics. Out: Sources, and text on standard error. Refuses text that is not UTF-8.
+In: file names, Sources, Diagnostics and texts. Out: Sources, files, and text on standard error. Refuses text that is
+not UTF-8, and places where nothing can be written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 
 from flowc.diagnostics import Diagnostic, Format, render
+from flowc.files import write_whole
 from flowc.source import Source
 
 FINDINGS = 1
@@ -27,6 +29,14 @@ def read(name: str) -> Source:
     except UnicodeDecodeError as error:
         click.echo(f"{shown}: not UTF-8: byte {error.start} is 0x{data[error.start]:02x}", err=True)
         sys.exit(FINDINGS)
+
+
+def write(path: Path, text: str, option: str) -> None:
+    """Write a file whole, creating its directory; what the system refuses is wrong usage of `option`."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise click.UsageError(f"{option}: {path} cannot be written: {error.strerror}") from error
 
 
 def show(source: Source, diagnostics: Sequence[Diagnostic], style: Format = "text") -> None:

@@ -152,6 +152,23 @@ def test_a_module_is_written_where_it_is_wanted(tmp_path):
     assert run("compile", EXAMPLE).stdout == path.read_text()
 
 
+@pytest.mark.parametrize("place", ["/dev/null", "{}/file", "{}/file/below"])
+def test_o_is_a_directory(place, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    place = place.format(tmp_path)
+    done = run("compile", EXAMPLE, "-o", place)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert place in done.stderr
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_plot_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = run("explain", EXAMPLE, "--scaling", "--plot", str(tmp_path / "file/curves.svg"))
+    assert done.exit_code == 2
+    assert f"--plot: {tmp_path / 'file/curves.svg'} cannot be written" in done.stderr
+
+
 def test_check_finds_stale_and_edited_modules(tmp_path):
     run("compile", EXAMPLE, "-o", str(tmp_path), "--chunk-size", "32")
     path = tmp_path / "gated_deltanet.py"

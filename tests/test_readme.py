@@ -8,6 +8,7 @@ import linecache
 import re
 import statistics
 from collections.abc import Callable
+from contextlib import chdir
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -15,10 +16,10 @@ from textwrap import wrap
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from flowc.algebra.recurrence import Gate, Recurrence, Write
-from flowc.algebra.term import axes_of
 from flowc.chunk.aggregation import AGGREGATIONS, STATEMENTS
+from flowc.cli import cli
 from flowc.compiler import Compilation, Stage, compile_text
 from flowc.diagnostics import CODES, FlowError
 from flowc.doctor import CONDITIONS
@@ -28,8 +29,6 @@ from flowc.report.scaling import HEADS
 from flowc.schedule.schedule import chunk_candidates
 from flowc.semantics import load, warnings
 from flowc.semantics.functions import CALLABLE
-from flowc.semantics.model import Repeat, Statement, Update
-from flowc.semantics.size import ONE, Size
 from flowc.source import Source
 
 ROOT = Path(__file__).parent.parent
@@ -67,58 +66,12 @@ def table(*rows: tuple[str, ...]) -> str:
 # -- examples ---------------------------------------------------------------------------------------------------------
 
 
-def examples() -> str:
-    head = ("spec", "the state", "class", "gate", "rows per token", "paper")
-    return table(head, *(example(path) for path in EXAMPLES))
-
-
-def example(path: Path) -> tuple[str, ...]:
-    recurrence = compiled(path).recurrence
-    model = recurrence.model
-    lines = "<br>".join(f"`{line}`" for line in updates(path.read_text(), model.statements))
-    link = f"[{path.stem}](examples/{path.name})"
-    return link, lines, recurrence.classification.name, gate(recurrence), rows(recurrence), paper(model.doc)
-
-
-def updates(text: str, statements: tuple[Statement, ...]) -> list[str]:
-    """The statements that write the state, as the spec has them, a repeat on one line."""
-    found = []
-    for statement in statements:
-        written = text[statement.span.start : statement.span.end]
-        match statement:
-            case Update():
-                found.append(written)
-            case Repeat(body=body):
-                found.append(f"{written}: {'; '.join(updates(text, body))}")
-    return found
-
-
-def gate(recurrence: Recurrence) -> str:
-    gates = [e for e in recurrence.edits if isinstance(e, Gate)]
-    if not gates:
-        return "none"
-    if any(g.log_column is not None for g in gates):
-        return "value side"
-    over_keys = any(a.name == "x" for g in gates if g.log_row is not None for a in axes_of(g.log_row))
-    return "key side" if over_keys else "scalar"
-
-
-def rows(recurrence: Recurrence) -> str:
-    """Rows per token, and how many of them read the state where that is neither none nor all."""
-    total, reading = Size.of(0), Size.of(0)
-    for segment in (s for m in recurrence.memories for s in m.segments):
-        for edit in segment.edits:
-            for row in edit.rows if isinstance(edit, Write) else ():
-                size = (segment.count or ONE) * (ONE if row.rank is None or segment.count else row.rank.size)
-                total, reading = total + size, reading + (Size.of(0) if row.read is None else size)
-    partly = reading != total and reading != Size.of(0)
-    return f"{total}, {reading} of them reading" if partly else str(total)
-
-
-def paper(doc: str) -> str:
-    """What stands in parentheses in a spec's first line."""
-    found = re.search(r"\(([^()]*(?:\d{4}|arXiv)[^()]*)\)", doc)
-    return "" if found is None else re.sub(r"arXiv (\S+\d)", r"[arXiv \1](https://arxiv.org/abs/\1)", found[1])
+def recurrences() -> str:
+    """What `flowc table examples/*.flow --markdown` prints."""
+    with chdir(ROOT):
+        done = CliRunner().invoke(cli, ["table", "--markdown", *(f"examples/{path.name}" for path in EXAMPLES)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 # -- the language -----------------------------------------------------------------------------------------------------
@@ -289,7 +242,30 @@ def numerics() -> str:
     return "\n".join((table(*listed), f"{machine}.", ""))
 
 
-_TABLES = (examples, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics)
+PEER = ROOT / "benchmarks/results/compare_peer.json"
+
+
+def peer() -> str:
+    """What benchmarks/compare_peer.py found, a line per comparison that was made, from its JSON."""
+    found = json.loads(PEER.read_text())
+    listed = [("recurrence", "of fla.ops", "output", "last state", "gradients", "step by step, float32", "")]
+    for r in found["rows"]:
+        if r["skipped"]:
+            continue
+        errors = r["errors"]
+        gradients = {n: e for n, e in errors.items() if n.startswith("d")}
+        states = {n: e for n, e in errors.items() if n != "o" and n not in gradients}
+        worst = [f"{max(e.values()):.0e}" if e else "-" for e in (states, gradients)]
+        verdict = (r["known"] or "off") if r["differs"] else "agrees"
+        name, loss = f"`{r['peer'].replace(':', '.')}`", f"{max(r['stepwise'].values()):.0e}"
+        listed.append((r["label"], name, f"{errors['o']:.0e}", *worst, loss, verdict))
+    packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    shape = ", ".join(f"{n} {size}" for n, size in {"B": 2, "T": found["length"], "H": 2, **found["sizes"]}.items())
+    return "\n".join((table(*listed), f"{packages}; {shape}; commit {found['commit'][:7]}.", ""))
+
+
+_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics,
+           peer)  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 
@@ -347,7 +323,8 @@ def test_lines_are_short(path: Path) -> None:
 def test_examples_warn_of_what_the_readme_says() -> None:
     """Of keys whose length is the caller's in delta rules, and of one gate that may come near 0; nothing else."""
     found = {path.stem: {d.code for d in warnings(load(path.read_text(), path.name))} for path in EXAMPLES}
-    unit_keys = {"comba", "deltanet", "gated_delta_product", "gated_deltanet", "gated_deltanet2", "kda"}
+    gated = {"gated_delta_product", "gated_deltanet", "gated_deltanet2", "kda"}
+    unit_keys = {"comba", "delta_product", "deltanet", *gated}
     assert {name: codes for name, codes in found.items() if codes} == {
         **{name: {"W203"} for name in unit_keys},
         "hgrn2": {"W202"},

@@ -175,15 +175,9 @@ ZOO = {
     "abc": ("M", "P"),
     "based": ("M", "z"),
     "decaying_fast_weights": ("G", "outer(exp(ga), exp(gb))"),
-    "delta_product": ("D", "S[t] = S[t] + beta[r] * k[r] @ (v[r] - S[t].T @ k[r]).T"),
     "gated_oja": ("D", "beta * (k - S[t] @ v) @ v.T"),
-    "gated_retnet": ("G", "sigmoid(x)**(1 / 16)"),
-    "gated_rfa": ("G", "alpha"),
     "gsa": ("M", "U"),
     "hgrn": ("E", "a * h[t-1] + (1 - a) * x"),
-    "iplr": ("D", "S[t] = S[t-1] + b @ (S[t-1].T @ a).T + k @ v.T"),
-    "kda_lowrank": ("D", "S[t] = (I + B @ A.T) @ S[t] + B @ W.T"),
-    "lightning": ("G", "gamma"),
     "linear_attention_normalized": ("M", "z"),
     "longhorn": ("E", "outer(ones(K), ones(V)) - outer(k * k, delta)"),
     "mamba": ("E", "exp(A * outer(ones(K), softplus(dt)))"),
@@ -209,9 +203,9 @@ def test_the_zoo(name):
 
 
 EXAMPLES = {
-    "G": "linear_attention retnet simple_gla mamba2 gla hgrn2 rwkv6",
-    "D": "deltanet gated_deltanet kda gated_deltanet2 comba rwkv7 gated_delta_product lowrank_delta "
-    "gated_lowrank_delta delta_exact",
+    "G": "linear_attention retnet lightning simple_gla gated_retnet gated_rfa mamba2 gla hgrn2 rwkv6",
+    "D": "deltanet gated_deltanet kda gated_deltanet2 comba rwkv7 iplr delta_product gated_delta_product "
+    "lowrank_delta gated_lowrank_delta kda_lowrank delta_exact",
 }
 
 

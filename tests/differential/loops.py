@@ -146,9 +146,30 @@ def retnet(x, s):
     return look(S, x["q"]), (S,)
 
 
+@loop(qkv())
+def lightning(x, s):
+    heads = x["q"].shape[1]
+    slopes = torch.tensor([8 * head / heads for head in range(heads)], dtype=x["q"].dtype)
+    S = einsum("h,bhkv->bhkv", torch.exp(-0.75 * slopes), s[0]) + put(x["k"], x["v"])
+    return look(S, x["q"]), (S,)
+
+
 @loop(qkv(scalar_gate))
 def simple_gla(x, s):
     S = per_head(torch.exp(x["g"]), s[0]) + put(x["k"], x["v"])
+    return look(S, x["q"]), (S,)
+
+
+@loop(qkv(lambda d, n: {"x": 2 * d.real()}))
+def gated_retnet(x, s):
+    S = per_head(torch.exp(-soft(-x["x"]) / 16), s[0]) + put(x["k"], x["v"])
+    return look(S, x["q"]), (S,)
+
+
+@loop(qkv(lambda d, n: {"x": 2 * d.real()}))
+def gated_rfa(x, s):
+    alpha = 1 / (1 + torch.exp(-x["x"]))
+    S = per_head(alpha, s[0]) + per_head(1 - alpha, put(x["k"], x["v"]))
     return look(S, x["q"]), (S,)
 
 
@@ -176,8 +197,7 @@ def gla(x, s):
 
 
 def draw_hgrn2(d, n):
-    lower = torch.sigmoid(d.param(n.K))
-    return {"q": d.real(n.K), "v": d.real(n.V), "f": d.real(n.K), "lower": lower}
+    return {"q": d.real(n.K), "v": d.real(n.V), "f": d.real(n.K), "lower": torch.sigmoid(d.param(n.K))}
 
 
 @loop(draw_hgrn2, params=("lower",))
@@ -241,8 +261,7 @@ def gated_deltanet2(x, s):
 
 @loop(qkv(lambda d, n: {"p": d.key(n.K), **gate_and_beta(d, n)}))
 def comba(x, s):
-    error = x["v"] - look(s[0], x["p"])
-    S = per_head(torch.exp(x["g"]), s[0]) + per_head(x["beta"], put(x["k"], error))
+    S = per_head(torch.exp(x["g"]), s[0]) + per_head(x["beta"], put(x["k"], x["v"] - look(s[0], x["p"])))
     return look(S, x["q"]), (S,)
 
 
@@ -252,16 +271,31 @@ def rwkv7(x, s):
     return look(S, x["q"]), (S,)
 
 
+@loop(qkv(lambda d, n: {"a": d.key(n.K), "b": -0.6 * d.key(n.K)}))
+def iplr(x, s):
+    S = s[0] + put(x["b"], look(s[0], x["a"])) + put(x["k"], x["v"])
+    return look(S, x["q"]), (S,)
+
+
 def draw_product(d, n):
-    lists = {"k": d.key(n.R, n.K), "v": d.real(n.R, n.V), "beta": d.between(0, 2, n.R)}
-    return {"q": d.real(n.K), **lists, "g": d.decay()}
+    return {"q": d.real(n.K), "k": d.key(n.R, n.K), "v": d.real(n.R, n.V), "beta": d.between(0, 2, n.R)}
+
+
+def in_turn(S, x):
+    for k, v, beta in zip(x["k"].unbind(2), x["v"].unbind(2), x["beta"].unbind(2), strict=True):
+        S = correct(S, k, v, beta)
+    return S
 
 
 @loop(draw_product)
+def delta_product(x, s):
+    S = in_turn(s[0], x)
+    return look(S, x["q"]), (S,)
+
+
+@loop(lambda d, n: {**draw_product(d, n), "g": d.decay()})
 def gated_delta_product(x, s):
-    S = per_head(torch.exp(x["g"]), s[0])
-    for k, v, beta in zip(x["k"].unbind(2), x["v"].unbind(2), x["beta"].unbind(2), strict=True):
-        S = correct(S, k, v, beta)
+    S = in_turn(per_head(torch.exp(x["g"]), s[0]), x)
     return look(S, x["q"]), (S,)
 
 
@@ -287,18 +321,22 @@ def gated_lowrank_delta(x, s):
     return look(S, x["q"]), (S,)
 
 
-@loop(qkv(lambda d, n: {"beta": d.between(0.1, 3)}, key=lambda d, n: d.real(n.K) * 0.6))
-def delta_exact(x, s):
-    square = einsum("bhk,bhk->bh", x["k"], x["k"])
-    S = correct(s[0], x["k"], x["v"], (1 - torch.exp(-x["beta"] * square)) / square)
+@loop(lambda d, n: {**draw_lowrank(d, n), "g": d.decay(n.K)})
+def kda_lowrank(x, s):
+    S = simultaneous(per_key(torch.exp(x["g"]), s[0]), x)
     return look(S, x["q"]), (S,)
 
 
-def draw_oja(d, n):
-    return {"q": d.real(n.K), "k": d.real(n.K), "v": d.key(n.V), "g": d.decay(n.V), "beta": d.between(0, 1)}
+@loop(qkv(lambda d, n: {"beta": d.between(0.1, 3)}, key=lambda d, n: 0.6 * d.real(n.K) * (d.between(0, 1, 1) > 0.2)))
+def delta_exact(x, s):
+    rate = x["beta"] * einsum("bhk,bhk->bh", x["k"], x["k"])
+    other = torch.where(rate == 0, 1, rate)  # the quotient's first two terms are 1 - rate / 2
+    shrunk = torch.where(rate == 0, 1 - rate / 2, (1 - torch.exp(-other)) / other)
+    S = correct(s[0], x["k"], x["v"], x["beta"] * shrunk)
+    return look(S, x["q"]), (S,)
 
 
-@loop(draw_oja)
+@loop(lambda d, n: {"q": d.real(n.K), "k": d.real(n.K), "v": d.key(n.V), "g": d.decay(n.V), "beta": d.between(0, 1)})
 def gated_oja(x, s):
     S = einsum("bhkv,bhv->bhkv", s[0], torch.exp(x["g"]))
     error = x["k"] - einsum("bhkv,bhv->bhk", S, x["v"])

@@ -37,8 +37,8 @@ def test_hard_keys_and_gates(aggregation, keys, gate, beta, target):
 
 @on_targets
 @each
-@pytest.mark.parametrize("rank", [1, 2, 4])
-@pytest.mark.parametrize("name", ["gated_delta_product", "gated_lowrank_delta"])
+@pytest.mark.parametrize("rank", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["delta_product", "gated_delta_product", "gated_lowrank_delta", "kda_lowrank"])
 def test_ranks(name, rank, aggregation, target):
     """One after another and at once; the last chunk is not full, and its rows are no whole blocks."""
     check(name, Case(1, 29, 1, (7, 5, rank), 16, aggregation=aggregation), target.types[-1], target=target)

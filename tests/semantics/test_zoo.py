@@ -18,7 +18,10 @@ PATHS += [ROOT / "tests" / "cases" / "zoo" / f"{name}.flow" for name in OTHERS]
 SIGNATURES = {
     "linear_attention": "q k v",
     "retnet": "q k v",
+    "lightning": "q k v",
     "simple_gla": "q k v g",
+    "gated_retnet": "q k v x",
+    "gated_rfa": "q k v x",
     "mamba2": "x B C dt A_log D",
     "gla": "q k v g",
     "hgrn2": "q v f lower",
@@ -29,9 +32,12 @@ SIGNATURES = {
     "gated_deltanet2": "q k v g b w",
     "comba": "q k p v g beta",
     "rwkv7": "q k v a b g",
+    "iplr": "q k v a b",
+    "delta_product": "q k v beta",
     "gated_delta_product": "q k v beta g",
     "lowrank_delta": "q A B W",
     "gated_lowrank_delta": "q A B W g",
+    "kda_lowrank": "q A B W g",
     "delta_exact": "q k v beta",
 }
 KEYS = ("W203",)

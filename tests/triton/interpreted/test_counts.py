@@ -93,7 +93,8 @@ def test_costs_are_what_is_counted(name, aggregation):
     case = replace(case, sizes=(40, 24, 2, 2))
     meter = counted(name, case, torch.float32)
     sizes = sizes_of(model_of(name), case)
-    keys, values = (axis.size.value(sizes) for axis in (plan.recurrence.row, plan.recurrence.column))
+    (memory,) = plan.recurrence.memories
+    keys, values = memory.row.size.value(sizes), memory.column.size.value(sizes)
     plans = cut(plan)
     for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
         for kernel in passed.kernels:
