@@ -288,7 +288,8 @@ class _Writer:
         body = _guarded(commented(printer.statements, plan.recurrence), interface.tensor_names)
         cotangents, gradients = self.cotangents(bars, next(iter(states.values()))), self.gradients(printer)
         shaped = self.shaped(states)
-        starts = [saved[b] for _, b in plan.saved if b.level is Level.TOKEN]
+        scanned = {c.before: states[c.name] for c in plan.forward.program.carries if c.scanned}
+        starts = [(saved[b], scanned[f]) for f, b in plan.saved if f in scanned]
         shown = " and ".join(f"`{state}`" for state in states.values())
         lines = [
             f"def _backward({_typed((*interface.inputs.values(), *states.values()))}, rows: Sequence[Tensor],"
@@ -299,7 +300,7 @@ class _Writer:
             *_indented(self.opening(printer, (*body, *cotangents, *gradients), (*shaped, *taken))),
             *_indented(cotangents),
             *([f"    {', '.join(saved.values())}, = saved"] if saved else []),
-            *(f"    {name} = {name}[0].unflatten(0, (batch, heads))" for name in starts),
+            *(f"    {name} = _segment_start({name}, {like})" for name, like in starts),
             *_indented(body),
             *_indented(gradients),
         ]

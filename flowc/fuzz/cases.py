@@ -61,15 +61,14 @@ def draw(model: Model, case: Case) -> Tensors:
 
 
 def draw_states(model: Model, case: Case) -> Tensors:
-    """A float64 start by name."""
+    """A float64 start by name; vectors are sums of what is positive, which others divide by."""
     rng = torch.Generator().manual_seed(case.seed + 1)
-    sizes = sizes_of(model, case)
-    return {
-        s.name: torch.randn(
-            case.batch, case.heads, *(n.value(sizes) for n in s.shape.sizes), generator=rng, dtype=torch.float64
-        )
-        for s in model.states
-    }
+    sizes, found = sizes_of(model, case), {}
+    for s in model.states:
+        shape = (case.batch, case.heads, *(n.value(sizes) for n in s.shape.sizes))
+        x = torch.randn(shape, generator=rng, dtype=torch.float64)
+        found[s.name] = x.abs() if s.shape.kind is Kind.COLUMN else x
+    return found
 
 
 def _drawn(i: Input, model: Model, case: Case, rng: torch.Generator) -> torch.Tensor:

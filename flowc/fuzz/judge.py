@@ -104,13 +104,12 @@ def run_op(
     target: Target = TORCH,
 ) -> Tensors:
     """An op on a target, in memory that holds NaN until something is written."""
-    state = model.states[0].name
     types = {i.name: type_of(i, case, dtype) for i in model.inputs}
 
     def run(leaves: Tensors, starts: Tensors) -> tuple[Tensors, Tensors]:
         options: dict[str, Any] = dict(chunk_size=case.chunk, aggregation=case.aggregation, output_final_state=True)
-        result, final = op(**leaves, initial_state=starts.get(state), **options, **dict(target.options))
-        return _named(model, result), {state: final}
+        result, final = op(**leaves, initial_state=given_states(model, starts), **options, **dict(target.options))
+        return _named(model, result), states_of(model, final)
 
     leaves = {n: placed(x, types[n], target.device) for n, x in inputs.items()}
     starts = {n: placed(x, torch.float32 if dtype in HALVES else dtype, target.device) for n, x in start.items()}
@@ -122,11 +121,11 @@ def run_emitted_reference(
     op: Any, model: Model, inputs: Tensors, start: Tensors, dtype: torch.dtype, case: Case, target: Target = TORCH
 ) -> Tensors:
     """The step-by-step form that the op's own module has."""
-    state = model.states[0].name
 
     def run(leaves: Tensors, starts: Tensors) -> tuple[Tensors, Tensors]:
-        result, final = op.reference(**leaves, initial_state=starts.get(state), output_final_state=True)
-        return _named(model, result), {state: final}
+        begin = given_states(model, starts)
+        result, final = op.reference(**leaves, initial_state=begin, output_final_state=True)
+        return _named(model, result), states_of(model, final)
 
     return _with_gradients(run, *({n: x.to(dtype) for n, x in xs.items()} for xs in (inputs, start)))
 
@@ -137,8 +136,8 @@ def run_steps(
     """Token by token, each in a call of its own: outputs and the last state."""
     params = {i.name for i in model.inputs if i.is_param}
     typed = {i.name: inputs[i.name].to(type_of(i, case, dtype)).to(target.device) for i in model.inputs}
-    name = model.states[0].name
-    state = start[name].to(torch.float32 if dtype in HALVES else dtype).to(target.device) if start else None
+    wide = torch.float32 if dtype in HALVES else dtype
+    state = given_states(model, {n: x.to(wide).to(target.device) for n, x in start.items()})
     tokens = []
     with poisoned():
         for t in range(case.length):
@@ -147,7 +146,18 @@ def run_steps(
             tokens.append(_named(model, made))
     assert state is not None
     outputs = {n: torch.stack([token[n] for token in tokens], 1).cpu() for n in tokens[0]}
-    return _values(outputs, {name: state.cpu()})
+    return _values(outputs, {n: x.cpu() for n, x in states_of(model, state).items()})
+
+
+def given_states(model: Model, states: Tensors) -> Any:
+    """States by name as an op takes them: one bare, several in a tuple, none as None."""
+    ordered = tuple(states[s.name] for s in model.states) if states else None
+    return ordered if ordered is None or len(ordered) > 1 else ordered[0]
+
+
+def states_of(model: Model, final: Any) -> Tensors:
+    """States that an op returns, by name."""
+    return dict(zip((s.name for s in model.states), final if isinstance(final, tuple) else (final,), strict=True))
 
 
 def _named(model: Model, result: Any) -> Tensors:

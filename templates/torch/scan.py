@@ -54,3 +54,8 @@ def _first(values: Tensor, end: Any) -> Any:
 def _chunk_starts(start: Tensor, values: Tensor, tokens: int) -> Tensor:
     """The state [T / C, B H, *] at every chunk's start."""
     return _earlier(values, start)[:, ::tokens].transpose(0, 1).flatten(1, 2)
+
+
+def _segment_start(starts: Tensor, like: Tensor) -> Tensor:
+    """The state at a segment's start, shaped as `like`, of those at its chunks' starts."""
+    return starts[0].view(like.shape) if starts.shape[0] else torch.zeros_like(like)

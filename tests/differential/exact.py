@@ -45,7 +45,7 @@ class Exact:
 
     sizes: Sizes
     inputs: dict[str, torch.Tensor]
-    start: torch.Tensor
+    start: dict[str, torch.Tensor]
     cotangents: list[torch.Tensor]
     setting: Setting
     given: dict[tuple[str, str], Number]
@@ -109,28 +109,36 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
         i.name: _drawn(i, (HEADS, *shapes[i.name]) if i.is_param else (LENGTH, HEADS, *shapes[i.name]), *how, rng)
         for i in model.inputs
     }
-    (state,) = model.states
-    start = rng.integers(-1, 2, (HEADS, *(n.value(sizes.bound) for n in state.shape.sizes))).astype(float)
+    start = {
+        s.name: rng.integers(-1, 2, (HEADS, *(n.value(sizes.bound) for n in s.shape.sizes))).astype(float)
+        for s in model.states
+    }
     roles = {i.name: "param" if i.is_param else "input" for i in model.inputs}
     given = {(roles[i.name], i.name): _number(oracles, i, arrays[i.name]) for i in model.inputs}
     setting = Setting(oracles, sizes, ways)
     forward, backward, saved = programs
     with halvings():
-        ran = chunked.run(forward, setting, given, {state.name: Number.constant(oracles, _fractions(start))})
+        ran = chunked.run(forward, setting, given, _numbers(oracles, start))
         bars = [rng.integers(-1, 2, number.shape).astype(float) for number in ran.results.values()]
-        end = rng.integers(-1, 2, start.shape).astype(float)
+        ends = {n: rng.integers(-1, 2, x.shape).astype(float) for n, x in start.items()}
         outer = {
             ("cotangent", n): Number.constant(oracles, _fractions(bar))
             for n, bar in zip(ran.results, bars, strict=True)
         }
         given |= outer | {("carry", c.name): ran.values[c.before] for c in forward.carries}
         kept = {("saved", name): ran.values[value] for name, value in saved}
-        back = chunked.run(backward, setting, given | kept, {state.name: Number.constant(oracles, _fractions(end))})
+        back = chunked.run(backward, setting, given | kept, _numbers(oracles, ends))
     floats = {n: LOG2 * x if _is_log(model, n) else x for n, x in arrays.items()}
     params = {i.name for i in model.inputs if i.is_param}
     tensors = {n: torch.tensor(x) if n in params else torch.tensor(x)[None] for n, x in floats.items()}
-    cotangents = [*(torch.tensor(bar)[None] for bar in bars), torch.tensor(end)[None]]
-    return Exact(sizes, tensors, torch.tensor(start)[None], cotangents, setting, given, ran, back)
+    cotangents = [torch.tensor(bar)[None] for bar in (*bars, *ends.values())]
+    starts = {n: torch.tensor(x)[None] for n, x in start.items()}
+    return Exact(sizes, tensors, starts, cotangents, setting, given, ran, back)
+
+
+def _numbers(oracles: Oracles, arrays: dict[str, np.ndarray]) -> dict[str, Number]:
+    """States as the interpreter has them."""
+    return {n: Number.constant(oracles, _fractions(x)) for n, x in arrays.items()}
 
 
 def _is_log(model: Model, name: str) -> bool:

@@ -12,7 +12,17 @@ from differential.targets import TORCH, Target, skip_if_missing
 import flowc
 from flowc.fuzz import judge
 from flowc.fuzz.cases import Case, Tensors, draw, draw_states, is_log_gate, shares_heads, sizes_of
-from flowc.fuzz.judge import BAR, FLOOR, Difference, cotangents, errors, rms, run_reference
+from flowc.fuzz.judge import (
+    BAR,
+    FLOOR,
+    Difference,
+    cotangents,
+    errors,
+    given_states,
+    rms,
+    run_reference,
+    states_of,
+)
 from flowc.semantics import load
 from flowc.semantics.model import Model
 
@@ -23,11 +33,14 @@ __all__ = [
     "draw",
     "draw_states",
     "errors",
+    "given_states",
     "is_log_gate",
     "rms",
     "run_reference",
+    "several",
     "shares_heads",
     "sizes_of",
+    "states_of",
 ]
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +49,11 @@ TEXTS = EXAMPLES | SPECS
 
 # Specs that use a log gate elsewhere than in the gate, where -inf has no meaning.
 FINITE_GATES = frozenset({"negative_free_gate", "growing"})
+
+
+def several(made):
+    """What an op returns of outputs or of states: bare where there is one, a tuple where there are several."""
+    return made if isinstance(made, tuple) else (made,)
 
 
 @cache

@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 import torch
 from differential import exact
-from differential.harness import EXAMPLES, TEXTS
+from differential.harness import EXAMPLES, TEXTS, given_states, several, states_of
 from differential.targets import INTERPRETED, TORCH, on_kernels
 
 import flowc
@@ -77,22 +77,24 @@ def on_torch(name):
 def called(op, drawn, target, aggregation):
     """Outputs, final state and gradients of an op, by name, as the programs name them."""
     leaves = {n: x.float().requires_grad_() for n, x in drawn.inputs.items()}
-    start = drawn.start.float().requires_grad_()
+    start = {n: x.float().requires_grad_() for n, x in drawn.start.items()}
     options = {"chunk_size": exact.CHUNK, "aggregation": aggregation, "output_final_state": True}
-    result, final = op(**leaves, initial_state=start, **options, **dict(target.options))
-    outputs = list(result) if isinstance(result, tuple) else [result]
-    loss = sum((x * bar.float()).sum() for x, bar in zip([*outputs, final], drawn.cotangents, strict=True))
-    found = torch.autograd.grad(loss, [*leaves.values(), start], allow_unused=True)
-    return outputs, final, dict(zip([*leaves, "start"], found, strict=True))
+    begin = given_states(op.compilation.model, start)
+    result, final = op(**leaves, initial_state=begin, **options, **dict(target.options))
+    outputs, finals = several(result), states_of(op.compilation.model, final)
+    made = zip([*outputs, *finals.values()], drawn.cotangents, strict=True)
+    loss = sum((x * bar.float()).sum() for x, bar in made)
+    found = torch.autograd.grad(loss, [*leaves.values(), *start.values()], allow_unused=True)
+    return outputs, finals, dict(zip([*leaves, *(f"{n}[0]" for n in start)], found, strict=True))
 
 
-def compare_results(drawn, outputs, final, gradients):
+def compare_results(drawn, outputs, finals, gradients):
     for (name, number), out in zip(drawn.forward.results.items(), outputs, strict=True):
         assert torch.equal(out[0].double(), torch.tensor(number.shadow)), name
-    assert torch.equal(final[0].double(), torch.tensor(next(iter(drawn.forward.states.values())).shadow)), "final state"
-    assert torch.equal(
-        gradients["start"][0].double(), torch.tensor(next(iter(drawn.backward.states.values())).shadow)
-    ), "first state"
+    for name, number in drawn.forward.states.items():
+        assert torch.equal(finals[name][0].double(), torch.tensor(number.shadow)), f"{name}[T]"
+    for name, number in drawn.backward.states.items():
+        assert torch.equal(gradients[f"{name}[0]"][0].double(), torch.tensor(number.shadow)), f"d{name}[0]"
     for name, number in drawn.backward.results.items():
         found = gradients[name] if gradients[name].shape == number.shape else gradients[name][0]
         assert torch.equal(found.double(), torch.tensor(number.shadow)), f"d{name}"

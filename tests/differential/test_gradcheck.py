@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from differential.harness import EXAMPLES, Case, draw, draw_states, model_of, op_of
+from differential.harness import EXAMPLES, Case, draw, draw_states, given_states, model_of, op_of, several
 
 SPECS = (
     *EXAMPLES,
@@ -25,16 +25,17 @@ def test_gradcheck(name, aggregation):
     for i in model.inputs:
         if i.range and i.range.high == 0:
             inputs[i.name][:, 3] = -20.0
-    names, (state,) = list(inputs), start.values()
+    names, states = list(inputs), list(start)
 
     def call(*tensors):
         o, final = op_of(name)(
             **dict(zip(names, tensors, strict=False)),
-            initial_state=tensors[-1], output_final_state=True, chunk_size=3, aggregation=aggregation,
+            initial_state=given_states(model, dict(zip(states, tensors[len(names) :], strict=True))),
+            output_final_state=True, chunk_size=3, aggregation=aggregation,
         )  # fmt: skip
-        return (*(o if isinstance(o, tuple) else (o,)), final)
+        return (*several(o), *several(final))
 
-    leaves = tuple(x.clone().requires_grad_() for x in (*inputs.values(), state))
+    leaves = tuple(x.clone().requires_grad_() for x in (*inputs.values(), *start.values()))
     assert torch.autograd.gradcheck(call, leaves, fast_mode=True)
 
 

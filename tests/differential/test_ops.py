@@ -33,7 +33,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flowc import reference
-from flowc.fuzz.judge import Trials, run_emitted_reference, run_steps
+from flowc.fuzz.judge import Trials, run_emitted_reference, run_steps, states_of
 from flowc.schedule.schedule import AGGREGATIONS
 
 # For each of the specs, of the profile's examples a quarter: 5 locally, 25 in CI; 2 and 4 under the interpreter.
@@ -144,12 +144,12 @@ def test_aggregations_agree(name, rows, target):
 @on_targets
 @pytest.mark.parametrize("name", DELTAS)
 def test_aggregations_differ_in_rounding(name, target):
-    """The option reaches the solve: another algorithm rounds otherwise."""
+    """The option reaches the solve: another algorithm rounds otherwise, in the type that systems are solved in."""
     case = Case(1, 64, 1, (8, 6, 1), 64)
     model = model_of(name)
     x = draw(model, case)
     found = [
-        run_op(op_of(name), model, x, {}, torch.float32, replace(case, aggregation=a), target) for a in AGGREGATIONS
+        run_op(op_of(name), model, x, {}, target.types[0], replace(case, aggregation=a), target) for a in AGGREGATIONS
     ]
     assert not any(all(torch.equal(one[n], other[n]) for n in one) for one, other in combinations(found, 2))
 
@@ -185,20 +185,23 @@ def test_half_precision(name, dtype):
     """
     case, model = Case(1, 40, 2, (6, 5, 2), 16, start=False), model_of(name)
     x = {n: v.to(dtype) for n, v in draw(model, case).items()}
-    weight = torch.randn(1, 40, 2, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
     leaves = {n: v.clone().requires_grad_() for n, v in x.items()}
-    o, state = op_of(name)(**leaves, output_final_state=True, chunk_size=16)
-    assert (o.dtype, state.dtype) == (dtype, torch.float32)
+    o, final = op_of(name)(**leaves, output_final_state=True, chunk_size=16)
+    states = states_of(model, final)
+    assert (o.dtype, {x.dtype for x in states.values()}) == (dtype, {torch.float32})
+    weight = torch.randn(o.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     o.backward(weight)
     exact = {n: v.double().requires_grad_() for n, v in x.items()}
     outputs, finals = reference.run(model, exact)
     outputs["o"].backward(weight.double())
-    truth = {"o": outputs["o"].detach(), "S": finals["S"].detach()} | {f"d{n}": v.grad for n, v in exact.items()}
-    found = {"o": o.detach(), "S": state.detach()} | {f"d{n}": v.grad for n, v in leaves.items()}
+    ends = {f"{n}[T]": finals[n].detach() for n in states}
+    truth = {"o": outputs["o"].detach()} | ends | {f"d{n}": v.grad for n, v in exact.items()}
+    found = {"o": o.detach()} | {f"{n}[T]": x.detach() for n, x in states.items()}
+    found |= {f"d{n}": v.grad for n, v in leaves.items()}
     assert all(v.grad.dtype == dtype for v in leaves.values())
     off = errors(truth, found)
     # float16 stores nothing below 6e-8 and rounds coarsely below 6e-5: far under the largest of these gradients.
-    assert off.pop("S") < 1e-5  # 40 tokens of float32 sums, grown a hundredfold at most
+    assert max(off.pop(n) for n in ends) < 1e-5  # 40 tokens of float32 sums, grown a hundredfold at most
     assert max(off.values()) < ROUNDING[dtype] + 1e-5, off
 
 
@@ -220,9 +223,9 @@ def test_mixed_types(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("value_type", [torch.bfloat16, torch.float32])
 def test_the_output_has_the_value_s_type(name, value_type):
-    """Everything but the value is float32; the value is `v`, else `x`, else the `W` that is written of rank R."""
+    """Everything but the value is float32; the value is what is written along the state's columns."""
     model = model_of(name)
-    value = next(n for n in ("v", "x", "W") if n in {i.name for i in model.inputs})
+    value = op_of(name).compilation.recurrence.value_input
     x = {n: v.to(value_type if n == value else torch.float32) for n, v in draw(model, Case(length=3)).items()}
     assert op_of(name)(**x).dtype is value_type
 
@@ -237,13 +240,13 @@ def test_two_halves_are_the_whole(name, target):
     case, model, dtype = Case(1, 20, 2, start=True), model_of(name), target.types[0]
     x, start = draw(model, case), draw_states(model, case)
     params = {i.name for i in model.inputs if i.is_param}
-    state = model.states[0].name
     truth = run_reference(model, x, start, torch.float64)
     halves = [{n: v if n in params else v[:, part] for n, v in x.items()} for part in (slice(9), slice(9, None))]
     first = run_op(op_of(name), model, halves[0], start, dtype, case, target)
-    second = run_op(op_of(name), model, halves[1], {state: first[f"{state}[T]"]}, dtype, case, target)
+    between = {s.name: first[f"{s.name}[T]"] for s in model.states}
+    second = run_op(op_of(name), model, halves[1], between, dtype, case, target)
     values = [n for n in truth if not n.startswith("d") and not n.endswith("[T]")]
-    joined = {n: torch.cat((first[n], second[n]), 1) for n in values} | {f"{state}[T]": second[f"{state}[T]"]}
+    joined = {n: torch.cat((first[n], second[n]), 1) for n in values} | {f"{s}[T]": second[f"{s}[T]"] for s in between}
     off = errors({n: truth[n] for n in joined}, joined)
     # 20 tokens of sums of at most 56 terms: some hundred roundings, ten times that where a state grows.
     assert max(off.values()) < 1e3 * torch.finfo(dtype).eps, off
@@ -254,8 +257,7 @@ def test_two_halves_are_the_whole(name, target):
 def test_no_token_hands_the_start_on(name, target):
     case, model, dtype = Case(2, 0, 2), model_of(name), target.types[0]
     start = {n: x.to(dtype) for n, x in draw_states(model, case).items()}
-    (state,) = start
     found = run_op(op_of(name), model, draw(model, case), start, dtype, case, target)
-    assert torch.equal(found[f"{state}[T]"], start[state])
-    (weight,) = cotangents({}, {state: start[state]})
-    assert torch.equal(found[f"d{state}[0]"], weight.to(dtype))
+    for state, weight in zip(start, cotangents({}, start), strict=True):
+        assert torch.equal(found[f"{state}[T]"], start[state])
+        assert torch.equal(found[f"d{state}[0]"], weight.to(dtype))

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from differential.harness import EXAMPLES, SPECS, Case, draw, draw_states, model_of, op_of, rms, run_op
+from differential.harness import EXAMPLES, SPECS, Case, draw, draw_states, model_of, op_of, rms, run_op, several
 from differential.targets import INTERPRETED, on_targets
 from differential.test_ops import LONGEST, PROGRAMS, can_share, gates_of
 from hypothesis import assume, given, settings
@@ -30,12 +30,14 @@ def apart(op, offsets):
         results, finals = [], []
         for n, (first, last) in enumerate(pairwise(offsets)):
             own = {name: arguments[name][:, first:last].clone() for name in names}
-            start = None if initial_state is None else initial_state[n : n + 1].clone()
+            begin = None if initial_state is None else tuple(x[n : n + 1].clone() for x in several(initial_state))
+            start = begin[0] if begin is not None and len(begin) == 1 else begin
             result, final = op(**(arguments | own), initial_state=start, output_final_state=True)
-            results.append(result if isinstance(result, tuple) else (result,))
-            finals.append(final)
+            results.append(several(result))
+            finals.append(several(final))
         whole = [torch.cat(parts, 1) for parts in zip(*results, strict=True)]
-        return whole[0] if len(whole) == 1 else tuple(whole), torch.cat(finals)
+        ends = tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+        return whole[0] if len(whole) == 1 else tuple(whole), ends[0] if len(ends) == 1 else ends
 
     return run
 

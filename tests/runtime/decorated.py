@@ -69,3 +69,9 @@ def mlstm(
     C = decay * C + write * k @ v.T
     n = decay * n + write * k
     return m, C, n, (C.T @ q) / max(abs(n.T @ q), exp(-m))
+
+
+def squashed_fast_weights(S: "state K x V", q: "K", a: "K", b: "V"):
+    """squashed_fast_weights.flow -- fast weights squashed at every step (Schmidhuber 1992)"""
+    S = tanh(S + a @ b.T)
+    return S, S.T @ q

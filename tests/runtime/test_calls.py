@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.utils.checkpoint
-from differential.harness import EXAMPLES, Case, draw, draw_states, model_of, op_of
+from differential.harness import EXAMPLES, Case, draw, draw_states, given_states, model_of, op_of, several, sizes_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import flowc
@@ -126,14 +126,14 @@ def test_inputs_are_not_modified(name):
     """Neither are the cotangents, nor saved values: a second backward pass is the first."""
     case = Case(chunk=None)
     x = {n: v.requires_grad_() for n, v in draw(model_of(name), case).items()}
-    start = draw_states(model_of(name), case)[model_of(name).states[0].name].requires_grad_()
-    before = {n: v.detach().clone() for n, v in x.items()}, start.detach().clone()
-    outputs, state = op_of(name)(**x, initial_state=start, output_final_state=True)
-    values = (*(outputs if isinstance(outputs, tuple) else (outputs,)), state)
+    start = {n: v.requires_grad_() for n, v in draw_states(model_of(name), case).items()}
+    before = {n: v.detach().clone() for n, v in (x | start).items()}
+    begin = given_states(model_of(name), start)
+    outputs, state = op_of(name)(**x, initial_state=begin, output_final_state=True)
+    values = (*several(outputs), *several(state))
     bars = [torch.ones_like(v) for v in values]
     torch.autograd.backward(values, bars)
-    assert all(torch.equal(v.detach(), before[0][n]) for n, v in x.items())
-    assert torch.equal(start.detach(), before[1])
+    assert all(torch.equal(v.detach(), before[n]) for n, v in (x | start).items())
     assert all((b == 1).all() for b in bars)
 
 
@@ -176,7 +176,8 @@ def test_autocast_changes_nothing(name, dtype):
 
     def everything():
         o, state = op_of(name)(**x, output_final_state=True)
-        return o, state, *torch.autograd.grad(o.float().sum() + state.sum(), list(x.values()))
+        loss = o.float().sum() + sum(s.sum() for s in several(state))
+        return o, *several(state), *torch.autograd.grad(loss, list(x.values()))
 
     plain = everything()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -194,7 +195,8 @@ def test_autocast_changes_no_step_and_no_reference(name):
     token = {n: v if n in params else v[:, 0] for n, v in x.items()}
 
     def everything():
-        return *op_of(name).step(**token), *op_of(name).reference(**x, output_final_state=True)
+        made = (*op_of(name).step(**token), *op_of(name).reference(**x, output_final_state=True))
+        return [part for one in made for part in several(one)]
 
     plain = everything()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -219,9 +221,13 @@ def test_threads():
 def test_empty(name, batch, length):
     x = {n: v.requires_grad_() for n, v in inputs(name, batch=batch, length=length).items()}
     o, state = op_of(name)(**x, output_final_state=True)
-    assert (o.shape, state.shape) == ((batch, length, 2, 4), (batch, 2, 5, 4))
-    assert (state == 0).all()
-    (o.sum() + state.sum()).backward()
+    recurrence, dims = op_of(name).compilation.recurrence, sizes_of(model_of(name), Case(batch=batch, length=length))
+    (result,) = recurrence.results
+    assert o.shape == (batch, length, 2, *(n.value(dims) for n in result.shape.sizes))
+    for s, end in zip(model_of(name).states, several(state), strict=True):
+        assert end.shape == (batch, 2, *(n.value(dims) for n in s.shape.sizes))
+        assert (end == s.start).all()
+    (o.sum() + sum(s[s.isfinite()].sum() for s in several(state))).backward()
     assert all(v.grad is None or (v.grad.shape == v.shape and (v.grad == 0).all()) for v in x.values())
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from differential.harness import EXAMPLES, SPECS, Case, draw, draw_states, errors, model_of, op_of
+from differential.harness import EXAMPLES, SPECS, Case, draw, draw_states, errors, model_of, op_of, several
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -46,7 +46,7 @@ def test_the_backward_is_not_autograd(name, monkeypatch):
 
     def loss_of(values):
         o, state = op_of(name)(**values, output_final_state=True, chunk_size=7)
-        return sum(part.sin().sum() for part in (*(o if isinstance(o, tuple) else (o,)), state))
+        return sum(part.sin().sum() for part in (*several(o), *several(state)))
 
     loss_of(others).backward()
     loss = loss_of(leaves)

@@ -84,9 +84,9 @@ def test_prev_is_the_state_before_the_token():
 def test_a_function_is_checked_without_compiling_it():
     """For `flowc.reference`, which runs what has no compiled form."""
     model = flowc.load(decorated.mlstm)
-    assert model.canonical == flowc.load(ROOT / "tests/cases/zoo/mlstm.flow").canonical
+    assert model.canonical == flowc.load(ROOT / "examples/mlstm.flow").canonical
     with pytest.raises(flowc.FlowError, match=r"F601.*\n +--> .*decorated\.py:\d+:\d+"):
-        flowc.jit(decorated.mlstm)
+        flowc.jit(decorated.squashed_fast_weights)
     with pytest.raises(TypeError, match="expected a function that is written in Python, not Op"):
         flowc.load(decorated.comba)
 

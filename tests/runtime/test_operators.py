@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 import torch.utils.checkpoint
-from differential.harness import EXAMPLES, Case, draw, draw_states, model_of, op_of
+from differential.harness import EXAMPLES, Case, draw, draw_states, model_of, op_of, several
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
@@ -25,19 +25,21 @@ def module(name):
 
 
 def tensors(name, dtype=torch.float32, **case):
-    """The inputs of a call and the state it starts from, all wanting gradients."""
+    """The inputs of a call and the states it starts from, all wanting gradients."""
     case = Case(**case)
-    (start,) = draw_states(model_of(name), case).values()
-    return [x.to(dtype).requires_grad_() for x in (*draw(model_of(name), case).values(), start)]
+    given = (*draw(model_of(name), case).values(), *draw_states(model_of(name), case).values())
+    return [x.to(dtype).requires_grad_() for x in given]
 
 
 def everything(op):
     """A function of an op's tensors: outputs, the final state."""
 
     def function(*given, **options):
-        *inputs, start = given
-        outputs, final = op(*inputs, initial_state=start, output_final_state=True, **options)
-        return *(outputs if isinstance(outputs, tuple) else (outputs,)), final
+        model = op.compilation.model
+        inputs, starts = given[: len(model.inputs)], given[len(model.inputs) :]
+        begin = starts[0] if len(starts) == 1 else starts
+        outputs, final = op(*inputs, initial_state=begin, output_final_state=True, **options)
+        return *several(outputs), *several(final)
 
     return function
 
@@ -70,12 +72,13 @@ def test_opcheck(name):
     own, given = module(name), tensors(name, length=19)
     opcheck(own._FORWARD, (given, None, CHUNK, None, None, True))
     plain = [x.detach() for x in given]
-    *made, memory = own._FORWARD(plain, None, CHUNK, None, None, True)
+    found = own._FORWARD(plain, None, CHUNK, None, None, True)
+    made, memory = found[: own._RESULTS], found[own._RESULTS :]
     bars = [torch.ones_like(x) for x in made]
     wanted = [n % 2 == 0 for n in range(len(given))]
     tests = ("test_schema", "test_faketensor")  # the rest asks for derivatives, which there are none of
     for cotangents, needed in ((bars, [True] * len(given)), ([None] * len(bars[1:]) + bars[-1:], wanted)):
-        opcheck(own._BACKWARD, (plain, [memory], cotangents, needed, None, CHUNK, None, None), test_utils=tests)
+        opcheck(own._BACKWARD, (plain, memory, cotangents, needed, None, CHUNK, None, None), test_utils=tests)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -86,15 +89,17 @@ def test_an_operator_is_a_call(name, offsets):
     packed = None if offsets is None else torch.tensor(offsets)
     if offsets is not None:
         given[-1] = given[-1].detach().repeat(4, 1, 1, 1).requires_grad_()
-    outputs = own._OUTPUTS + 1
+    outputs = own._RESULTS
     found = results(lambda *x: own._FORWARD(list(x), packed, CHUNK, None, None, True)[:outputs], given)
     assert_same(found, results(everything(op_of(name)), given, chunk_size=CHUNK, cu_seqlens=packed))
 
 
 def test_nothing_is_kept_without_gradients():
     own, given = module("kda"), tensors("kda")
-    assert len(own._FORWARD(given, None, None, None, None, False)) == own._OUTPUTS + 1
-    assert len(own._FORWARD(given, None, None, None, None, True)) == own._OUTPUTS + 2
+    assert len(own._FORWARD(given, None, None, None, None, False)) == own._RESULTS
+    call = own._chosen(*given, None, None, None, None, True)
+    assert len(call.memory(given)) > 0
+    assert len(own._FORWARD(given, None, None, None, None, True)) == own._RESULTS + len(call.memory(given))
 
 
 def test_what_operators_return_on_a_gpu():

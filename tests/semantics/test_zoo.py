@@ -39,6 +39,13 @@ SIGNATURES = {
     "gated_lowrank_delta": "q A B W g",
     "kda_lowrank": "q A B W g",
     "delta_exact": "q k v beta",
+    "linear_attention_normalized": "q k v",
+    "based": "q k v",
+    "rebased": "q k v gamma b",
+    "mlstm": "q k v i f",
+    "rwkv4": "k v w u",
+    "preconditioned_gated_deltanet": "q k v g ga beta ba m c",
+    "hgrn": "x f",
 }
 KEYS = ("W203",)
 WARNED = {
