@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from flowc.algebra.forms import Point, StateRead
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis
 from flowc.semantics.model import Shape
 from flowc.semantics.size import Size
@@ -28,7 +29,10 @@ class GateEdit:
 
 @dataclass(frozen=True, slots=True)
 class RowEdit:
-    """S <- S + l (v + S^T y)^T with S read at `point` (None where y is 0); summed over `rank` where there is one."""
+    """S <- S + l (v + S^T y)^T with S read at `point` (None where y is 0); summed over `rank` where there is one.
+
+    Of a step on the value side S is the transposed state: l and y run over `j`, v over `i`.
+    """
 
     left: sp.Expr
     free: sp.Expr
@@ -68,8 +72,9 @@ class OutputEdit:
 
 @dataclass(slots=True)
 class Step:
-    """A step while it is being put into normal form; `reads` are what the outputs read, in order."""
+    """A step while it is being put into normal form; its rows read the state on `side`, its outputs as `reads` say."""
 
     segments: list[Segment]
     reads: list[StateRead]
     outputs: list[OutputEdit]
+    side: Side = Side.KEY

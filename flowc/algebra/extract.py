@@ -13,8 +13,9 @@ import sympy as sp
 
 from flowc.algebra.edits import GateEdit, OutputEdit, RowEdit, Segment, Step, WriteEdit
 from flowc.algebra.evaluate import Evaluator, Refusal
-from flowc.algebra.forms import Calculus, Outside, Point, Product
+from flowc.algebra.forms import Calculus, Outside, Point, Product, StateUse
 from flowc.algebra.leaves import Leaves, divide, factors
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis
 from flowc.semantics.model import Binary, Expr, Let, Model, Output, Repeat, State, Statement, StateRef, Update
 from flowc.semantics.size import Size
@@ -22,13 +23,25 @@ from flowc.source import Span
 
 
 def extract(model: Model, leaves: Leaves) -> Step:
-    """The edits and outputs of a model with a single matrix state."""
-    return _Extraction(model, leaves).run()
+    """The edits and outputs of a model with a single matrix state, on the side where its updates read it."""
+    try:
+        return _Extraction(model, leaves, Side.KEY).run()
+    except Refusal as refusal:
+        if not isinstance(refusal.outside, OtherSide):
+            raise
+    return _Extraction(model, leaves, Side.VALUE).run()
+
+
+class OtherSide(Outside):
+    """A read of the state on the side across from the one that is extracted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """One product of an update that holds the state, its factors sorted by the axes they run over."""
+    """One product of an update that holds the state, its factors sorted by the axes they run over.
+
+    Left factors run over the side that is read, right ones over the other.
+    """
 
     left: sp.Expr
     right: sp.Expr
@@ -38,15 +51,15 @@ class _Use:
 
 
 class _Extraction:
-    def __init__(self, model: Model, leaves: Leaves) -> None:
-        self.model, self.leaves = model, leaves
+    def __init__(self, model: Model, leaves: Leaves, side: Side) -> None:
+        self.model, self.leaves, self.side = model, leaves, side
         self.state: State = model.states[0]
         self.calculus = Calculus(leaves)
         self.evaluator = Evaluator(model, leaves, self.calculus)
         self.segments = [Segment(None)]
         self.outputs: list[OutputEdit] = []
-        self.row = Axis("i", self.state.shape.rows)
-        self.column = Axis("j", self.state.shape.cols)
+        axes = Axis("i", self.state.shape.rows), Axis("j", self.state.shape.cols)
+        self.row, self.column = axes if side is Side.KEY else axes[::-1]
 
     @property
     def now(self) -> Point:
@@ -56,7 +69,7 @@ class _Extraction:
     def run(self) -> Step:
         for statement in self.model.statements:
             self.statement(statement)
-        return Step(self.segments, self.calculus.reads, self.outputs)
+        return Step(self.segments, self.calculus.reads, self.outputs, self.side)
 
     def statement(self, statement: Statement) -> None:
         self.evaluator.now = self.now
@@ -84,7 +97,7 @@ class _Extraction:
         self.segments.append(Segment(None))
 
     def output(self, statement: Output) -> None:
-        self.calculus.reading = self.column
+        self.calculus.reading = self.state.shape
         try:
             value = self.evaluator.plain(statement.value)
         finally:
@@ -113,7 +126,7 @@ class _Extraction:
     def located(self, outside: Outside, statement: Update, others: list[Product]) -> Refusal:
         """A refusal with the span of the term at fault, where one term alone is."""
         sides = {p.state.row in {a.name for a in p.summed} for p in others if p.state is not None}
-        if outside.class_name == "D" and len(sides) > 1:
+        if isinstance(outside, OtherSide) and (len(sides) > 1 or self.side is Side.VALUE):
             outside = Outside("it reads the state on both sides")
         for term in _terms(statement.value):
             form = self.evaluator.form(term)
@@ -148,10 +161,14 @@ class _Extraction:
 
     def separated(self, p: Product) -> list[Product]:
         """The product, or where its factors mix rows and columns, what it is a sum of."""
-        contracted = frozenset(a for a in p.summed if p.state is not None and a.name == p.state.row)
+        contracted = frozenset(a for a in p.summed if p.state is not None and a.name == self.sides(p.state)[0])
         if p.delta or self.sorted_factors(p.coefficient, contracted).mixed == 1:
             return [p]
         return [replace(p, coefficient=c) for c in sp.Add.make_args(sp.expand_mul(p.coefficient))]
+
+    def sides(self, state: StateUse) -> tuple[str, str]:
+        """The state's axes: that of the side that is read, and the other."""
+        return (state.row, state.column) if self.side is Side.KEY else (state.column, state.row)
 
     def opens_both(self, p: Product) -> bool:
         """Whether both of the state's axes are axes of the result."""
@@ -176,10 +193,11 @@ class _Extraction:
         parts = self.sorted_factors(total, frozenset())
         if parts.mixed != 1:
             raise Outside("its gate is a matrix that is no outer product of two vectors", "E")
-        return GateEdit(parts.left * parts.scalar, parts.right, span)
+        rows, columns = (parts.left, parts.right) if self.side is Side.KEY else (parts.right, parts.left)
+        return GateEdit(rows * parts.scalar, columns, span)
 
     def sorted_factors(self, expr: sp.Expr, contracted: frozenset[Axis]) -> _Use:
-        """Factors by axes: `i` left, `j` right, contracted ones read, none or only a rank scalar; the rest mixed."""
+        """Factors by axes: the read side's left, the other's right, contracted ones read, no axis scalar; else mixed."""
         groups: dict[str, list[sp.Expr]] = {n: [] for n in ("left", "right", "read", "scalar", "mixed")}
         for factor in factors(expr):
             axes = self.leaves.axes(factor)
@@ -191,19 +209,21 @@ class _Extraction:
         return _Use(**{n: sp.Mul(*fs) for n, fs in groups.items()})
 
     def written(self, p: Product, span: Span) -> RowEdit:
-        """A product without a gate's shape as one row: l (v + S^T y)^T."""
+        """A product without a gate's shape as one row: l (v + S^T y)^T, S transposed on the value side."""
         if p.delta:
             raise Outside("it adds an identity or diagonal matrix to the state")
         summed = {a.name: a for a in p.summed}
         contracted: frozenset[Axis] = frozenset()
         if p.state is not None:
-            if p.state.row not in summed and p.state.column in summed:
-                raise Outside("it reads the state on its value side", "D")
-            if p.state.row in summed and p.state.column in summed:
+            row, column = self.sides(p.state)
+            if row not in summed and column in summed:
+                raise OtherSide(f"it reads the state on its {self.side.other.value} side")
+            if row in summed and column in summed:
                 raise Outside("it reads the state down to a scalar")
-            if p.state.column != "j":
-                raise Outside("it writes what it reads into the state's rows")
-            contracted = frozenset((summed[p.state.row],))
+            if column != self.column.name:
+                across = "rows" if self.side is Side.KEY else "columns"
+                raise Outside(f"it writes what it reads into the state's {across}")
+            contracted = frozenset((summed[row],))
         use = self.sorted_factors(p.coefficient, contracted)
         ranks = [a for a in p.summed if a not in contracted]
         if len(ranks) > (self.evaluator.rank is None):
@@ -212,11 +232,11 @@ class _Extraction:
             dense = "a dense matrix multiplies the state" if p.state else "it writes a matrix of full rank"
             raise Outside(dense)
         if p.state is not None and use.right != 1:
-            raise Outside("it weighs what it reads by a value-side vector")
+            raise Outside(f"it weighs what it reads by a {self.side.other.value}-side vector")
         return self.row_of(use, p, contracted, ranks, span)
 
     def row_of(self, use: _Use, p: Product, contracted: frozenset[Axis], ranks: list[Axis], span: Span) -> RowEdit:
-        names = {a.name: "rank" for a in ranks} | {a.name: "i" for a in contracted}
+        names = {a.name: "rank" for a in ranks} | {a.name: self.row.name for a in contracted}
         left, right, read, scalar = (self.leaves.rename(e, names) for e in (use.left, use.right, use.read, use.scalar))
         if left.could_extract_minus_sign():
             left, scalar = -left, -scalar
@@ -231,9 +251,9 @@ class _Extraction:
         while point is not None:
             edits = self.segments[point.segment].edits
             gate = edits[point.offset] if point.offset < len(edits) else None
-            if not isinstance(gate, GateEdit) or gate.right != 1:
+            if not isinstance(gate, GateEdit) or self.column in self.leaves.axes(gate.left * gate.right):
                 break
-            rest = divide(read, gate.left)
+            rest = divide(read, gate.left * gate.right)
             if rest is None:
                 break
             point, read = Point(point.segment, point.offset + 1), rest

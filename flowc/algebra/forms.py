@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 
 from flowc.algebra.leaves import Leaves, factors
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis, ReadValue, SizeValue
 from flowc.semantics.model import Kind, Shape
 
@@ -51,11 +52,12 @@ class StateUse:
 
 @dataclass(frozen=True, slots=True)
 class StateRead:
-    """`S^T query` at a point, as an output reads it; over `rank` where the query has one."""
+    """`S^T query`, or on the value side `S query`, as an output reads it; over `rank` where the query has one."""
 
     point: Point
     query: sp.Expr
     rank: Axis | None
+    side: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Calculus:
         self.leaves = leaves
         self._fresh = 0
         self.reads: list[StateRead] = []  # by outputs
-        self.reading: Axis | None = None  # the state's column axis while an output is evaluated
+        self.reading: Shape | None = None  # the state's shape while an output is evaluated
 
     def fresh(self) -> str:
         """An axis name not used before."""
@@ -170,7 +172,10 @@ class Calculus:
         if a.holds_state and b.holds_state:
             if self.reading is None:
                 raise Outside("it multiplies the state with itself")
-            a = self._read_out(a)
+            if a.shape.kind is Kind.MATRIX and b.shape.kind is not Kind.MATRIX:
+                b = self._read_out(b)
+            else:
+                a = self._read_out(a)
         if len(a.products) * len(b.products) > MOST_PRODUCTS:
             raise Outside(f"it multiplies out to more than {MOST_PRODUCTS} products")
         products = [self._pair(a.shape, p, q) for p in a.products for q in b.products]
@@ -230,30 +235,34 @@ class Calculus:
         return sp.Integer(constant) if constant is not None else self.leaves.symbol(SizeValue(axis.size))
 
     def _read_out(self, form: Form) -> Form:
-        """In an output: every use of the state as a leaf, `S.T @ y` with y what is contracted with its rows."""
+        """In an output: every use of the state as a leaf, `S.T @ y` or `S @ y` with y what it is contracted with."""
         assert self.reading is not None
         return self.collect(form.shape, [self._read(p) if p.state else p for p in form.products])
 
     def _read(self, p: Product) -> Product:
-        state, column = p.state, self.reading
+        state, shape = p.state, self.reading
         assert state is not None
-        assert column is not None
-        rows = next((a for a in p.summed if a.name == state.row), None)
-        if rows is None:
-            raise Outside("it outputs the state without contracting its rows with a vector")
-        inside, outside = split(self.leaves, p.coefficient, rows)
-        if Axis(state.column, column.size) in self.leaves.axes(inside):
+        assert shape is not None
+        rows, columns = Axis(state.row, shape.rows), Axis(state.column, shape.cols)
+        if rows in p.summed:
+            side, contracted, open_ = Side.KEY, rows, columns
+        elif columns in p.summed:
+            side, contracted, open_ = Side.VALUE, columns, rows
+        else:
+            raise Outside("it outputs the state without contracting its rows or columns with a vector")
+        inside, outside = split(self.leaves, p.coefficient, contracted)
+        if open_ in self.leaves.axes(inside):
             raise Outside("it reads the state through a matrix of both of its axes")
-        others = [a for a in p.summed if a != rows]
-        ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != rows))
+        others = [a for a in p.summed if a != contracted]
+        ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != contracted))
         if len(ranks) > 1:
             raise Outside("it reads the state with a tensor of more than one rank axis")
-        names = {a.name: "rank" for a in ranks} | {rows.name: "i"}
+        names = {a.name: "rank" for a in ranks} | {contracted.name: "i"}
         rank = Axis("rank", ranks[0].size) if ranks else None
-        read = StateRead(state.point, self.leaves.rename(inside, names), rank)
+        read = StateRead(state.point, self.leaves.rename(inside, names), rank, side)
         if read not in self.reads:
             self.reads.append(read)
-        value = ReadValue(self.reads.index(read), (*ranks, Axis(state.column, column.size)))
+        value = ReadValue(self.reads.index(read), (*ranks, open_))
         return Product(outside * self.leaves.symbol(value), tuple(others))
 
 

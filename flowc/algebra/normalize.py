@@ -20,7 +20,20 @@ from flowc.algebra.gates import is_positive, logarithm
 from flowc.algebra.leaves import Leaves
 from flowc.algebra.merge import merge
 from flowc.algebra.recurrence import Classification, Gate, Read, Recurrence, Result, Row, Segment, Write
-from flowc.algebra.term import Apply, Axis, Concat, HeadValue, IndexValue, Load, SizeValue, Term, Total, rename
+from flowc.algebra.side import Side
+from flowc.algebra.term import (
+    Apply,
+    Axis,
+    Concat,
+    HeadValue,
+    IndexValue,
+    Load,
+    SizeValue,
+    Term,
+    Total,
+    axes_of,
+    rename,
+)
 from flowc.semantics.model import Interval, Model
 from flowc.semantics.words import words
 
@@ -37,28 +50,27 @@ def normalize(model: Model) -> Recurrence | Classification:
     state = model.states[0]
     row, column = Axis("i", state.shape.rows), Axis("j", state.shape.cols)
     try:
-        step = merge(extract(model, leaves), leaves, row)
-        return _Freezer(model, leaves, row, column).recurrence(step)
+        step = extract(model, leaves)
+        step = merge(step, leaves, row if step.side is Side.KEY else column)
+        return _Freezer(model, leaves, row, column, step.side).recurrence(step)
     except Refusal as refusal:
         outside = refusal.outside
         return Classification(outside.class_name, outside.reason, refusal.span, outside.advice)
 
 
 class _Freezer:
-    def __init__(self, model: Model, leaves: Leaves, row: Axis, column: Axis) -> None:
-        self.model, self.leaves, self.row, self.column = model, leaves, row, column
+    def __init__(self, model: Model, leaves: Leaves, row: Axis, column: Axis, side: Side) -> None:
+        self.model, self.leaves, self.row, self.column, self.side = model, leaves, row, column, side
         self.declared = {i.name: i.range for i in model.inputs}
 
     def recurrence(self, step: Step) -> Recurrence:
         segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
-        reads = tuple(Read(self.frozen(r.query, {"i": "x"}), r.point, r.rank) for r in step.reads)
+        reads = tuple(Read(self.frozen(r.query, {"i": "x"}), r.point, r.rank, r.side) for r in step.reads)
         results = tuple(
             Result(o.name, self.frozen(o.value, {"i": "x", "j": "x2"}), o.shape, o.span) for o in step.outputs
         )
-        classification = self.classify(segments)
-        return Recurrence(
-            self.model, self.row, self.column, segments, reads, results, classification, self.value_input(segments)
-        )
+        classification, value = self.classify(segments), self.value_input(segments)
+        return Recurrence(self.model, self.row, self.column, segments, reads, results, classification, value, self.side)
 
     def frozen(self, expr: sp.Expr, names: dict[str, str]) -> Term:
         return self.leaves.freeze(self.leaves.rename(expr, names))
@@ -100,9 +112,10 @@ class _Freezer:
         return f"declare {wanted}, or write the gate as `exp(.)` or `sigmoid(.)`"
 
     def written(self, r: RowEdit) -> Row:
-        free = None if r.free == 0 else self.frozen(r.free, {"j": "x"})
-        read = None if r.read == 0 else self.frozen(r.read, {"i": "x"})
-        return Row(self.frozen(r.left, {"i": "x"}), free, read, r.point, r.rank, r.span)
+        own, other = {self.side.axis: "x"}, {self.side.other.axis: "x"}
+        free = None if r.free == 0 else self.frozen(r.free, other)
+        read = None if r.read == 0 else self.frozen(r.read, own)
+        return Row(self.frozen(r.left, own), free, read, r.point, r.rank, r.span)
 
     def range(self, symbol: sp.Symbol) -> Interval:
         """What is known of a leaf's values."""
@@ -126,13 +139,15 @@ class _Freezer:
         gates = [e for e in edits if isinstance(e, Gate)]
         reading = next((r for r in rows if r.read is not None), None)
         columns = next((g for g in gates if g.log_column is not None), None)
+        across = columns if self.side is Side.KEY else next((g for g in gates if _over_rows(g)), None)
         if reading is None:
             span = gates[0].span if gates else rows[0].span if rows else self.model.states[0].span
             gate = "a gate on the value side" if columns else "gates of scalar or key side" if gates else "no gate"
             return Classification("G", f"no read of the state, {gate}", columns.span if columns else span)
-        if columns is not None:
-            return Classification("D'", "reads on the key side, a gate on the value side", columns.span)
-        return Classification("D", "reads of the state on the key side", reading.span)
+        own, other = self.side.value, self.side.other.value
+        if across is not None:
+            return Classification("D'", f"reads on the {own} side, a gate on the {other} side", across.span)
+        return Classification("D", f"reads of the state on the {own} side", reading.span)
 
     def value_input(self, segments: tuple[Segment, ...]) -> str:
         """The first input that is written along the state's columns; else the first with that size; else the first."""
@@ -140,10 +155,16 @@ class _Freezer:
         for segment in segments:
             for edit in segment.edits:
                 for r in edit.rows if isinstance(edit, Write) else ():
-                    written |= set() if r.free is None else _vectors(r.free)
+                    along = r.free if self.side is Side.KEY else r.left
+                    written |= set() if along is None else _vectors(along)
         ordered = [i for i in self.model.inputs if not i.is_param]
         sized = [i.name for i in ordered if self.column.size in i.shape.sizes]
         return ([i.name for i in ordered if i.name in written] or sized or [ordered[0].name])[0]
+
+
+def _over_rows(gate: Gate) -> bool:
+    """Whether a gate differs along the state's rows."""
+    return gate.log_row is not None and any(a.name == "x" for a in axes_of(gate.log_row))
 
 
 def _vectors(term: Term) -> set[str]:

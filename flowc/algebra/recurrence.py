@@ -1,7 +1,8 @@
 """The Recurrence: one step in normal form.
 
 In: what `normalize` freezes. Out: frozen trees without SymPy. Axes are named `x` (of a vector: the state's rows in
-`left`, `read` and queries, its columns in `free`) and `rank`; log gates over the state's rows run over `x` as well.
+`left`, `read` and queries, its columns in `free`; on the value side the other way round) and `rank`; log gates over
+the state's rows or columns run over `x` as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from flowc.algebra.forms import Point
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis, Term, text
 from flowc.semantics.model import Model, Shape
 from flowc.semantics.size import Size
@@ -27,7 +29,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """S <- S + left (free + S^T read)^T, S at `point`; summed over `rank` where there is one."""
+    """S <- S + left (free + S^T read)^T, S at `point`; summed over `rank` where there is one.
+
+    On the value side of a recurrence: S <- S + (free + S read) left^T.
+    """
 
     left: Term
     free: Term | None
@@ -54,11 +59,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """S^T query at `point`, as outputs use it."""
+    """S^T query at `point`, or on the value side S query, as outputs use it."""
 
     query: Term
     point: Point
     rank: Axis | None
+    side: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A step in normal form. `value_input` names the input whose dtype the outputs have."""
+    """A step in normal form, its rows on `side`. `value_input` names the input whose dtype the outputs have."""
 
     model: Model
     row: Axis
@@ -93,13 +99,15 @@ class Recurrence:
     results: tuple[Result, ...]
     classification: Classification
     value_input: str
+    side: Side = Side.KEY
 
     @property
     def normal_form(self) -> tuple[object, ...]:
         """What two spellings of one recurrence share: everything but names of outputs, spans and text."""
         return (
+            self.side,
             tuple((s.count, tuple(_bare(e) for e in s.edits)) for s in self.segments),
-            tuple((text(r.query), r.point, r.rank) for r in self.reads),
+            tuple((text(r.query), r.point, r.rank, r.side) for r in self.reads),
             tuple(text(r.value) for r in self.results),
         )
 
@@ -111,10 +119,10 @@ class Recurrence:
             if segment.count is not None:
                 lines.append(f"  repeat rank in {segment.count}:")
                 indent = "    "
-            lines += [indent + line for edit in segment.edits for line in _lines(edit)]
+            lines += [indent + line for edit in segment.edits for line in _lines(edit, self.side)]
         for at, read in enumerate(self.reads):
             over = "" if read.rank is None else f" for rank in {read.rank.size}"
-            lines.append(f"  read{at} = S^T ({text(read.query)}) at {_point(read.point)}{over}")
+            lines.append(f"  read{at} = {read.side.read} ({text(read.query)}) at {_point(read.point)}{over}")
         lines += [f"  {r.name} = {text(r.value)}" for r in self.results]
         return "\n".join(lines)
 
@@ -135,20 +143,23 @@ def _point(point: Point) -> str:
     return f"point {point.segment}.{point.offset}"
 
 
-def _lines(edit: Gate | Write) -> list[str]:
+def _lines(edit: Gate | Write, side: Side) -> list[str]:
     match edit:
         case Gate(log_row, log_column, _):
             sides = [f"exp({text(log_row)}) on rows"] if log_row else []
             sides += [f"exp({text(log_column)}) on columns"] if log_column else []
             return ["gate  " + ", ".join(sides)]
         case Write(rows):
-            return [_row(r) for r in rows]
+            return [_row(r, side) for r in rows]
         case _:
             assert_never(edit)
 
 
-def _row(r: Row) -> str:
+def _row(r: Row, side: Side) -> str:
     parts = [text(r.free)] if r.free is not None else []
-    parts += [f"S^T ({text(r.read)}) at {_point(r.point)}"] if r.read is not None and r.point is not None else []
+    parts += (
+        [f"{side.read} ({text(r.read)}) at {_point(r.point)}"] if r.read is not None and r.point is not None else []
+    )
     over = "" if r.rank is None else f" summed over rank in {r.rank.size}"
-    return f"write ({text(r.left)}) ({' + '.join(parts)})^T{over}"
+    left, right = f"({text(r.left)})", f"({' + '.join(parts)})"
+    return f"write {left} {right}^T{over}" if side is Side.KEY else f"write {right} {left}^T{over}"
