@@ -197,7 +197,7 @@ class _Extraction:
         return GateEdit(rows * parts.scalar, columns, span)
 
     def sorted_factors(self, expr: sp.Expr, contracted: frozenset[Axis]) -> _Use:
-        """Factors by axes: the read side's left, the other's right, contracted ones read, no axis scalar; else mixed."""
+        """Factors by axes: own side left, other side right, contracted ones read, none scalar; the rest mixed."""
         groups: dict[str, list[sp.Expr]] = {n: [] for n in ("left", "right", "read", "scalar", "mixed")}
         for factor in factors(expr):
             axes = self.leaves.axes(factor)

@@ -69,9 +69,9 @@ def run(program: Program, setting: Setting, given: Mapping[tuple[str, str], Numb
     return Ran(results, end, runner.values)
 
 
-def _behind(program: Program) -> set[Value]:
-    """What depends on the carried value."""
-    found = {program.carry[0]}
+def _behind(program: Program, start: set[Value] | None = None) -> set[Value]:
+    """What depends on the carried value, or on other values."""
+    found = {program.carry[0]} if start is None else set(start)
     for node in program.nodes:
         if any(v in found for v in operands(node.op)):
             found.add(node.value)
@@ -79,8 +79,10 @@ def _behind(program: Program) -> set[Value]:
 
 
 def _walked(program: Program) -> list[ir.Node]:
+    """What is run chunk by chunk: not what an output makes of reads, such as another read's query."""
     behind = _behind(program)
-    return [n for n in program.nodes if n.value in behind and n.value.level is Level.CHUNK]
+    after = _behind(program, {v for v in behind if v.level is not Level.CHUNK})
+    return [n for n in program.nodes if n.value in behind - after]
 
 
 def _walk(program: Program, walked: list[ir.Node], runner: Interpreter, carry: Number) -> Number:

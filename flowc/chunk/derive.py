@@ -10,7 +10,8 @@ chunk program yet.
 Reads of the value side are the same for S^T. What is read of the state is contracted on one side and runs over the
 other: `_Derivation` is told which. Gates of the other side, h, weigh what a read gives and what is written:
 
-    O = ((Q . exp gq) S_0) . exp hq + decay_apply(P, U; hq, hl)   S_C = exp(g_C) S_0 exp(h_C)^T + ... (U . exp(h_C - hl))
+    O = ((Q . exp gq) S_0) . exp hq + decay_apply(P, U; hq, hl)
+    S_C = exp(g_C) S_0 exp(h_C)^T + (L . exp(g_C - gl))^T (U . exp(h_C - hl))
 """
 
 from __future__ import annotations
@@ -234,7 +235,7 @@ class _Derivation:
     def decay_dot(
         self, x: _Scaled, z: Value, gx: Value | None, gz: Value | None, mask: Mask, name: str, masked: bool = True
     ) -> Value:
-        """The first primitive, for no gate, a scalar gate, or a gate over what is summed; not `masked`: without gate."""
+        """The first primitive, for no gate (`masked` or not), a scalar gate, or a gate over what is summed."""
         build = self.builder
         rows = mask.columns.axis.name
         if gx is not None and gz is not None and len(gx.axes) > 1:

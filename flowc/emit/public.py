@@ -18,6 +18,7 @@ from flowc.emit.pieces import piece
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import UNARY
 from flowc.options import choices
+from flowc.schedule.turned import held_axis
 from flowc.semantics.size import ONE, Size
 
 SEQUENCE = (
@@ -125,7 +126,7 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None) -> s
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
-    chosen = dispatched(passed, rows, counted, missing)
+    chosen = dispatched(passed, rows, counted, missing, held_axis(interface.recurrence))
     lines = [
         f"def _chosen({interface.typed}, start: Tensor, {', '.join(options)}, keep: bool) -> Any:",
         '    """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""',

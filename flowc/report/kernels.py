@@ -16,6 +16,7 @@ from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
 from flowc.schedule.tilings import TILINGS, chunk_tokens
 from flowc.schedule.triton import cut
+from flowc.schedule.turned import state_sizes
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
 
@@ -51,7 +52,7 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     if isinstance(plans, Missing):
         return plans
     tokens = chunk_tokens(plans, rows) if plan.options.chunk_size is None else plan.options.chunk_size
-    keys, values = (axis.size.value(sizes) for axis in (plan.recurrence.row, plan.recurrence.column))
+    keys, values = (size.value(sizes) for size in state_sizes(plan.recurrence))
     asked = plan.options.aggregation
     at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
     kernels = (*_pass(plans.forward, False, at), *_pass(plans.backward, True, at))

@@ -12,7 +12,7 @@ from itertools import chain, count
 
 from flowc.chunk import ir
 from flowc.chunk.program import Program
-from flowc.chunk.values import Level, Value
+from flowc.chunk.values import GATES, Level, Value
 from flowc.schedule.plan import Role
 from flowc.schedule.schedule import twin_key
 from flowc.semantics.size import Size
@@ -63,7 +63,7 @@ class Crossing:
 
     def by_torch(self, value: Value) -> bool:
         """Whether torch operators can make a value before the kernels, and kernels fetch it."""
-        rows = {"gate", "point"}.isdisjoint(a.name for a in value.axes)
+        rows = {*GATES, "point"}.isdisjoint(a.name for a in value.axes)
         free = value.level is Level.CHUNK and value not in self.dependent and value not in self.outside
         made = not isinstance(self.ops[value], (ir.MaskMatrix, ir.Literal, ir.Extent, ir.Argument, ir.Inverse))
         return free and made and rows and not value.sums

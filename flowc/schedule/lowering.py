@@ -13,7 +13,7 @@ from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.builder import RANK
 from flowc.chunk.ir import Op
-from flowc.chunk.values import Level, Mask, Space, Value, Where, per_token
+from flowc.chunk.values import GATES, Level, Mask, Space, Value, Where, per_token
 from flowc.schedule import tiles
 from flowc.schedule.places import gates_before, single, within
 from flowc.schedule.tile_builder import Unsupported, in_order
@@ -35,7 +35,7 @@ class Lowering(TokenLowering):
             if axis.size != self.sizes[lane.kind]:
                 raise Unsupported("vectors over another axis than the state's")
             return lane
-        if axis.name in ("gate", "point"):
+        if axis.name in (*GATES, "point"):
             raise Unsupported("gate sums in memory")
         return Lane(Kind.COLUMN if axis.name.endswith("'") else Kind.ROW, per_token(axis.size))
 
@@ -191,6 +191,8 @@ class Lowering(TokenLowering):
         op = self.program.defined[gates]
         if not isinstance(op, ir.ToRows) or any(p.count is not None for p in op.space.parts):
             raise Unsupported("a gate within a repeat")
+        if op.axis is not None and op.axis.name == "v":
+            raise Unsupported("gates over the state's rows and over its columns")
         lanes = (Lane(Kind.ROW, frame), *(() if op.axis is None else (KEY,)))
         over = {} if op.axis is None else {"x": KEY}
         found = []

@@ -434,7 +434,7 @@ S[t] = diag(exp(g)) @ S[t-1]
 o[t] = S[t] @ p
 S[t] = S[t] + beta * k @ (v - S[t].T @ k).T + q @ p.T
 y[t] = S[t].T @ q
-z[t] = silu(S[t] @ v) + S[t-1] @ p
+z[t] = 2 * (S[t] @ v) + S[t-1] @ p
 """)
 
 _spec("""flow value_output_of_a_scalar_gate(K, V)
@@ -443,7 +443,7 @@ state S : K x V
 S[t] = exp(g) * S[t-1]
 S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
 o[t] = S[t] @ p
-y[t] = S[t] @ (S[t].T @ q) + norm(S[t] @ v) * k
+y[t] = S[t] @ v
 """)
 
 _spec("""flow oja_of_rank(K, V, R)
@@ -455,7 +455,8 @@ o[t] = S[t].T @ q
 """)
 
 _spec("""flow oja_in_repeat(K, V, R)
-input q : K; input kv : R of V; input k : R of K; input beta : R of scalar; input g : R of V <= 0; input g0 : scalar <= 0
+input q : K; input kv : R of V; input k : R of K; input beta : R of scalar
+input g : R of V <= 0; input g0 : scalar <= 0
 state S : K x V
 S[t] = exp(g0) * S[t-1]
 repeat r in R:
@@ -471,7 +472,7 @@ before[t] = S[t-1].T @ q + S[t-1].T @ k
 let held = S[t-1] @ kv
 S[t] = exp(g) * S[t-1] @ diag(exp(gb)) + beta * (k - held) @ kv.T
 o[t] = S[t] @ p + held
-S[t] = S[t] - 0.3 * (S[t] @ p) @ kv.T + k @ v.T
+S[t] = S[t] - 0.5 * (S[t] @ p) @ kv.T + k @ v.T
 y[t] = S[t].T @ q
 S[t] = S[t] @ diag(exp(gb))
 z[t] = (q.T @ S[t] @ v) * k + S[t] @ (S[t].T @ k)
