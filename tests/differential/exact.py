@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from unittest import mock
 
@@ -86,14 +86,18 @@ def _fractions(values: np.ndarray) -> np.ndarray:
 
 
 def exact(
-    model: Model, programs: tuple[Program, Program, tuple], bound: dict[str, int], ways: tuple[str, ...]
+    model: Model,
+    programs: tuple[Program, Program, tuple],
+    bound: dict[str, int],
+    ways: tuple[str, ...],
+    turned: bool = False,
 ) -> Exact:
-    """The densest of some draws on which nothing is rounded."""
+    """The densest of some draws on which nothing is rounded; `turned` programs are of the transposed state."""
     reason = ""
     for seed, (density, mostly) in enumerate((d, m) for d in (0.5, 0.25, 0.1) for m in (1.0, 0.0)):
         sizes = Sizes(LENGTH, CHUNK, HEADS, tuple(bound.items()))
         try:
-            found = _made(model, programs, sizes, ways, (density, mostly), np.random.default_rng(seed))
+            found = _made(model, programs, sizes, ways, (density, mostly), np.random.default_rng(seed), turned)
         except (Redraw, Uncertified) as refused:
             reason = str(refused)
             continue
@@ -103,7 +107,7 @@ def exact(
     raise Inexact(reason)
 
 
-def _made(model, programs, sizes, ways, how, rng) -> Exact:
+def _made(model, programs, sizes, ways, how, rng, turned) -> Exact:
     oracles = Oracles(0)
     shapes = {i.name: [n.value(sizes.bound) for n in i.shape.sizes] for i in model.inputs}
     arrays = {
@@ -117,7 +121,7 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
     setting = Setting(oracles, sizes, ways)
     forward, backward, saved = programs
     with halvings():
-        ran = chunked.run(forward, setting, given, Number.constant(oracles, _fractions(start)))
+        ran = chunked.run(forward, setting, given, _carried(oracles, start, turned))
         bars = [rng.integers(-1, 2, number.shape).astype(float) for number in ran.results.values()]
         end = rng.integers(-1, 2, start.shape).astype(float)
         outer = {
@@ -126,12 +130,22 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
         }
         given |= outer | {("carry", carry_name(forward)): ran.values[forward.carry[0]]}
         kept = {("saved", name): ran.values[value] for name, value in saved}
-        back = chunked.run(backward, setting, given | kept, Number.constant(oracles, _fractions(end)))
+        back = chunked.run(backward, setting, given | kept, _carried(oracles, end, turned))
+    if turned:
+        ran, back = (replace(r, carry=r.carry.moved(_transposed)) for r in (ran, back))
     floats = {n: LOG2 * x if _is_log(model, n) else x for n, x in arrays.items()}
     params = {i.name for i in model.inputs if i.is_param}
     tensors = {n: torch.tensor(x) if n in params else torch.tensor(x)[None] for n, x in floats.items()}
     cotangents = [*(torch.tensor(bar)[None] for bar in bars), torch.tensor(end)[None]]
     return Exact(sizes, tensors, torch.tensor(start)[None], cotangents, setting, given, ran, back)
+
+
+def _carried(oracles: Oracles, state: np.ndarray, turned: bool) -> Number:
+    return Number.constant(oracles, _fractions(_transposed(state) if turned else state))
+
+
+def _transposed(state: np.ndarray) -> np.ndarray:
+    return np.swapaxes(state, -1, -2)
 
 
 def _is_log(model: Model, name: str) -> bool:
