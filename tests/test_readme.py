@@ -97,9 +97,10 @@ def gate(recurrence: Recurrence) -> str:
     gates = [e for s in recurrence.segments for e in s.edits if isinstance(e, Gate)]
     if not gates:
         return "none"
-    if any(g.log_column is not None for g in gates):
-        return "value side"
+    over_values = any(g.log_column is not None for g in gates)
     over_keys = any(a.name == "x" for g in gates if g.log_row is not None for a in axes_of(g.log_row))
+    if over_values:
+        return "both sides" if over_keys else "value side"
     return "key side" if over_keys else "scalar"
 
 
@@ -347,7 +348,7 @@ def test_lines_are_short(path: Path) -> None:
 def test_examples_warn_of_what_the_readme_says() -> None:
     """Of keys whose length is the caller's in delta rules, and of one gate that may come near 0; nothing else."""
     found = {path.stem: {d.code for d in warnings(load(path.read_text(), path.name))} for path in EXAMPLES}
-    unit_keys = {"comba", "deltanet", "gated_delta_product", "gated_deltanet", "gated_deltanet2", "kda"}
+    unit_keys = {"comba", "deltanet", "gated_delta_product", "gated_deltanet", "gated_deltanet2", "gated_oja", "kda"}
     assert {name: codes for name, codes in found.items() if codes} == {
         **{name: {"W203"} for name in unit_keys},
         "hgrn2": {"W202"},

@@ -60,6 +60,7 @@ class _Extraction:
         self.outputs: list[OutputEdit] = []
         axes = Axis("i", self.state.shape.rows), Axis("j", self.state.shape.cols)
         self.row, self.column = axes if side is Side.KEY else axes[::-1]
+        self.has_read = side is Side.VALUE  # an update has read the state on this side
 
     @property
     def now(self) -> Point:
@@ -126,7 +127,7 @@ class _Extraction:
     def located(self, outside: Outside, statement: Update, others: list[Product]) -> Refusal:
         """A refusal with the span of the term at fault, where one term alone is."""
         sides = {p.state.row in {a.name for a in p.summed} for p in others if p.state is not None}
-        if isinstance(outside, OtherSide) and (len(sides) > 1 or self.side is Side.VALUE):
+        if isinstance(outside, OtherSide) and (len(sides) > 1 or self.has_read):
             outside = Outside("it reads the state on both sides")
         for term in _terms(statement.value):
             form = self.evaluator.form(term)
@@ -243,6 +244,7 @@ class _Extraction:
         rank = Axis("rank", ranks[0].size) if ranks else None
         if p.state is None:
             return RowEdit(left, scalar * right, sp.S.Zero, None, rank, span)
+        self.has_read = True
         return RowEdit(left, sp.S.Zero, scalar * read, p.state.point, rank, span)
 
     def past_gates(self, row: RowEdit) -> RowEdit:

@@ -302,8 +302,9 @@ class _Derivation:
         for rows, written in sources:
             mask = Mask(space, rows.space)
             gl, hl = self.at(inner, rows.space, Where.WRITE, "write"), self.at(outer, rows.space, Where.WRITE, "write")
-            name = "P" if rows.read is not None else "P_e"
-            over, left = (rows.left, written) if read.side is self.side else (written, rows.left)
+            own = read.side is self.side
+            over, left = (rows.left, written) if own else (written, rows.left)
+            name = ("P" if own else "B") + ("" if rows.read is not None else "_e")
             weights = self.decay_dot(query, over, gq, gl, mask, name, masked=hq is None)
             out = build.apply("add", out, self.applied(weights, left, hq, hl, mask))
         return build.add(FromRows(build.named(out, "O"), space, 0, self.axes[read.side.other]), f"read{number}")

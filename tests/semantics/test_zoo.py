@@ -33,6 +33,8 @@ SIGNATURES = {
     "lowrank_delta": "q A B W",
     "gated_lowrank_delta": "q A B W g",
     "delta_exact": "q k v beta",
+    "decaying_fast_weights": "q k v ga gb",
+    "gated_oja": "q k v g beta",
 }
 KEYS = ("W203",)
 WARNED = {
