@@ -18,6 +18,7 @@ from flowc.schedule.schedule import twin_key
 from flowc.semantics.size import Size
 
 PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse, ir.Solve)
+SIDES = ("k", "v")  # the axes of the state
 DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
 
 
@@ -99,17 +100,17 @@ class Crossing:
         return found
 
     def _decayed(self) -> set[Value]:
-        """What a walk would sum gates over the state's rows for: factors of products, and decays of its state."""
+        """What a walk would sum gates over the state for: factors of products, and decays of its state."""
         found: set[Value] = set()
         factors: set[Value] = set()
         for node in self.program.nodes:
-            gated = isinstance(node.op, ir.Decay) and any(a.name == "k" for a in node.value.axes)
+            gated = isinstance(node.op, ir.Decay) and any(a.name in SIDES for a in node.value.axes)
             if gated or any(v in found for v in ir.operands(node.op)):
                 found.add(node.value)
             if isinstance(node.op, ir.Contract):
                 factors.update(ir.operands(node.op))
-        rows = {v for v in found & factors if [a.name for a in v.axes][1:] == ["k"]}
-        return rows | {v for v in found if [a.name for a in v.axes] == ["k"]}
+        rows = {v for v in found & factors if len(v.axes) == 2 and v.axes[1].name in SIDES}
+        return rows | {v for v in found if len(v.axes) == 1 and v.axes[0].name in SIDES}
 
     def _across(self) -> set[Value]:
         """The values that a sum over the state's columns went into: no program of one block of them can make those."""

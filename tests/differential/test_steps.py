@@ -24,7 +24,7 @@ from flowc import reference
 
 SPECS = ("several_gates", "matrix_output", "shared_vector", "outputs_everywhere")
 # Torch operators or sums over columns are part of these.
-IN_CHUNKS = ("two_repeats", "normalised", "scalar_output", "decaying_fast_weights", "gated_oja")
+IN_CHUNKS = ("two_repeats", "normalised", "scalar_output", "gated_oja")
 LENGTH = 4
 
 
