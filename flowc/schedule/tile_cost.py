@@ -187,7 +187,9 @@ class _Counter:
         e, tokens = levels.exponents, tile_length(self.at.tokens)
         rows = sum(self.at.rows(frame) for frame in {e.rows, e.columns})
         parts = 1 if self.at.width == 4 else 2
-        return (tokens.bit_length() - 1) * parts * 2 * rows * tokens * self.padded(e.lane) * self.again((e.lane,), within)
+        return (
+            (tokens.bit_length() - 1) * parts * 2 * rows * tokens * self.padded(e.lane) * self.again((e.lane,), within)
+        )
 
 
 def _merges(rows: int) -> int:
