@@ -133,7 +133,7 @@ class Compilation:
 
     def unsupported(self, found: Classification) -> FlowError:
         """The diagnostic of a recurrence without a compiled form."""
-        advice = found.advice or "classes G and D with gates on the key side compile"
+        advice = found.advice or "classes G and D compile"
         return FlowError(
             self.source,
             (

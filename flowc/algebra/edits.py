@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from flowc.algebra.forms import Point, StateRead
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis
 from flowc.semantics.model import Shape, State
 from flowc.semantics.size import Size
@@ -28,7 +29,10 @@ class GateEdit:
 
 @dataclass(frozen=True, slots=True)
 class RowEdit:
-    """S <- S + l (v + S^T y)^T with S read at `point` (None where y is 0); summed over `rank` where there is one."""
+    """S <- S + l (v + S^T y)^T with S read at `point` (None where y is 0); summed over `rank` where there is one.
+
+    Of a step on the value side S is the transposed state: l and y run over `j`, v over `i`.
+    """
 
     left: sp.Expr
     free: sp.Expr
@@ -68,11 +72,12 @@ class OutputEdit:
 
 @dataclass(slots=True)
 class Step:
-    """The edits of a state while they are put into normal form; `reads` are what others read of it, in order."""
+    """The edits of a state while they are put into normal form; its rows read it on `side`, others as `reads` say."""
 
     state: State
     segments: list[Segment]
     reads: list[StateRead]
+    side: Side = Side.KEY
 
 
 @dataclass(frozen=True, slots=True)

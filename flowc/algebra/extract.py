@@ -15,8 +15,9 @@ import sympy as sp
 
 from flowc.algebra.edits import Extracted, GateEdit, OutputEdit, RowEdit, ScanEdit, Segment, Step, WriteEdit
 from flowc.algebra.evaluate import Evaluator, Refusal
-from flowc.algebra.forms import Calculus, Entrywise, Form, Outside, Point, Product
+from flowc.algebra.forms import Calculus, Entrywise, Form, Outside, Point, Product, StateUse
 from flowc.algebra.leaves import Leaves, divide, factors, product
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis
 from flowc.semantics.model import Binary, Expr, Kind, Let, Model, Output, Repeat, Statement, StateRef, Update
 from flowc.semantics.size import Size
@@ -25,18 +26,38 @@ from flowc.source import Span
 
 
 def extract(model: Model, leaves: Leaves, scanned: Iterable[str] = ()) -> Extracted:
-    """The edits, scans and outputs of a model; `scanned` are vector states that are scanned whatever uses them."""
+    """The edits, scans and outputs of a model, each state's on the side where its updates read it.
+
+    `scanned` are vector states that are scanned whatever uses them.
+    """
     scanned = {s.name for s in model.states if s.shape.kind is Kind.SCALAR} | set(scanned)
+    turned: set[str] = set()
     while True:
         try:
-            return _Extraction(model, leaves, frozenset(scanned)).run()
+            return _Extraction(model, leaves, frozenset(scanned), frozenset(turned)).run()
         except Entrywise as found:
             scanned.add(found.state)
+        except Refusal as refusal:
+            if not isinstance(refusal.outside, OtherSide) or refusal.outside.state in turned:
+                raise
+            turned.add(refusal.outside.state)
+
+
+class OtherSide(Outside):
+    """A read of a state on the side across from the one that is extracted."""
+
+    def __init__(self, reason: str, state: str) -> None:
+        """Record why, and which state."""
+        super().__init__(reason)
+        self.state = state
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """One product of an update that holds the state, its factors sorted by the axes they run over."""
+    """One product of an update that holds the state, its factors sorted by the axes they run over.
+
+    Left factors run over the side that is read, right ones over the other.
+    """
 
     left: sp.Expr
     right: sp.Expr
@@ -46,8 +67,8 @@ class _Use:
 
 
 class _Extraction:
-    def __init__(self, model: Model, leaves: Leaves, scanned: frozenset[str]) -> None:
-        self.model, self.leaves = model, leaves
+    def __init__(self, model: Model, leaves: Leaves, scanned: frozenset[str], turned: frozenset[str]) -> None:
+        self.model, self.leaves, self.turned = model, leaves, turned
         self.states = {s.name: s for s in model.states}
         self.calculus = Calculus(leaves, {s.name: s.shape for s in model.states if s.name not in scanned})
         self.evaluator = Evaluator(model, leaves, self.calculus)
@@ -58,6 +79,12 @@ class _Extraction:
         self.scans: list[ScanEdit] = []
         self.outputs: list[OutputEdit] = []
         self.state = model.states[0]
+        self.have_read = set(turned)  # states that an update has read on their side
+
+    @property
+    def side(self) -> Side:
+        """The side on which updates of the state read it."""
+        return Side.VALUE if self.state.name in self.turned else Side.KEY
 
     @property
     def segments(self) -> list[Segment]:
@@ -65,14 +92,19 @@ class _Extraction:
         return self.edited[self.state.name]
 
     @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The state's rows and columns; a vector has one column."""
+        return Axis("i", self.state.shape.rows), Axis("j", self.state.shape.cols)
+
+    @property
     def row(self) -> Axis:
-        """The rows of the state that is updated."""
-        return Axis("i", self.state.shape.rows)
+        """The axis of the side that is read of the state that is updated."""
+        return self.axes[self.side is Side.VALUE]
 
     @property
     def column(self) -> Axis:
-        """Its columns; a vector has one."""
-        return Axis("j", self.state.shape.cols)
+        """The axis of the other side."""
+        return self.axes[self.side is Side.KEY]
 
     @property
     def now(self) -> Point:
@@ -84,7 +116,12 @@ class _Extraction:
             self.statement(statement)
         reads = self.calculus.reads
         steps = tuple(
-            Step(self.states[name], segments, [r for r in reads if r.state == name])
+            Step(
+                self.states[name],
+                segments,
+                [r for r in reads if r.state == name],
+                Side.VALUE if name in self.turned else Side.KEY,
+            )
             for name, segments in self.edited.items()
         )
         return Extracted(steps, tuple(self.scans), tuple(reads), tuple(self.outputs))
@@ -176,7 +213,7 @@ class _Extraction:
     def located(self, outside: Outside, statement: Update, others: list[Product]) -> Refusal:
         """A refusal with the span of the term at fault, where one term alone is."""
         sides = {p.state.row in {a.name for a in p.summed} for p in others if p.state is not None}
-        if outside.class_name == "D" and len(sides) > 1:
+        if isinstance(outside, OtherSide) and (len(sides) > 1 or self.state.name in self.have_read):
             outside = Outside("it reads the state on both sides")
         for term in _terms(statement.value):
             form = self.form(term)
@@ -211,10 +248,14 @@ class _Extraction:
 
     def separated(self, p: Product) -> list[Product]:
         """The product, or where its factors mix rows and columns, what it is a sum of."""
-        contracted = frozenset(a for a in p.summed if p.state is not None and a.name == p.state.row)
+        contracted = frozenset(a for a in p.summed if p.state is not None and a.name == self.sides(p.state)[0])
         if p.delta or self.sorted_factors(p.coefficient, contracted).mixed == 1:
             return [p]
         return [replace(p, coefficient=c) for c in sp.Add.make_args(sp.expand_mul(p.coefficient))]
+
+    def sides(self, state: StateUse) -> tuple[str, str]:
+        """The state's axes: that of the side that is read, and the other."""
+        return (state.row, state.column) if self.side is Side.KEY else (state.column, state.row)
 
     def opens_both(self, p: Product) -> bool:
         """Whether both of the state's axes are axes of the result."""
@@ -239,10 +280,11 @@ class _Extraction:
         parts = self.sorted_factors(total, frozenset())
         if parts.mixed != 1:
             raise Outside("its gate is a matrix that is no outer product of two vectors", "E")
-        return GateEdit(parts.left * parts.scalar, parts.right, span)
+        rows, columns = (parts.left, parts.right) if self.side is Side.KEY else (parts.right, parts.left)
+        return GateEdit(rows * parts.scalar, columns, span)
 
     def sorted_factors(self, expr: sp.Expr, contracted: frozenset[Axis]) -> _Use:
-        """Factors by axes: `i` left, `j` right, contracted ones read, none or only a rank scalar; the rest mixed."""
+        """Factors by axes: own side left, other side right, contracted ones read, none scalar; the rest mixed."""
         groups: dict[str, list[sp.Expr]] = {n: [] for n in ("left", "right", "read", "scalar", "mixed")}
         for factor in factors(expr):
             axes = self.leaves.axes(factor)
@@ -254,19 +296,21 @@ class _Extraction:
         return _Use(**{n: product(fs) for n, fs in groups.items()})
 
     def written(self, p: Product, span: Span) -> RowEdit:
-        """A product without a gate's shape as one row: l (v + S^T y)^T."""
+        """A product without a gate's shape as one row: l (v + S^T y)^T, S transposed on the value side."""
         if p.delta:
             raise Outside("it adds an identity or diagonal matrix to the state")
         summed = {a.name: a for a in p.summed}
         contracted: frozenset[Axis] = frozenset()
         if p.state is not None:
-            if p.state.row not in summed and p.state.column in summed:
-                raise Outside("it reads the state on its value side", "D")
-            if p.state.row in summed and p.state.column in summed:
+            row, column = self.sides(p.state)
+            if row not in summed and column in summed:
+                raise OtherSide(f"it reads the state on its {self.side.other.value} side", self.state.name)
+            if row in summed and column in summed:
                 raise Outside("it reads the state down to a scalar")
-            if p.state.column not in ("j", ""):
-                raise Outside("it writes what it reads into the state's rows")
-            contracted = frozenset((summed[p.state.row],))
+            if column not in (self.column.name, ""):
+                across = "rows" if self.side is Side.KEY else "columns"
+                raise Outside(f"it writes what it reads into the state's {across}")
+            contracted = frozenset((summed[row],))
         use = self.sorted_factors(p.coefficient, contracted)
         ranks = [a for a in p.summed if a not in contracted]
         if len(ranks) > (self.evaluator.rank is None):
@@ -275,17 +319,18 @@ class _Extraction:
             dense = "a dense matrix multiplies the state" if p.state else "it writes a matrix of full rank"
             raise Outside(dense)
         if p.state is not None and use.right != 1:
-            raise Outside("it weighs what it reads by a value-side vector")
+            raise Outside(f"it weighs what it reads by a {self.side.other.value}-side vector")
         return self.row_of(use, p, contracted, ranks, span)
 
     def row_of(self, use: _Use, p: Product, contracted: frozenset[Axis], ranks: list[Axis], span: Span) -> RowEdit:
-        names = {a.name: "rank" for a in ranks} | {a.name: "i" for a in contracted}
+        names = {a.name: "rank" for a in ranks} | {a.name: self.row.name for a in contracted}
         left, right, read, scalar = (self.leaves.rename(e, names) for e in (use.left, use.right, use.read, use.scalar))
         if left.could_extract_minus_sign():
             left, scalar = -left, -scalar
         rank = Axis("rank", ranks[0].size) if ranks else None
         if p.state is None:
             return RowEdit(left, scalar * right, sp.S.Zero, None, rank, span)
+        self.have_read.add(self.state.name)
         return RowEdit(left, sp.S.Zero, scalar * read, p.state.point, rank, span)
 
     def past_gates(self, row: RowEdit) -> RowEdit:
@@ -294,9 +339,9 @@ class _Extraction:
         while point is not None:
             edits = self.segments[point.segment].edits
             gate = edits[point.offset] if point.offset < len(edits) else None
-            if not isinstance(gate, GateEdit) or gate.right != 1:
+            if not isinstance(gate, GateEdit) or self.column in self.leaves.axes(gate.left * gate.right):
                 break
-            rest = divide(read, gate.left)
+            rest = divide(read, gate.left * gate.right)
             if rest is None:
                 break
             point, read = Point(point.segment, point.offset + 1), rest

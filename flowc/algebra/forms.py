@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 
 from flowc.algebra.leaves import Leaves, factors, product
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis, ReadValue, SizeValue
 from flowc.semantics.model import Kind, Shape
 
@@ -62,12 +63,13 @@ class StateUse:
 
 @dataclass(frozen=True, slots=True)
 class StateRead:
-    """`S^T query` at a point, as what is no update of S reads it; over `rank` where the query has one."""
+    """`S^T query`, or on the value side `S query`, as others than its updates read S; over the query's `rank` if any."""
 
     state: str
     point: Point
     query: sp.Expr
     rank: Axis | None
+    side: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,10 @@ class Calculus:
         if self.keeps(a) and self.keeps(b):
             raise Outside("it multiplies the state with itself")
         if a.holds_state and b.holds_state:
-            a, b = (a, self.settled(b)) if self.keeps(a) else (self.settled(a), b)
+            if self.keeps(a) or (not self.keeps(b) and a.shape.kind is Kind.MATRIX and b.shape.kind is not Kind.MATRIX):
+                b = self.settled(b)
+            else:
+                a = self.settled(a)
         if len(a.products) * len(b.products) > MOST_PRODUCTS:
             raise Outside(f"it multiplies out to more than {MOST_PRODUCTS} products")
         products = [self._pair(a.shape, p, q) for p in a.products for q in b.products]
@@ -257,7 +262,7 @@ class Calculus:
         return sp.Integer(constant) if constant is not None else self.leaves.symbol(SizeValue(axis.size))
 
     def settled(self, form: Form) -> Form:
-        """Every use of a state that is not kept as a leaf, `S.T @ y` with y what is contracted with its rows."""
+        """Every use of a state that is not kept as a leaf, `S.T @ y` or `S @ y` with y what it is contracted with."""
         if not any(p.state is not None and p.state.state not in self.kept for p in form.products):
             return form
         products = [self._read(p) if p.state and p.state.state not in self.kept else p for p in form.products]
@@ -267,25 +272,29 @@ class Calculus:
         state = p.state
         assert state is not None
         shape = self.states[state.state]
-        columns = (Axis(state.column, shape.cols),) if shape.kind is Kind.MATRIX else ()
-        rows = next((a for a in p.summed if a.name == state.row), None)
-        if rows is None and not columns:
+        rows, columns = Axis(state.row, shape.rows), Axis(state.column, shape.cols)
+        if rows in p.summed:
+            side, contracted = Side.KEY, rows
+            open_ = (columns,) if shape.kind is Kind.MATRIX else ()
+        elif columns in p.summed:
+            side, contracted, open_ = Side.VALUE, columns, (rows,)
+        elif shape.kind is Kind.COLUMN:
             raise Entrywise(state.state)
-        if rows is None:
-            raise Outside("it outputs the state without contracting its rows with a vector")
-        inside, outside = split(self.leaves, p.coefficient, rows)
-        if frozenset(columns) & self.leaves.axes(inside):
+        else:
+            raise Outside("it outputs the state without contracting its rows or columns with a vector")
+        inside, outside = split(self.leaves, p.coefficient, contracted)
+        if frozenset(open_) & self.leaves.axes(inside):
             raise Outside("it reads the state through a matrix of both of its axes")
-        others = [a for a in p.summed if a != rows]
-        ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != rows))
+        others = [a for a in p.summed if a != contracted]
+        ranks = tuple(sorted(a for a in self.leaves.axes(inside) if a != contracted))
         if len(ranks) > 1:
             raise Outside("it reads the state with a tensor of more than one rank axis")
-        names = {a.name: "rank" for a in ranks} | {rows.name: "i"}
+        names = {a.name: "rank" for a in ranks} | {contracted.name: "i"}
         rank = Axis("rank", ranks[0].size) if ranks else None
-        read = StateRead(state.state, state.point, self.leaves.rename(inside, names), rank)
+        read = StateRead(state.state, state.point, self.leaves.rename(inside, names), rank, side)
         if read not in self.reads:
             self.reads.append(read)
-        value = ReadValue(self.reads.index(read), (*ranks, *columns))
+        value = ReadValue(self.reads.index(read), (*ranks, *open_))
         return Product(outside * self.leaves.symbol(value), tuple(others))
 
 

@@ -34,6 +34,7 @@ from flowc.algebra.recurrence import (
     Write,
 )
 from flowc.algebra.scans import scanned
+from flowc.algebra.side import Side
 from flowc.algebra.term import (
     Apply,
     Axis,
@@ -45,6 +46,7 @@ from flowc.algebra.term import (
     SizeValue,
     Term,
     Total,
+    axes_of,
     parts,
     rename,
 )
@@ -84,10 +86,11 @@ def _normalized(model: Model, scanned: Iterable[str] = ()) -> Recurrence:
 class _Freezer:
     def __init__(self, model: Model, leaves: Leaves) -> None:
         self.model, self.leaves = model, leaves
+        self.side = Side.KEY  # of the state that is frozen
         self.declared = {i.name: i.range for i in model.inputs}
 
     def recurrence(self, found: Extracted) -> Recurrence:
-        steps = [merge(step, self.leaves, _rows(step.state)) for step in found.steps]
+        steps = [merge(step, self.leaves, _rows(step.state, step.side)) for step in found.steps]
         memories = tuple(self.memory(step) for step in steps)
         scans = tuple(self.scan(s) for s in found.scans)
         merged = {step.state.name: iter(step.reads) for step in steps}
@@ -107,12 +110,12 @@ class _Freezer:
         )
 
     def memory(self, step: Step) -> Memory:
-        shape = step.state.shape
+        shape, self.side = step.state.shape, step.side
         segments = tuple(Segment(s.count, tuple(self.edit(e) for e in s.edits)) for s in step.segments)
-        return Memory(step.state, _rows(step.state), Axis("j", shape.cols), segments)
+        return Memory(step.state, Axis("i", shape.rows), Axis("j", shape.cols), segments, step.side)
 
     def read(self, read: StateRead, memory: int) -> Read:
-        return Read(memory, self.frozen(read.query, {"i": "x"}), read.point, read.rank)
+        return Read(memory, self.frozen(read.query, {"i": "x"}), read.point, read.rank, read.side)
 
     def scan(self, found: ScanEdit) -> Scan:
         try:
@@ -163,9 +166,10 @@ class _Freezer:
         return f"declare {wanted}, or write the gate as `exp(.)` or `sigmoid(.)`"
 
     def written(self, r: RowEdit) -> Row:
-        free = None if r.free == 0 else self.frozen(r.free, {"j": "x"})
-        read = None if r.read == 0 else self.frozen(r.read, {"i": "x"})
-        return Row(self.frozen(r.left, {"i": "x"}), free, read, r.point, r.rank, r.span)
+        own, other = {self.side.axis: "x"}, {self.side.other.axis: "x"}
+        free = None if r.free == 0 else self.frozen(r.free, other)
+        read = None if r.read == 0 else self.frozen(r.read, own)
+        return Row(self.frozen(r.left, own), free, read, r.point, r.rank, r.span)
 
     def range(self, symbol: sp.Symbol) -> Interval:
         """What is known of a leaf's values."""
@@ -198,13 +202,16 @@ class _Freezer:
         gates = [e for e in edits if isinstance(e, Gate)]
         reading = next((r for r in rows if r.read is not None), None)
         columns = next((g for g in gates if g.log_column is not None), None)
+        side = memories[0].side
+        across = columns if side is Side.KEY else next((g for g in gates if _over_rows(g)), None)
         if reading is None:
             span = gates[0].span if gates else rows[0].span if rows else self.model.states[0].span
             gate = "a gate on the value side" if columns else "gates of scalar or key side" if gates else "no gate"
             return Classification("G", f"no read of the state, {gate}", columns.span if columns else span)
-        if columns is not None:
-            return Classification("D'", "reads on the key side, a gate on the value side", columns.span)
-        return Classification("D", "reads of the state on the key side", reading.span)
+        own, other = side.value, side.other.value
+        if across is not None:
+            return Classification("D'", f"reads on the {own} side, a gate on the {other} side", across.span)
+        return Classification("D", f"reads of the state on the {own} side", reading.span)
 
     def value_input(self, memories: tuple[Memory, ...]) -> str:
         """The first input that is written along a matrix's columns; else the first with that size; else the first."""
@@ -213,7 +220,8 @@ class _Freezer:
             written: set[str] = set()
             for edit in (e for segment in memory.segments for e in segment.edits):
                 for r in edit.rows if isinstance(edit, Write) else ():
-                    written |= set() if r.free is None else _vectors(r.free)
+                    along = r.free if memory.side is Side.KEY else r.left
+                    written |= set() if along is None else _vectors(along)
             sized = [i.name for i in ordered if memory.column.size in i.shape.sizes]
             found = [i.name for i in ordered if i.name in written] or sized
             if found:
@@ -228,8 +236,14 @@ def _holds(term: Term, state: State) -> bool:
     return any(_holds(part, state) for part in parts(term))
 
 
-def _rows(state: State) -> Axis:
-    return Axis("i", state.shape.rows)
+def _rows(state: State, side: Side) -> Axis:
+    """The axis of the side that updates of a state read."""
+    return Axis("i", state.shape.rows) if side is Side.KEY else Axis("j", state.shape.cols)
+
+
+def _over_rows(gate: Gate) -> bool:
+    """Whether a gate differs along the state's rows."""
+    return gate.log_row is not None and any(a.name == "x" for a in axes_of(gate.log_row))
 
 
 def _vectors(term: Term) -> set[str]:

@@ -1,7 +1,8 @@
 """The Recurrence: one step in normal form.
 
 In: what `normalize` freezes. Out: frozen trees without SymPy. Axes are named `x` (of a vector: the state's rows in
-`left`, `read` and queries, its columns in `free`) and `rank`; log gates over the state's rows run over `x` as well.
+`left`, `read` and queries, its columns in `free`; on the value side the other way round) and `rank`; log gates over
+the state's rows or columns run over `x` as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from flowc.algebra.forms import Point
+from flowc.algebra.side import Side
 from flowc.algebra.term import Axis, Term, text
 from flowc.semantics.model import Model, Shape, State
 from flowc.semantics.size import Size
@@ -27,7 +29,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """S <- S + left (free + S^T read)^T, S at `point`; summed over `rank` where there is one."""
+    """S <- S + left (free + S^T read)^T, S at `point`; summed over `rank` where there is one.
+
+    On the value side of a recurrence: S <- S + (free + S read) left^T.
+    """
 
     left: Term
     free: Term | None
@@ -54,12 +59,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A state that is a matrix, or a vector that others contract, then of one column; the edits of a step."""
+    """A state that is a matrix, or a vector that others contract, then of one column; the edits of a step.
+
+    Its rows' left factors are on `side`.
+    """
 
     state: State
     row: Axis
     column: Axis
     segments: tuple[Segment, ...]
+    side: Side = Side.KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +87,13 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """S^T query at `point` of memory number `memory`, as outputs and other states use it."""
+    """S^T query at `point` of memory number `memory`, or on the value side S query, as others than its updates use it."""
 
     memory: int
     query: Term
     point: Point
     rank: Axis | None
+    side: Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +132,9 @@ class Recurrence:
     def normal_form(self) -> tuple[object, ...]:
         """What two spellings of one recurrence share: everything but names of outputs, spans and text."""
         return (
-            tuple(tuple((s.count, tuple(_bare(e) for e in s.edits)) for s in m.segments) for m in self.memories),
+            tuple((m.side, *((s.count, tuple(_bare(e) for e in s.edits)) for s in m.segments)) for m in self.memories),
             tuple((s.kind, text(s.gate), text(s.value)) for s in self.scans),
-            tuple((r.memory, text(r.query), r.point, r.rank) for r in self.reads),
+            tuple((r.memory, text(r.query), r.point, r.rank, r.side) for r in self.reads),
             tuple(text(r.value) for r in self.results),
         )
 
@@ -150,11 +160,11 @@ class Recurrence:
                 if segment.count is not None:
                     lines.append(f"  repeat rank in {segment.count}:")
                     indent = "    "
-                lines += [indent + line for edit in segment.edits for line in _lines(edit, name)]
+                lines += [indent + line for edit in segment.edits for line in _lines(edit, memory)]
         for at, read in enumerate(self.reads):
             over = "" if read.rank is None else f" for rank in {read.rank.size}"
-            name = self.memories[read.memory].state.name
-            lines.append(f"  read{at} = {name}^T ({text(read.query)}) at {_point(read.point)}{over}")
+            state = read.side.read.replace("S", self.memories[read.memory].state.name)
+            lines.append(f"  read{at} = {state} ({text(read.query)}) at {_point(read.point)}{over}")
         lines += [f"  {r.name} = {text(r.value)}" for r in self.results]
         return "\n".join(lines)
 
@@ -186,20 +196,22 @@ def _scan(scan: Scan) -> str:
             return f"log(exp({gate} + {z}) + exp({value}))"
 
 
-def _lines(edit: Gate | Write, state: str) -> list[str]:
+def _lines(edit: Gate | Write, memory: Memory) -> list[str]:
     match edit:
         case Gate(log_row, log_column, _):
             sides = [f"exp({text(log_row)}) on rows"] if log_row else []
             sides += [f"exp({text(log_column)}) on columns"] if log_column else []
             return ["gate  " + ", ".join(sides)]
         case Write(rows):
-            return [_row(r, state) for r in rows]
+            return [_row(r, memory) for r in rows]
         case _:
             assert_never(edit)
 
 
-def _row(r: Row, state: str) -> str:
-    parts = [text(r.free)] if r.free is not None else []
-    parts += [f"{state}^T ({text(r.read)}) at {_point(r.point)}"] if r.read is not None and r.point is not None else []
+def _row(r: Row, memory: Memory) -> str:
+    state, parts = memory.side.read.replace("S", memory.state.name), [text(r.free)] if r.free is not None else []
+    if r.read is not None and r.point is not None:
+        parts.append(f"{state} ({text(r.read)}) at {_point(r.point)}")
     over = "" if r.rank is None else f" summed over rank in {r.rank.size}"
-    return f"write ({text(r.left)}) ({' + '.join(parts)})^T{over}"
+    left, right = f"({text(r.left)})", f"({' + '.join(parts)})"
+    return f"write {left} {right}^T{over}" if memory.side is Side.KEY else f"write {right} {left}^T{over}"

@@ -258,6 +258,12 @@ class _Adjoint:
                 self.give(right, right_bar)
                 self.give(upper, build.apply("mul", left, left_bar))
                 self.give(lower, build.apply("neg", build.apply("mul", right, right_bar)))
+            case DecayApply(weights, vectors, upper, lower, mask, False):
+                vectors_bar = build.add(DecayApply(weights, bar, upper, lower, mask, True))
+                self.give(weights, build.add(DecayDot(bar, vectors, upper, lower, mask)))
+                self.give(vectors, vectors_bar)
+                self.give(upper, build.apply("mul", bar, value))
+                self.give(lower, build.apply("neg", build.apply("mul", vectors, vectors_bar)))
             case Solve(matrix, right, transposed):
                 right_bar = build.add(Solve(matrix, bar, not transposed), "Z_bar")
                 self.give(right, right_bar)

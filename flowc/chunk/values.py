@@ -13,6 +13,7 @@ from enum import IntEnum
 from flowc.algebra.term import Axis
 from flowc.semantics.size import ONE, Size
 
+GATES = ("gate", "outer_gate")  # the spaces of gates: of what rows are contracted over, and of the other side
 CHUNK_LENGTH = Size.of("#C")  # tokens in a chunk; no identifier of a spec holds a '#'
 
 

@@ -7,8 +7,11 @@ lines. Refuses nothing itself; backend="triton" without kernels becomes an error
 from __future__ import annotations
 
 
-def dispatched(passed: str, rows: str, counted: str, missing: str | None) -> list[str]:
-    """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are."""
+def dispatched(passed: str, rows: str, counted: str, missing: str | None, held: int) -> list[str]:
+    """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are.
+
+    `held` is the axis of the state that kernels hold whole.
+    """
     asked = "backend or __options__['backend']"
     opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"
     tokens = f"_tokens(chunk_size, {rows}{counted}, keep=keep)"
@@ -19,7 +22,7 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None) -> lis
         opened,
         f"if _on_triton({asked}, ({passed}, start), dtype):",
         "    if chunk_size is None:",
-        f"        chunk_size = _kernel_tokens({rows}, start.shape[2], _product_type(({passed},)))",
+        f"        chunk_size = _kernel_tokens({rows}, start.shape[{held}], _product_type(({passed},)))",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
         f"    return _OnTriton(cu_seqlens, _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted}), how)",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flowc.algebra.term import Axis
-from flowc.chunk.values import Mask, Part, Position, Space, Where
+from flowc.chunk.values import GATES, Mask, Part, Position, Space, Where
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, Code
@@ -34,18 +34,19 @@ class Layout:
         """The name of the positions at which a space's rows read or write."""
         key = (space.name, where.name)
         if key not in self._known:
-            suffix = {Where.READ: "reads", Where.WRITE: "writes"}[where]
-            name = self.names.fresh(f"{space.name}_{suffix}" if space.name != "gate" else "gate_positions")
+            suffix = {Where.READ: "reads", Where.WRITE: "writes"}[where] if _bare(space) not in GATES else "positions"
+            name = self.names.fresh(f"{space.name}_{suffix}")
             self.lines.append(f"{name} = {self.positions(space, where)}")
             self._known[key] = name
         return self._known[key]
 
     def points(self, space: Space, where: Where, gates: Space) -> str:
         """The name of the gate sums that a space's rows take."""
-        key = (space.name, f"{where.name} point")
+        key = (space.name, f"{where.name} point of {gates.name}")
         if key not in self._known:
             positions, own = self.named(space, where), self.named(gates, Where.WRITE)
-            name = self.names.fresh(positions.replace("reads", "read_points").replace("writes", "write_points"))
+            points = positions.replace("reads", "read_points").replace("writes", "write_points")
+            name = self.names.fresh(points if _bare(gates) == GATES[0] else f"{GATES[1]}_{points}")
             self.helpers["points"] = None
             self.lines.append(f"{name} = _points({positions}, {own})")
             self._known[key] = name
@@ -143,3 +144,8 @@ def rounds(space: Space) -> list[tuple[Part, ...]]:
         else:
             groups.append([part])
     return [tuple(g) for g in groups]
+
+
+def _bare(space: Space) -> str:
+    """The name of a space without the number that tells it from others of its kind."""
+    return space.name.rstrip("0123456789")

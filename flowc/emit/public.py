@@ -17,6 +17,7 @@ from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 from flowc.emit.sizes import size_code
 from flowc.options import choices
+from flowc.schedule.turned import held_axis
 from flowc.semantics.size import ONE, Size
 
 SEQUENCE = (
@@ -147,7 +148,8 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None) -> s
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
-    chosen = dispatched(passed, rows, counted, missing)
+    held = 0 if missing is not None else held_axis(interface.recurrence.memories[0])
+    chosen = dispatched(passed, rows, counted, missing, held)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
         f"def _chosen({interface.typed}, {starts}, {', '.join(options)}, keep: bool) -> Any:",

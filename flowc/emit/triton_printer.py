@@ -38,7 +38,7 @@ class KernelView:
     """What a kernel's template gets: printed strings.
 
     `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows.
-    `words` are the names that its lines mention and that are set before them.
+    `words` are the names that its lines mention and that are set before them. `place` is where a state's entries lie.
     """
 
     name: str
@@ -52,6 +52,7 @@ class KernelView:
     parts: bool
     words: frozenset[str]
     reverse: bool
+    place: str
 
 
 class TritonPrinter:
@@ -83,8 +84,8 @@ class TritonPrinter:
         self.accumulated: set[Tile] = set()
         self.body: list[str] = []
 
-    def view(self, name: str, title: str) -> KernelView:
-        """Print everything."""
+    def view(self, name: str, title: str, turned: bool) -> KernelView:
+        """Print everything; `turned`: rows of the kernel's state are columns of the caller's."""
         kernel = self.kernel
         if kernel.role is Role.WALK:
             self.walk()
@@ -98,7 +99,8 @@ class TritonPrinter:
         setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
         parts = KEY in looped(kernel)
         words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
-        how = kernel.blocked, parts, words, memory.adjoint
+        place = "key[:, None] + value[None, :] * KEYS" if turned else "key[:, None] * VALUES + value[None, :]"
+        how = kernel.blocked, parts, words, memory.adjoint, place
         return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
 
     # -- loops ---------------------------------------------------------------------------------------------------------

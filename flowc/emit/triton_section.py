@@ -28,6 +28,7 @@ from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan, To
 from flowc.schedule.tiles import KEY, VALUE, Kind, Lane
 from flowc.schedule.tilings import MOST_KEYS, chunk_rows, tilings
 from flowc.schedule.triton import cut
+from flowc.schedule.turned import held_axis, is_turned, state_sizes
 from flowc.semantics.model import Kind as ShapeKind
 from flowc.semantics.size import ONE, Size
 
@@ -62,6 +63,9 @@ class LauncherView:
     """
 
     value: str
+    turned: bool
+    held: int
+    holds: str
     most_keys: int
     dots: tuple[str, ...]
     unpacked: str
@@ -115,7 +119,8 @@ class _Section:
         self.inputs = {i.name: i for i in self.model.inputs}
         self.places = {name: f"inputs[{at}]" for at, name in enumerate(self.inputs)}
         self.value = plan.recurrence.value_input
-        self.state = plan.recurrence.memories[0].row.size, plan.recurrence.memories[0].column.size
+        (memory,) = plan.recurrence.memories
+        self.turned, self.state = is_turned(memory), state_sizes(memory)
         self.environment = Environment(
             loader=FileSystemLoader(templates() / "triton"),
             undefined=StrictUndefined,
@@ -135,6 +140,9 @@ class _Section:
         forward, backward = self.passed(self.cuts.forward, False), self.passed(self.cuts.backward, True)
         launcher = LauncherView(
             value=str(list(self.inputs).index(self.value)),
+            turned=self.turned,
+            held=held_axis(self.plan.recurrence.memories[0]),
+            holds="columns" if self.turned else "rows",
             most_keys=MOST_KEYS,
             dots=tuple(self.places[name] for name in self.dots()),
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
@@ -289,7 +297,7 @@ class _Section:
             kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.state, states, adjoint
         )
         name = f"_{kernel.name}{'_backward' if adjoint else ''}"
-        view = printer.view(name, TITLES[kernel.name])
+        view = printer.view(name, TITLES[kernel.name], self.turned)
         self.helpers |= printer.print.helpers
         memory = printer.memory
         self.runtime += [count for count, _ in memory.heads.values() if count not in self.runtime]

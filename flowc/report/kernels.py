@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
-from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
+from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
-from flowc.schedule.tilings import TILINGS, chunk_tokens
+from flowc.schedule.tilings import chunk_tokens, tiling
 from flowc.schedule.triton import cut
+from flowc.schedule.turned import state_sizes
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
 
@@ -51,20 +52,20 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     if isinstance(plans, Missing):
         return plans
     tokens = chunk_tokens(plans, rows) if plan.options.chunk_size is None else plan.options.chunk_size
-    keys, values = (
-        axis.size.value(sizes) for axis in (plan.recurrence.memories[0].row, plan.recurrence.memories[0].column)
-    )
+    (memory,) = plan.recurrence.memories
+    keys, values = (size.value(sizes) for size in state_sizes(memory))
     asked = plan.options.aggregation
     at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
-    kernels = (*_pass(plans.forward, False, at), *_pass(plans.backward, True, at))
+    kernels = (*_pass(plans, False, at), *_pass(plans, True, at))
     parts = (*_by_torch(plans.forward, False), *_by_torch(plans.backward, True))
     return TritonFacts(tokens, kernels, plans.saved, tuple(dict.fromkeys(name for part in parts for name in part)))
 
 
-def _pass(passed: TilePass, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
+def _pass(plan: TilePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
+    passed = plan.backward if adjoint else plan.forward
     for kernel in passed.kernels:
         name = f"{kernel.name}{'_backward' if adjoint else ''}"
-        most, _ = TILINGS[name]
+        most, _ = tiling(plan, name)
         block = min(most[0], power_of_two(at.values))
         part = power_of_two(at.keys) if kernel.role is Role.WALK else min(most[1], power_of_two(at.keys))
         sizes = replace(at, block=block, part=part)

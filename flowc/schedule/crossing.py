@@ -12,12 +12,13 @@ from itertools import chain, count
 
 from flowc.chunk import ir
 from flowc.chunk.program import Program
-from flowc.chunk.values import Level, Value
+from flowc.chunk.values import GATES, Level, Value
 from flowc.schedule.plan import Role
 from flowc.schedule.schedule import twin_key
 from flowc.semantics.size import Size
 
 PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse, ir.Solve)
+SIDES = ("k", "v")  # the axes of the state
 DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
 
 
@@ -63,7 +64,7 @@ class Crossing:
 
     def by_torch(self, value: Value) -> bool:
         """Whether torch operators can make a value before the kernels, and kernels fetch it."""
-        rows = {"gate", "point"}.isdisjoint(a.name for a in value.axes)
+        rows = {*GATES, "point"}.isdisjoint(a.name for a in value.axes)
         free = value.level is Level.CHUNK and value not in self.dependent and value not in self.outside
         made = not isinstance(self.ops[value], (ir.MaskMatrix, ir.Literal, ir.Extent, ir.Argument, ir.Inverse))
         return free and made and rows and not value.sums
@@ -99,17 +100,17 @@ class Crossing:
         return found
 
     def _decayed(self) -> set[Value]:
-        """What a walk would sum gates over the state's rows for: factors of products, and decays of its state."""
+        """What a walk would sum gates over the state for: factors of products, and decays of its state."""
         found: set[Value] = set()
         factors: set[Value] = set()
         for node in self.program.nodes:
-            gated = isinstance(node.op, ir.Decay) and any(a.name == "k" for a in node.value.axes)
+            gated = isinstance(node.op, ir.Decay) and any(a.name in SIDES for a in node.value.axes)
             if gated or any(v in found for v in ir.operands(node.op)):
                 found.add(node.value)
             if isinstance(node.op, ir.Contract):
                 factors.update(ir.operands(node.op))
-        rows = {v for v in found & factors if [a.name for a in v.axes][1:] == ["k"]}
-        return rows | {v for v in found if [a.name for a in v.axes] == ["k"]}
+        rows = {v for v in found & factors if len(v.axes) == 2 and v.axes[1].name in SIDES}
+        return rows | {v for v in found if len(v.axes) == 1 and v.axes[0].name in SIDES}
 
     def _across(self) -> set[Value]:
         """The values that a sum over the state's columns went into: no program of one block of them can make those."""

@@ -79,8 +79,8 @@ def summed(op: TileOp) -> Lane | None:
     match op:
         case Product() | Total():
             return op.lane
-        case DecayDot():
-            return KEY
+        case DecayDot(_, _, exponents):
+            return exponents.lane
         case _:
             return None
 

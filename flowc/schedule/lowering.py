@@ -13,7 +13,7 @@ from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.builder import RANK
 from flowc.chunk.ir import Op
-from flowc.chunk.values import Level, Mask, Space, Value, Where, per_token
+from flowc.chunk.values import GATES, Level, Mask, Space, Value, Where, per_token
 from flowc.schedule import tiles
 from flowc.schedule.places import gates_before, single, within
 from flowc.schedule.tile_builder import Unsupported, in_order
@@ -35,7 +35,7 @@ class Lowering(TokenLowering):
             if axis.size != self.sizes[lane.kind]:
                 raise Unsupported("vectors over another axis than the state's")
             return lane
-        if axis.name in ("gate", "point"):
+        if axis.name in (*GATES, "point"):
             raise Unsupported("gate sums in memory")
         return Lane(Kind.COLUMN if axis.name.endswith("'") else Kind.ROW, per_token(axis.size))
 
@@ -150,13 +150,13 @@ class Lowering(TokenLowering):
                 made = tiles.DecayApply(self.full(weights), inner, exponents, transposed)
                 if not transposed:
                     return build.add(made, self.lanes(value))
-                tile = build.add(made, (Lane(Kind.COLUMN, mask.columns.per_token), KEY))
+                tile = build.add(made, (Lane(Kind.COLUMN, mask.columns.per_token), made.exponents.lane))
                 return build.turned(tile, Kind.ROW)
             case _:
                 raise Unsupported(f"the operation {type(op).__name__}")
 
     def exponents(self, upper: Value, lower: Value, mask: Mask) -> Exponents:
-        """What lies between the rows and the columns of a gated primitive over the state's rows."""
+        """What lies between the rows and the columns of a gated primitive over the state's rows or columns."""
         above, below = self.program.defined[upper], self.program.defined[lower]
         if not isinstance(above, ir.At) or not isinstance(below, ir.At):
             raise Unsupported("a decay between other things than places of a step")
@@ -191,8 +191,8 @@ class Lowering(TokenLowering):
         op = self.program.defined[gates]
         if not isinstance(op, ir.ToRows) or any(p.count is not None for p in op.space.parts):
             raise Unsupported("a gate within a repeat")
-        lanes = (Lane(Kind.ROW, frame), *(() if op.axis is None else (KEY,)))
-        over = {} if op.axis is None else {"x": KEY}
+        lanes = (Lane(Kind.ROW, frame), *(() if op.axis is None else (self.lane(op.axis),)))
+        over = {} if op.axis is None else {"x": self.lane(op.axis)}
         found = []
         for part in op.parts:
             assert part is not None

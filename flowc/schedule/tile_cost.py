@@ -173,7 +173,7 @@ class _Counter:
             case tiles.DecayDot(left, right, e):
                 return self.gated((*left.lanes, *right.lanes), e, within)
             case tiles.DecayApply(weights, _, e, _):
-                return self.gated((*weights.lanes, KEY), e, within)
+                return self.gated((*weights.lanes, e.lane), e, within)
             case _:
                 return 0
 
@@ -187,7 +187,9 @@ class _Counter:
         e, tokens = levels.exponents, tile_length(self.at.tokens)
         rows = sum(self.at.rows(frame) for frame in {e.rows, e.columns})
         parts = 1 if self.at.width == 4 else 2
-        return (tokens.bit_length() - 1) * parts * 2 * rows * tokens * self.padded(KEY) * self.again((KEY,), within)
+        return (
+            (tokens.bit_length() - 1) * parts * 2 * rows * tokens * self.padded(e.lane) * self.again((e.lane,), within)
+        )
 
 
 def _merges(rows: int) -> int:

@@ -260,6 +260,11 @@ class Exponents:
     columns: Size
     within: Within
 
+    @property
+    def lane(self) -> Lane:
+        """What the gates run over: the state's rows or its columns."""
+        return next(x for x in self.gates.lanes if not x.over_rows)
+
 
 @dataclass(frozen=True, slots=True)
 class DecayDot:

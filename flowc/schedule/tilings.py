@@ -34,6 +34,9 @@ TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: f
     "rows_backward": ((32, 64, 8, 1), (16, 16, 4, 1)),
     "step": ((32, 64, 4, 1), (32, 32, 8, 1)),
 }
+ACROSS: dict[str, Tiling] = {"rows_backward": (32, 16, 8, 1)}
+"""In half precision where outputs over the state's rows have gates: their gradients take registers as well."""
+
 OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few, many gates over the state's rows
     "ampere": {
         "walk": ((32, 64, 4, 1),) * 3,
@@ -57,15 +60,22 @@ def tilings(plan: TilePlan) -> tuple[str, ...]:
     """Configurations as rows of a module's table, those of a family before those of any."""
     kernels = {k.name: k for k in plan.forward.kernels} | {f"{k.name}_backward": k for k in plan.backward.kernels}
     own = {} if plan.step is None else {plan.step.name: plan.step}
-    return tuple(repr(row) for row in _rows(kernels | own))
+    return tuple(repr(row) for row in _rows(plan, kernels | own))
 
 
-def _rows(kernels: dict[str, TileKernel]) -> Iterator[tuple[str | int, ...]]:
+def tiling(plan: TilePlan, role: str) -> tuple[Tiling, Tiling]:
+    """The configuration of a role on devices that have none of their own, for half precision and for float32."""
+    half, single = TILINGS[role]
+    across = any(k.name == "rows" and gated(k) for k in plan.forward.kernels)
+    return (ACROSS.get(role, half) if across else half), single
+
+
+def _rows(plan: TilePlan, kernels: dict[str, TileKernel]) -> Iterator[tuple[str | int, ...]]:
     for family, own in OTHERS.items():
         for role in (r for r in own if r in kernels):
             yield family, role, 2, *own[role][gated(kernels[role])]
     for role in kernels:
-        half, single = TILINGS[role]
+        half, single = tiling(plan, role)
         yield "any", role, 2, *half
         yield "any", role, 4, *single
 

@@ -14,7 +14,7 @@ from flowc.chunk import ir
 from flowc.chunk.builder import RANK
 from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import differentiate
-from flowc.chunk.values import Level, Value
+from flowc.chunk.values import GATES, Level, Value
 from flowc.schedule.crossing import PRODUCTS, Crossing
 from flowc.schedule.loops import sums_columns
 from flowc.schedule.lowering import Lowering
@@ -24,24 +24,24 @@ from flowc.schedule.share import share_decays
 from flowc.schedule.tile_builder import Unsupported, in_order
 from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan, TorchPart
 from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Tile
+from flowc.schedule.turned import is_turned, state_sizes, turned
 from flowc.semantics.size import ONE, Size
 
 
 def cut(plan: Plan) -> TilePlan | Missing:
     """The kernels of a plan's two passes, or why there are none."""
-    states = [s.name for s in plan.recurrence.model.states]
     if len(plan.recurrence.memories) != 1 or plan.recurrence.scans:
-        scanned = [s.state.name for s in plan.recurrence.scans]
-        found = (
-            f"`{scanned[0]}` is scanned entry by entry" if scanned else f"there are several states: {', '.join(states)}"
+        return Missing(
+            (f"states that are scanned, or several: {', '.join(s.name for s in plan.recurrence.model.states)}",)
         )
-        return Missing((found,))
-    memory = plan.recurrence.memories[0]
-    row, column = memory.row.size, memory.column.size
+    (memory,) = plan.recurrence.memories
+    row, column = state_sizes(memory)
+    primal, adjoint = plan.forward.program, solved(share_decays(differentiate(derive(plan.recurrence))))
+    if is_turned(memory):
+        primal, adjoint = turned(primal), turned(adjoint)
     try:
-        forward = _Cutter(plan.forward.program, row, column, frozenset(), {})
+        forward = _Cutter(primal, row, column, frozenset(), {})
         first, step = forward.run(), forward.step()
-        adjoint = solved(share_decays(differentiate(derive(plan.recurrence))))
         kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
         backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept)
         second = backward.run()
@@ -159,7 +159,7 @@ class _Cutter(Crossing):
         seen.add(value)
         if value.level is Level.CHUNK and value not in self.deep[PRODUCTS] and value not in self.dependent:
             return
-        if value.level is Level.CHUNK and not value.sums and {"gate", "point"}.isdisjoint(a.name for a in value.axes):
+        if value.level is Level.CHUNK and not value.sums and {*GATES, "point"}.isdisjoint(a.name for a in value.axes):
             try:
                 low.full(value)
             except Unsupported as reason:
@@ -197,7 +197,7 @@ class _Cutter(Crossing):
         match op:
             case ir.FromRows(_, space, part, axis):
                 lanes: dict[str, Lane | None] = {} if axis is None else {"x": KEY if axis.name == "k" else VALUE}
-                if space.name == "gate":
+                if space.name in GATES:
                     return ONE, lanes
                 return space.per_token, {**lanes, **({RANK: SUB} if space.parts[part].several else {})}
         frame: Size | None = None

@@ -226,9 +226,9 @@ def _subtracted_keys(expr: Expr, state: State, negative: bool) -> Iterator[Expr]
             if negative:
                 yield key
         case Binary("@", Binary("-", Call("identity"), erased), kept) if _carries(kept, state) and not negative:
-            yield from (
-                part.argument for part in parts(erased) if isinstance(part, Transpose) and _is_column(part.argument)
-            )
+            yield from _transposed_columns(erased)
+        case Binary("@", kept, Binary("-", Call("identity"), erased)) if _carries(kept, state) and not negative:
+            yield from _transposed_columns(erased)
         case Binary("+" | "*" | "/" | "@", left, right):
             yield from _subtracted_keys(left, state, negative)
             yield from _subtracted_keys(right, state, negative)
@@ -236,6 +236,11 @@ def _subtracted_keys(expr: Expr, state: State, negative: bool) -> Iterator[Expr]
             yield from _subtracted_keys(argument, state, negative)
         case _:
             pass
+
+
+def _transposed_columns(expr: Expr) -> Iterator[Expr]:
+    """The vectors `k` of `k.T` in an expression."""
+    return (part.argument for part in parts(expr) if isinstance(part, Transpose) and _is_column(part.argument))
 
 
 def _unscaled(key: Expr, model: Model) -> Expr:

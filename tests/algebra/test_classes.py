@@ -56,6 +56,24 @@ IN_NORMAL_FORM = {
         "S[t] = S[t] - kk[r] @ (S[t].T @ kk[r]).T",
         "key side",
     ),
+    "a read on the value side": (
+        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
+        "D",
+        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
+        "value side",
+    ),
+    "reads on the value side in a repeat": (
+        "S[t] = exp(g) * S[t-1] @ diag(exp(gv))\nrepeat r in R:\n    S[t] = S[t] - (S[t] @ v) @ w.T",
+        "D",
+        "S[t] = S[t] - (S[t] @ v) @ w.T",
+        "value side",
+    ),
+    "a read on the value side and a key gate": (
+        "S[t] = diag(exp(gk)) @ S[t-1]\nS[t] = S[t] + (k - S[t] @ v) @ v.T",
+        "D'",
+        "diag(exp(gk))",
+        "reads on the value side, a gate on the key side",
+    ),
     "a read and a value gate": (
         "S[t] = S[t-1] @ diag(exp(gv))\nS[t] = S[t] + k @ (v - S[t].T @ k).T",
         "D'",
@@ -72,17 +90,29 @@ OUTSIDE = {
         "outer(gk, ones(V)) + outer(ones(K), gv)",
         "no outer product",
     ),
-    "value-side read": (
-        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T",
-        "D",
-        "(k - S[t-1] @ v) @ v.T",
-        "value side",
-    ),
     "reads on both sides": (
         "S[t] = S[t-1] + k @ (v - S[t-1].T @ k).T + (k - S[t-1] @ v) @ v.T",
         "R",
         "(k - S[t-1] @ v) @ v.T",
         "both sides",
+    ),
+    "reads on both sides, one after another": (
+        "S[t] = S[t-1] + k @ (v - S[t-1].T @ k).T\nS[t] = S[t] + (k - S[t] @ v) @ v.T",
+        "R",
+        "(k - S[t] @ v) @ v.T",
+        "both sides",
+    ),
+    "reads on both sides, the value side first": (
+        "S[t] = S[t-1] + (k - S[t-1] @ v) @ v.T\nS[t] = S[t] + k @ (v - S[t].T @ k).T",
+        "R",
+        "k @ (v - S[t].T @ k).T",
+        "both sides",
+    ),
+    "a value-side read that is weighed": (
+        "S[t] = S[t-1] + (k - k * (S[t-1] @ v)) @ v.T",
+        "R",
+        "(k - k * (S[t-1] @ v)) @ v.T",
+        "key-side vector",
     ),
     "a dense transition": ("S[t] = M @ S[t-1] + k @ v.T", "R", "M", "dense matrix"),
     "tanh of the state": ("S[t] = tanh(S[t-1] + k @ v.T)", "R", "S[t-1] + k @ v.T", "not affine"),
@@ -143,6 +173,8 @@ def test_outside(name):
     [
         (SQUARE + "S[t] = S[t-1] + S[t-1].T + k @ k.T" + OUTPUT, "R", "S[t-1].T"),
         (SQUARE + "S[t] = S[t-1] + (S[t-1].T @ k) @ k.T" + OUTPUT, "R", "(S[t-1].T @ k) @ k.T"),
+        (SQUARE + "S[t] = S[t-1] + k @ (S[t-1] @ k).T" + OUTPUT, "R", "k @ (S[t-1] @ k).T"),
+        (SQUARE.replace(": K\n", ": K; input M : K x K\n", 1) + "S[t] = S[t-1] @ M + k @ k.T" + OUTPUT, "R", "M"),
         (VECTOR + "h[t] = sigmoid(f) * h[t-1] + x\no[t] = h[t]\n", "E", "sigmoid(f) * h[t-1] + x"),
         (VECTOR + "h[t] = tanh(f * h[t-1] + x)\no[t] = h[t]\n", "R", "tanh(f * h[t-1] + x)"),
         (VECTOR + "h[t] = M @ h[t-1] + x\no[t] = h[t]\n", "R", "M"),
@@ -163,19 +195,21 @@ def test_other_states(text, expected, deciding):
     assert (found.name, shown) == (expected, deciding)
 
 
-@pytest.mark.parametrize("use", ["S[t] @ v", "sum(S[t])", "tanh(S[t]).T @ q"])
-def test_an_output_that_does_not_contract_the_state_s_rows(use):
+@pytest.mark.parametrize("use", ["S[t] @ v", "S[t].T @ q", "(S[t] @ v) * k", "q.T @ S[t] @ v", "S[t] @ (S[t].T @ q)"])
+def test_an_output_contracts_the_state_on_either_side(use):
+    found, _, normal = classified(HEADER + f"S[t] = S[t-1] + k @ v.T\no[t] = {use}\n")
+    assert (found.name, normal) == ("G", True)
+
+
+@pytest.mark.parametrize("use", ["S[t]", "2 * S[t]", "sum(S[t])", "tanh(S[t]).T @ q"])
+def test_an_output_that_does_not_contract_the_state(use):
     found, text, normal = classified(HEADER + f"S[t] = S[t-1] + k @ v.T\no[t] = {use}\n")
     assert (found.name, normal) == ("R", False)
     assert text in use
-    assert "without contracting its rows" in found.reason
+    assert "without contracting its rows or columns" in found.reason
 
 
 ZOO = {
-    "abc": ("M", "P"),
-    "decaying_fast_weights": ("G", "outer(exp(ga), exp(gb))"),
-    "gated_oja": ("D", "beta * (k - S[t] @ v) @ v.T"),
-    "gsa": ("M", "U"),
     "longhorn": ("E", "outer(ones(K), ones(V)) - outer(k * k, delta)"),
     "mamba": ("E", "exp(A * outer(ones(K), softplus(dt)))"),
     "mamba3": ("shift", "B1[t-1]"),
@@ -197,10 +231,11 @@ def test_the_zoo(name):
 
 EXAMPLES = {
     "E": "hgrn",
-    "M": "linear_attention_normalized based rebased mlstm rwkv4 preconditioned_gated_deltanet",
-    "G": "linear_attention retnet lightning simple_gla gated_retnet gated_rfa mamba2 gla hgrn2 rwkv6",
+    "M": "linear_attention_normalized based rebased mlstm rwkv4 preconditioned_gated_deltanet gsa abc",
+    "G": "linear_attention retnet lightning simple_gla gated_retnet gated_rfa mamba2 gla hgrn2 rwkv6 "
+    "decaying_fast_weights",
     "D": "deltanet gated_deltanet kda gated_deltanet2 comba rwkv7 iplr delta_product gated_delta_product "
-    "lowrank_delta gated_lowrank_delta kda_lowrank delta_exact",
+    "lowrank_delta gated_lowrank_delta kda_lowrank delta_exact gated_oja",
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from unittest import mock
 
@@ -85,14 +85,18 @@ def _fractions(values: np.ndarray) -> np.ndarray:
 
 
 def exact(
-    model: Model, programs: tuple[Program, Program, tuple], bound: dict[str, int], ways: tuple[str, ...]
+    model: Model,
+    programs: tuple[Program, Program, tuple],
+    bound: dict[str, int],
+    ways: tuple[str, ...],
+    turned: bool = False,
 ) -> Exact:
-    """The densest of some draws on which nothing is rounded."""
+    """The densest of some draws on which nothing is rounded; `turned` programs are of the transposed state."""
     reason = ""
     for seed, (density, mostly) in enumerate((d, m) for d in (0.5, 0.25, 0.1) for m in (1.0, 0.0)):
         sizes = Sizes(LENGTH, CHUNK, HEADS, tuple(bound.items()))
         try:
-            found = _made(model, programs, sizes, ways, (density, mostly), np.random.default_rng(seed))
+            found = _made(model, programs, sizes, ways, (density, mostly), np.random.default_rng(seed), turned)
         except (Redraw, Uncertified) as refused:
             reason = str(refused)
             continue
@@ -102,7 +106,7 @@ def exact(
     raise Inexact(reason)
 
 
-def _made(model, programs, sizes, ways, how, rng) -> Exact:
+def _made(model, programs, sizes, ways, how, rng, turned) -> Exact:
     oracles = Oracles(0)
     shapes = {i.name: [n.value(sizes.bound) for n in i.shape.sizes] for i in model.inputs}
     arrays = {
@@ -118,7 +122,7 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
     setting = Setting(oracles, sizes, ways)
     forward, backward, saved = programs
     with halvings():
-        ran = chunked.run(forward, setting, given, _numbers(oracles, start))
+        ran = chunked.run(forward, setting, given, _numbers(oracles, start, turned))
         bars = [rng.integers(-1, 2, number.shape).astype(float) for number in ran.results.values()]
         ends = {n: rng.integers(-1, 2, x.shape).astype(float) for n, x in start.items()}
         outer = {
@@ -127,7 +131,9 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
         }
         given |= outer | {("carry", c.name): ran.values[c.before] for c in forward.carries}
         kept = {("saved", name): ran.values[value] for name, value in saved}
-        back = chunked.run(backward, setting, given | kept, _numbers(oracles, ends))
+        back = chunked.run(backward, setting, given | kept, _numbers(oracles, ends, turned))
+    if turned:
+        ran, back = (replace(r, states={n: x.moved(_transposed) for n, x in r.states.items()}) for r in (ran, back))
     floats = {n: LOG2 * x if _is_log(model, n) else x for n, x in arrays.items()}
     params = {i.name for i in model.inputs if i.is_param}
     tensors = {n: torch.tensor(x) if n in params else torch.tensor(x)[None] for n, x in floats.items()}
@@ -136,9 +142,14 @@ def _made(model, programs, sizes, ways, how, rng) -> Exact:
     return Exact(sizes, tensors, starts, cotangents, setting, given, ran, back)
 
 
-def _numbers(oracles: Oracles, arrays: dict[str, np.ndarray]) -> dict[str, Number]:
+def _numbers(oracles: Oracles, arrays: dict[str, np.ndarray], turned: bool) -> dict[str, Number]:
     """States as the interpreter has them."""
-    return {n: Number.constant(oracles, _fractions(x)) for n, x in arrays.items()}
+    own = {n: _transposed(x) if turned else x for n, x in arrays.items()}
+    return {n: Number.constant(oracles, _fractions(x)) for n, x in own.items()}
+
+
+def _transposed(state: np.ndarray) -> np.ndarray:
+    return np.swapaxes(state, -1, -2)
 
 
 def _is_log(model: Model, name: str) -> bool:

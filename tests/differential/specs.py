@@ -1,4 +1,4 @@
-"""Specs that stress what the examples leave out, all of class G or D with gates on the key side.
+"""Specs that stress what the examples leave out, all of class G or D.
 
 Each value is the text of a spec. Names and ranges of inputs tell the drawing in `harness` what to put there: vectors
 `k*`, `a`, `p` are unit keys, what is `<= 0` log gates, `beta*` write strengths; everything else is normal.
@@ -377,4 +377,120 @@ input q, k : K; input v : V; input g : K <= 0
 state S : K x V = 1
 S[t] = diag(exp(g)) @ S[t-1] - k @ (S[t-1].T @ k).T
 o[t] = S[t].T @ q + v
+""")
+
+# -- the value side: gates, reads, outputs -----------------------------------------------------------------------------
+
+_spec("""flow outer_gates(K, V)
+input q, k : K; input v : V; input g : scalar <= 0; input ga : K <= 0; input gb, gc : V <= 0
+state S : K x V
+S[t] = exp(g) * outer(exp(ga), exp(gb)) * S[t-1]
+S[t] = S[t] + k @ v.T
+S[t] = S[t] @ diag(exp(gc))
+o[t] = S[t].T @ q
+before[t] = S[t-1].T @ k
+""")
+
+_spec("""flow value_gates_in_repeat(K, V, R)
+input q : K; input k : R of K; input v : R of V; input g0 : V <= 0; input g : R of V <= 0; input ga : K <= 0
+state S : K x V
+S[t] = S[t-1] @ diag(exp(g0))
+repeat r in R:
+    S[t] = S[t] + k[r] @ v[r].T
+    S[t] = S[t] @ diag(exp(g[r]))
+S[t] = diag(exp(ga)) @ S[t]
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow value_gate_and_rank(K, V, R)
+input q : K; input A : K x R; input W : V x R; input g : scalar <= 0; input gb : V <= 0
+state S : K x V
+S[t] = exp(g) * S[t-1] + A @ W.T
+S[t] = S[t] @ diag(sigmoid(gb)) - 0.5 * q @ (W @ ones(R)).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow value_gate_of_a_param(K, V)
+input q, k : K; input v : V; input x : scalar; param rate : V; param slow : scalar
+state S : K x V
+S[t] = sigmoid(slow * x)**(1 / 4) * S[t-1] @ diag(sigmoid(rate)) + k @ ((1 - sigmoid(rate)) * v).T
+o[t] = S[t] @ v + S[t-1] @ (v * v)
+""")
+
+_spec("""flow both_sides_of_an_outer_gate(K, V, M)
+input q, k : K; input v, p : V; input P : V x M; input ga : K <= 0; input gb : V <= 0
+state S : K x V
+o[t] = S[t-1] @ p
+S[t] = outer(exp(ga), exp(gb)) * S[t-1]
+S[t] = S[t] + k @ v.T
+y[t] = S[t].T @ q + 0.5 * S[t].T @ k
+z[t] = S[t] @ P
+""")
+
+_spec("""flow both_sides_of_key_reads(K, V)
+input q, k : K; input v, p : V; input g : K <= 0; input beta : scalar in (0, 1)
+state S : K x V
+S[t] = diag(exp(g)) @ S[t-1]
+o[t] = S[t] @ p
+S[t] = S[t] + beta * k @ (v - S[t].T @ k).T + q @ p.T
+y[t] = S[t].T @ q
+z[t] = 2 * (S[t] @ v) + S[t-1] @ p
+""")
+
+_spec("""flow value_output_of_a_scalar_gate(K, V)
+input q, k : K; input v, p : V; input g : scalar <= 0; input beta : scalar in (0, 1)
+state S : K x V
+S[t] = exp(g) * S[t-1]
+S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
+o[t] = S[t] @ p
+y[t] = S[t] @ v
+""")
+
+_spec("""flow oja_of_rank(K, V, R)
+input q : K; input A, B : V x R; input W : K x R; input k : K; input v : V; input g : V <= 0
+state S : K x V
+S[t] = S[t-1] @ diag(exp(g))
+S[t] = S[t] @ (I - 0.5 * A @ B.T) + W @ B.T + k @ v.T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow oja_in_repeat(K, V, R)
+input q : K; input kv : R of V; input k : R of K; input beta : R of scalar
+input g : R of V <= 0; input g0 : scalar <= 0
+state S : K x V
+S[t] = exp(g0) * S[t-1]
+repeat r in R:
+    S[t] = S[t] @ diag(exp(g[r]))
+    S[t] = S[t] + beta[r] * (k[r] - S[t] @ kv[r]) @ kv[r].T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow oja_everywhere(K, V)
+input q, k : K; input v, p, kv : V; input g : scalar <= 0; input gb : V <= 0; input beta : scalar in (0, 1)
+state S : K x V = 0.25
+before[t] = S[t-1].T @ q + S[t-1].T @ k
+let held = S[t-1] @ kv
+S[t] = exp(g) * S[t-1] @ diag(exp(gb)) + beta * (k - held) @ kv.T
+o[t] = S[t] @ p + held
+S[t] = S[t] - 0.5 * (S[t] @ p) @ kv.T + k @ v.T
+y[t] = S[t].T @ q
+S[t] = S[t] @ diag(exp(gb))
+z[t] = (q.T @ S[t] @ v) * k + S[t] @ (S[t].T @ k)
+""")
+
+_spec("""flow oja_of_a_scalar_gate(K, V)
+input q, k : K; input kv : V; input g : scalar <= 0; input beta : scalar in (0, 1)
+state S : K x V
+S[t] = exp(g) * S[t-1]
+S[t] = S[t] + beta * (k - S[t] @ kv) @ kv.T
+o[t] = S[t].T @ q
+y[t] = S[t] @ kv
+""")
+
+_spec("""flow square_oja(K)
+input q, k, p : K; input g : K <= 0; input beta : scalar in (0, 1)
+state S : K x K
+S[t] = S[t-1] @ diag(exp(g))
+S[t] = S[t] + beta * (p - S[t] @ k) @ k.T
+o[t] = S[t].T @ q + S[t] @ p
 """)

@@ -20,6 +20,7 @@ import flowc
 from flowc.chunk.aggregation import AGGREGATIONS
 from flowc.schedule.tile_plan import Missing
 from flowc.schedule.triton import cut
+from flowc.schedule.turned import is_turned
 
 SIZES = (4, 3, 2, 2)
 INEXACT = {
@@ -43,6 +44,8 @@ INEXACT = {
     "mixed_scalars": "a division by 0",
     "negative_free_gate": "mul",
     "normalised": "exp",
+    "oja_everywhere": "Contract",
+    "outer_gates": "add",
     "param_gate": "pow",
     "prelude": "the square root of a non-square",
     "product_of_reads": "exp",
@@ -52,6 +55,9 @@ INEXACT = {
     "scalar_output": "the square root of a non-square",
     "small_denominators": "the square root of a non-square",
     "square": "Literal",
+    "value_gate_and_rank": "Contract",
+    "value_gate_of_a_param": "sigmoid",
+    "value_gates_in_repeat": "GateSumsAdjoint",
 }
 
 
@@ -189,7 +195,8 @@ def on_kernels_of(name):
     cuts = cut(compilation.plan)
     assert not isinstance(cuts, Missing)
     programs = cuts.forward.program, cuts.backward.program, ()
-    return cuts, exact.exact(compilation.model, programs, bound(compilation.model), ("wy",))
+    turned = is_turned(compilation.plan.recurrence)
+    return cuts, exact.exact(compilation.model, programs, bound(compilation.model), ("wy",), turned)
 
 
 def memory_of(launched, name):

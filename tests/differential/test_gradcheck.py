@@ -13,6 +13,13 @@ SPECS = (
     "prelude",
     "started",
     "by_hand",
+    "outer_gates",
+    "value_gates_in_repeat",
+    "both_sides_of_an_outer_gate",
+    "both_sides_of_key_reads",
+    "oja_of_rank",
+    "oja_in_repeat",
+    "oja_everywhere",
 )
 
 

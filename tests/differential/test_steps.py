@@ -23,7 +23,8 @@ import flowc
 from flowc import reference
 
 SPECS = ("several_gates", "matrix_output", "shared_vector", "outputs_everywhere")
-IN_CHUNKS = ("two_repeats", "normalised", "scalar_output")  # torch operators or sums over columns are part of these
+# Torch operators or sums over columns are part of these.
+IN_CHUNKS = ("two_repeats", "normalised", "scalar_output", "gated_oja")
 LENGTH = 4
 
 
@@ -76,7 +77,7 @@ def truth(name, x, start):
 
 
 @on_kernels
-@pytest.mark.parametrize("name", [*EXAMPLES, *SPECS, *IN_CHUNKS])
+@pytest.mark.parametrize("name", dict.fromkeys((*EXAMPLES, *SPECS, *IN_CHUNKS)))
 def test_as_the_oracle(name, target):
     """Values and state; every token in one launch, where one kernel holds the step.
 

@@ -46,6 +46,10 @@ SIGNATURES = {
     "rwkv4": "k v w u",
     "preconditioned_gated_deltanet": "q k v g ga beta ba m c",
     "hgrn": "x f",
+    "gsa": "q k v s f",
+    "abc": "q k v s",
+    "decaying_fast_weights": "q k v ga gb",
+    "gated_oja": "q k v g beta",
 }
 KEYS = ("W203",)
 WARNED = {

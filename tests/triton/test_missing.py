@@ -18,6 +18,7 @@ BY_TORCH = frozenset(
         *("by_hand", "constants", "doubled", "features", "gates_in_repeat", "held_reads", "key_gates_in_repeat"),
         *("matrix_output", "mixed_masks", "number_of_one", "param_matrix", "ranks_and_writes", "read_then_write"),
         *("shared_vector", "square", "two_ranks", "two_repeats"),
+        *("oja_everywhere", "oja_in_repeat", "square_oja", "value_gate_and_rank", "value_gates_in_repeat"),
     )
 )
 

@@ -16,6 +16,7 @@ from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.tile_cost import TileSizes, tile_cost, tile_length
 from flowc.schedule.tilings import TILINGS
 from flowc.schedule.triton import cut
+from flowc.schedule.turned import state_sizes
 from flowc.source import Source
 
 CHUNKS = 2
@@ -86,7 +87,7 @@ def test_work_goes_with_the_chunks_and_not_with_the_tokens(name):
 
 
 @pytest.mark.parametrize("aggregation", ["wy", "tensorinv", "signature"])
-@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "gated_lowrank_delta"])
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "gated_lowrank_delta", "gated_oja", "decaying_fast_weights"])
 def test_costs_are_what_is_counted(name, aggregation):
     """Flops on the matrix units and bytes of every kernel, within 5 %; in float32, where every number takes 4 bytes."""
     case, plan = whole_chunks(name, rows=48, aggregation=aggregation), plan_of(name)
@@ -94,7 +95,7 @@ def test_costs_are_what_is_counted(name, aggregation):
     meter = counted(name, case, torch.float32)
     sizes = sizes_of(model_of(name), case)
     (memory,) = plan.recurrence.memories
-    keys, values = memory.row.size.value(sizes), memory.column.size.value(sizes)
+    keys, values = (size.value(sizes) for size in state_sizes(memory))
     plans = cut(plan)
     for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
         for kernel in passed.kernels:
