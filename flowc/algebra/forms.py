@@ -63,7 +63,7 @@ class StateUse:
 
 @dataclass(frozen=True, slots=True)
 class StateRead:
-    """`S^T query`, or on the value side `S query`, as others than its updates read S; over the query's `rank` if any."""
+    """`S^T query`, or on the value side `S query`, as others than its updates read S; over `rank` if it has one."""
 
     state: str
     point: Point

@@ -87,7 +87,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """S^T query at `point` of memory number `memory`, or on the value side S query, as others than its updates use it."""
+    """S^T query at `point` of memory `memory`, or on the value side S query, as others than its updates use it."""
 
     memory: int
     query: Term
