@@ -39,11 +39,11 @@ class Count(TorchDispatchMode):
 def test_only_the_gradients_that_are_asked_for_are_computed(name):
     """A gradient for one input costs fewer ops than for all, is the same numbers, and leaves the others without."""
     x = inputs(name, torch.float64)
-    weight = torch.randn(2, 23, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def run(wanted):
         leaves = {n: v.clone().requires_grad_(n in wanted) for n, v in x.items()}
         o = op_of(name)(**leaves)
+        weight = torch.randn(o.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         with Count() as count:
             o.backward(weight)
         assert {n for n, v in leaves.items() if v.grad is not None} == set(wanted)
@@ -272,7 +272,7 @@ def steps(name, x, state=None):
     for t in range(next(v.shape[1] for n, v in x.items() if n not in params)):
         o, state = op_of(name).step(**{n: v if n in params else v[:, t] for n, v in x.items()}, state=state)
         outputs.append(o if isinstance(o, tuple) else (o,))
-    return [torch.stack(c, 1) for c in zip(*outputs, strict=True)], state
+    return tuple(torch.stack(c, 1) for c in zip(*outputs, strict=True)), state
 
 
 @pytest.mark.parametrize(
@@ -283,12 +283,10 @@ def test_steps_and_reference_are_the_op(name):
     case = Case()
     x = draw(model_of(name), case)
     whole, state = op_of(name)(**x, output_final_state=True, chunk_size=7)
-    whole = whole if isinstance(whole, tuple) else (whole,)
     looped, loop_state = op_of(name).reference(**x, output_final_state=True)
-    looped = looped if isinstance(looped, tuple) else (looped,)
     stepped, step_state = steps(name, x)
     for others, last in ((looped, loop_state), (stepped, step_state)):
-        for a, b in zip((*whole, state), (*others, last), strict=True):
+        for a, b in zip((*several(whole), *several(state)), (*several(others), *several(last)), strict=True):
             assert a.shape == b.shape
             assert ((a - b).norm() / b.norm()).item() < 1e-12
 

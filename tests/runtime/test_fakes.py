@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from differential.harness import EXAMPLES, TEXTS, Case, draw, model_of, op_of
+from differential.harness import EXAMPLES, TEXTS, Case, draw, model_of, op_of, several
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import flowc
@@ -12,7 +12,8 @@ def called(op, x):
     """The output, the final state and the gradients of a call."""
     leaves = {n: v.clone().requires_grad_() for n, v in x.items()}
     o, state = op(**leaves, output_final_state=True)
-    return o, state, *torch.autograd.grad(o.sum() + state.sum(), list(leaves.values()))
+    states = several(state)
+    return o, *states, *torch.autograd.grad(o.sum() + sum(s.sum() for s in states), list(leaves.values()))
 
 
 def faked(op, x):

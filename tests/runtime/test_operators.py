@@ -34,9 +34,10 @@ def tensors(name, dtype=torch.float32, **case):
 def everything(op):
     """A function of an op's tensors: outputs, the final state."""
 
+    states = len(op.compilation.model.states) if isinstance(op, flowc.Op) else 1
+
     def function(*given, **options):
-        model = op.compilation.model
-        inputs, starts = given[: len(model.inputs)], given[len(model.inputs) :]
+        inputs, starts = given[:-states], given[-states:]
         begin = starts[0] if len(starts) == 1 else starts
         outputs, final = op(*inputs, initial_state=begin, output_final_state=True, **options)
         return *several(outputs), *several(final)
