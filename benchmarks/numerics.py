@@ -33,14 +33,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     lengths, longest = (arguments.length, None) if arguments.length else (LENGTHS, LONGEST)
-    about = {"machine": machine(), "commit": commit(), "command": "benchmarks/numerics.py", "lengths": [*lengths]}
+    about = {"machine": machine(), "command": "benchmarks/numerics.py", "lengths": [*lengths]}
     found: list[dict[str, Any]] = []
     console = Console(stderr=True)
     for path in arguments.files:
         start = time.perf_counter()
         with console.status("") as status:
             made = record(numerics(flowc.compile(path), lengths, longest, status.update))
-        found.append({**made, "seconds": round(time.perf_counter() - start, 1)})
+        found.append({**made, "commit": commit(), "seconds": round(time.perf_counter() - start, 1)})
         console.print(made["verdict"], highlight=False)
         if arguments.json:
             write_whole(arguments.json, json.dumps({**about, "longest": longest, "specs": found}, indent=1) + "\n")

@@ -27,11 +27,12 @@ def test_every_example_explains(path):
     compilation = compiled(path)
     record, text = explain_record(compilation), explain_text(compilation)
     assert json.loads(json.dumps(record)) == record
-    assert record["class"]["name"] in ("G", "D")
+    states = len(compilation.recurrence.memories)
+    assert record["class"]["name"] in ("G", "D", "E", "M")
     assert f"decided at {path.name}:{record['class']['line']}:" in text
-    assert len(record["kernels"]) == 8
-    assert sum(kernel["product_flops"] for kernel in record["kernels"]) > 0
-    assert (record["aggregation"] is None) == (record["class"]["name"] == "G")
+    assert len(record["kernels"]) >= 4
+    assert (sum(kernel["product_flops"] for kernel in record["kernels"]) > 0) == (states > 0)
+    assert (record["aggregation"] is None) == (not compilation.plan.aggregations)
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 

@@ -92,7 +92,7 @@ class _Freezer:
     def recurrence(self, found: Extracted) -> Recurrence:
         steps = [merge(step, self.leaves, _rows(step.state, step.side)) for step in found.steps]
         memories = tuple(self.memory(step) for step in steps)
-        scans = tuple(self.scan(s) for s in found.scans)
+        self.scans = scans = tuple(self.scan(s) for s in found.scans)
         merged = {step.state.name: iter(step.reads) for step in steps}
         order = {step.state.name: number for number, step in enumerate(steps)}
         reads = tuple(self.read(next(merged[r.state]), order[r.state]) for r in found.reads)
@@ -226,7 +226,19 @@ class _Freezer:
             found = [i.name for i in ordered if i.name in written] or sized
             if found:
                 return found[0]
-        return ordered[0].name
+        written = set().union(*(_factors(s.value) for s in self.scans if s.kind == "linear"))
+        return next((i.name for i in ordered if i.name in written), ordered[0].name)
+
+
+def _factors(term: Term) -> set[str]:
+    """The inputs that a sum of products has as they are, not within a function."""
+    match term:
+        case Load(name=name):
+            return {name}
+        case Apply("add" | "sub" | "mul" | "neg", arguments):
+            return set().union(*(_factors(a) for a in arguments))
+        case _:
+            return set()
 
 
 def _holds(term: Term, state: State) -> bool:

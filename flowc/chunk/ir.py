@@ -11,6 +11,12 @@ from fractions import Fraction
 from typing import assert_never
 
 from flowc.algebra.term import Axis
+from flowc.chunk.scan_ops import Earlier as Earlier
+from flowc.chunk.scan_ops import Final as Final
+from flowc.chunk.scan_ops import First as First
+from flowc.chunk.scan_ops import Later as Later
+from flowc.chunk.scan_ops import Scan as Scan
+from flowc.chunk.scan_ops import ScanAdjoint as ScanAdjoint
 from flowc.chunk.values import Mask, Space, Value, Where
 from flowc.semantics.size import Size
 
@@ -298,59 +304,6 @@ class Inverse:
     """
 
     matrix: Value
-
-
-# -- operations: scans of a state entry by entry, over all tokens of a segment ----------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """z_t = gate_t z_{t-1} + value_t (linear), max(gate_t + z_{t-1}, value_t), or logsumexp of both; z_0 = start."""
-
-    kind: str
-    gate: Value
-    value: Value
-    start: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """Each token's predecessor's value; `start` before the first."""
-
-    argument: Value
-    start: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Final:
-    """The last token's value: what a scan carries on. `start` where there is no token."""
-
-    argument: Value
-    start: Value
-
-
-@dataclass(frozen=True, slots=True)
-class ScanAdjoint:
-    """x_t = bar_t + slope_{t+1} x_{t+1}, x past the last token being such that slope x is `end`: Scan's cotangents."""
-
-    slope: Value
-    bar: Value
-    end: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Each token's successor's value, 0 for the last: the adjoint of Earlier."""
-
-    argument: Value
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """The first token's value: the adjoint of Earlier in its start. `end` where there is no token."""
-
-    argument: Value
-    end: Value
 
 
 Op = (

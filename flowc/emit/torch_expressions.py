@@ -19,6 +19,7 @@ from flowc.emit.layout import Layout
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
+from flowc.emit.torch_scans import scan_code
 from flowc.emit.usage import Usage
 from flowc.emit.wide import wide_values
 from flowc.schedule.plan import Kernel, Pass, Role
@@ -127,7 +128,8 @@ class Expressions(ABC):
             case ir.ToRows() | ir.FromRows() | ir.MaskMatrix():
                 return self.rows(op)
             case ir.Scan() | ir.Earlier() | ir.Final() | ir.ScanAdjoint() | ir.Later() | ir.First():
-                return self.scanned(value, op)
+                self.helpers["scan"] = None
+                return scan_code(op, [self.operand(v, value.axes).text for v in ir.operands(op)])
             case _:
                 return self.gated(value, op)
 
@@ -295,26 +297,6 @@ class Expressions(ABC):
                 self.helpers["mask_matrix"] = None
                 reads, writes = self.layout.mask(mask)
                 return Code(f"_mask_matrix({reads}, {writes}, tokens, device, dtype)")
-            case _:
-                assert_never(op)
-
-    def scanned(self, value: Value, op: ir.Scan | ir.Earlier | ir.Final | ir.ScanAdjoint | ir.Later | ir.First) -> Code:
-        """Scans over the tokens of a segment, [B, T, H, *], their states [B, H, *]."""
-        self.helpers["scan"] = None
-        shown = [self.operand(v, value.axes).text for v in ir.operands(op)]
-        match op:
-            case ir.Scan(kind):
-                return Code(f"_scan({kind!r}, {', '.join(shown)}, length)")
-            case ir.Earlier():
-                return Code(f"_earlier({', '.join(shown)})")
-            case ir.Final():
-                return Code(f"_final({', '.join(shown)})")
-            case ir.ScanAdjoint():
-                return Code(f"_scan_adjoint({', '.join(shown)})")
-            case ir.Later():
-                return Code(f"_later({shown[0]})")
-            case ir.First():
-                return Code(f"_first({', '.join(shown)})")
             case _:
                 assert_never(op)
 

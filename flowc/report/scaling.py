@@ -171,7 +171,7 @@ def measured(module: ModuleType, aggregation: str, rows: int, chunks: int) -> fl
 
     rng = torch.Generator().manual_seed(0)
     together = min(chunks, max(1, 32 // HEADS))  # chunks whose systems are formed in one call, as an op's segments are
-    matrix = torch.randn(together, HEADS, rows, rows, generator=rng).tril(-1) / rows
+    matrix = torch.randn(together, HEADS, rows, rows, generator=rng).tril(-1).double() / rows
     right = torch.randn(together, HEADS, rows, HEAD_SIZE, generator=rng)
     out = torch.empty_like(right)
 

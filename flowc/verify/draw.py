@@ -54,7 +54,9 @@ def draw_states(model: Model, sizes: Sizes, seed: int) -> dict[str, Tensor]:
     """A random start `[B, H, *shape]` for every state of `model`, float64."""
     rng = torch.Generator().manual_seed(seed)
     bound, lead = sizes.bound(model), (sizes.batch, sizes.heads)
-    return {state.name: _normal((*lead, *_axes(state.shape, bound)), rng) for state in model.states}
+    drawn = {state.name: _normal((*lead, *_axes(state.shape, bound)), rng) for state in model.states}
+    vectors = {state.name for state in model.states if state.shape.kind is Kind.COLUMN}  # sums that others divide by
+    return {name: x.abs() if name in vectors else x for name, x in drawn.items()}
 
 
 def _draw(i: Input, lead: tuple[int, ...], bound: dict[str, int], is_key: bool, rng: torch.Generator) -> Tensor:

@@ -140,7 +140,7 @@ class _Runner:
         def growth(turned: Iterable[str]) -> float:
             inputs = replace(drawer, turned=frozenset(turned)).inputs(cells, min(LENGTHS))
             _, final = self.op.reference(**inputs, output_final_state=True)
-            return float(final.abs().max())
+            return max(float(x.abs().max()) for x in (final if isinstance(final, tuple) else (final,)))
 
         return replace(drawer, turned=frozenset(min(list(sets), key=growth)))
 
@@ -177,7 +177,9 @@ class _Runner:
             result, final = form(**leaves, output_final_state=True, **options)
         names = [o.name for o in reference.outputs_of(self.model.statements)]
         outputs = dict(zip(names, result if isinstance(result, tuple) else (result,), strict=True))
-        values = {**outputs, f"{self.model.states[0].name}[T]": final}
+        states = final if isinstance(final, tuple) else (final,)
+        ends = {f"{s.name}[T]": x for s, x in zip(self.model.states, states, strict=True)}
+        values = {**outputs, **ends}
         if not wanted:
             return values
         rng = torch.Generator().manual_seed(0)

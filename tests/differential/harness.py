@@ -24,7 +24,7 @@ from flowc.fuzz.judge import (
     states_of,
 )
 from flowc.semantics import load
-from flowc.semantics.model import Model
+from flowc.semantics.model import Kind, Model
 
 __all__ = [
     "BAR",
@@ -46,6 +46,9 @@ __all__ = [
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {path.stem: path.read_text() for path in sorted((ROOT / "examples").glob("*.flow"))}
 TEXTS = EXAMPLES | SPECS
+
+# Those that Triton kernels are made of: one matrix state. The others are in tests/triton/test_missing.py.
+ON_KERNELS = [n for n, text in EXAMPLES.items() if [s.shape.kind for s in load(text, n).states] == [Kind.MATRIX]]
 
 # Specs that use a log gate elsewhere than in the gate, where -inf has no meaning.
 FINITE_GATES = frozenset({"negative_free_gate", "growing"})

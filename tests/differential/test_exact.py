@@ -204,7 +204,7 @@ def on_kernels_of(name):
     cuts = cut(compilation.plan)
     assert not isinstance(cuts, Missing)
     programs = cuts.forward.program, cuts.backward.program, ()
-    turned = is_turned(compilation.plan.recurrence)
+    turned = is_turned(compilation.plan.recurrence.memories[0])
     return cuts, exact.exact(compilation.model, programs, bound(compilation.model), ("wy",), turned)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from differential.harness import (
-    EXAMPLES,
+    ON_KERNELS,
     TEXTS,
     Case,
     check,
@@ -218,7 +218,7 @@ def test_the_same_bits_on_every_run(name, target):
 
 
 @on_kernels
-@pytest.mark.parametrize("name", [*EXAMPLES, "outputs_everywhere", "two_repeats"])
+@pytest.mark.parametrize("name", [*ON_KERNELS, "outputs_everywhere", "two_repeats"])
 def test_a_prefix_does_not_see_what_follows(name, target):
     """Outputs of the first tokens are the same bits whatever follows, and give what follows a gradient of 0."""
     case, model, prefix = Case(1, 14, 1, (6, 5, 2, 2), 8), model_of(name), 11

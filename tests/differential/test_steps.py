@@ -7,8 +7,8 @@ import pytest
 import torch
 from differential.harness import (
     BAR,
-    EXAMPLES,
     FLOOR,
+    ON_KERNELS,
     TEXTS,
     Case,
     draw,
@@ -77,7 +77,7 @@ def truth(name, x, start):
 
 
 @on_kernels
-@pytest.mark.parametrize("name", dict.fromkeys((*EXAMPLES, *SPECS, *IN_CHUNKS)))
+@pytest.mark.parametrize("name", dict.fromkeys((*ON_KERNELS, *SPECS, *IN_CHUNKS)))
 def test_as_the_oracle(name, target):
     """Values and state; every token in one launch, where one kernel holds the step.
 

@@ -35,8 +35,8 @@ In chunks of C tokens, S_0 the state before the chunk:
     O = (Q * exp(gq)) S_0 + P U
     S_C = exp(g_C) * S_0 + (L * exp(g_C - gl))^T U
 
-B batch, T tokens, H value heads, C tokens of a chunk; a row is one write of one token.
-S [B, H, K, V] the state; q queries, l left factors, y reads over K; v right sides, u solved ones over V.
+B batch, T tokens, H value heads, C tokens of a chunk; S [B, H, K, V] the state.
+a row is one write of one token; q queries, l left factors, y reads over K; v right sides, u solved ones over V.
 g cumulative log gates within a chunk: gr where a row reads, gl where it writes, gq where an output reads.
 Per-token tensors are [B, T, H, *], chunked ones [T / C, B H, rows, *].
 
@@ -100,6 +100,11 @@ _NAME = "gated_deltanet"
 _VALUE = "v"
 _TENSORS = ("q", "k", "v", "g", "beta", "initial_state")
 _OUTPUTS = 1
+_STATES = 1
+_RESULTS = _OUTPUTS + _STATES
+_STATE_NAMES = ("S",)
+_STATE_SHAPES = (", H, K, V]",)
+_FILLS = (0.0,)
 _TIMED = (True, True, True, True, True)
 _CHUNK_SIZES = ((None, 64),)  # (rows per token up to, tokens)
 _FORWARD_CHUNK_SIZES = ((None, 32),)  # where no gradient is asked for
@@ -107,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_204bd1c92d27a5cf"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_b22966660d175419"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -225,10 +230,9 @@ def _gate_sums(log_gates: Tensor) -> Tensor:
     return sums
 
 
-def _gate_sums_adjoint(sums_bar: Tensor) -> Tensor:
+def _gate_sums_adjoint(sums_bar: Tensor, dtype: torch.dtype) -> Tensor:
     """Gradients of log gates from those of their sums: every later sum holds the gate."""
-    later = sums_bar[:, :, 1:].flip(2).cumsum(2, dtype=torch.float64).flip(2)
-    return later.to(sums_bar.dtype)
+    return sums_bar[:, :, 1:].flip(2).cumsum(2, dtype=torch.float64).flip(2).to(dtype)
 
 
 def _at(sums: Tensor, points: tuple[int, ...], gates: int, tokens: int) -> Tensor:
@@ -317,6 +321,12 @@ def _decay_matrix(rows: Tensor, columns: Tensor, highest: Tensor) -> Tensor:
     return _decays(torch.minimum(log, highest, out=log))
 
 
+def _wide_product(left: Tensor, right: Tensor | None = None) -> Tensor:
+    """left @ right in float64; without `right`, left by its transpose."""
+    wide = left.double()
+    return wide @ (wide.mT if right is None else right.double())
+
+
 @_cached
 def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The identity matrix."""
@@ -326,10 +336,9 @@ def _identity(rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 def _inverse_wy(matrix: Tensor) -> Tensor:
     """(I - matrix)^{-1} of strictly lower triangular matrices by forward substitution, the UT transform of the WY form."""
     eye = _identity(matrix.shape[-1], matrix.device, matrix.dtype)
-    inverse = torch.linalg.solve_triangular(
+    return torch.linalg.solve_triangular(
         eye - matrix, eye.expand_as(matrix), upper=False, unitriangular=True
     )
-    return F.hardshrink(inverse, _LEAST[matrix.dtype])  # of several decays multiplied
 
 
 def _inverse_tensorinv(matrix: Tensor) -> Tensor:
@@ -368,10 +377,11 @@ def _inverse_signature(matrix: Tensor) -> Tensor:
         .movedim(-1, -3)
     )
     eye = torch.eye(16, dtype=matrix.dtype, device=matrix.device)
-    inverses = torch.linalg.solve_triangular(
-        eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True
+    blocks.copy_(
+        torch.linalg.solve_triangular(
+            eye - blocks, eye.expand_as(blocks), upper=False, unitriangular=True
+        )
     )
-    blocks.copy_(F.hardshrink(inverses, _LEAST[matrix.dtype]))
     return out[..., :rows, :rows]
 
 
@@ -389,16 +399,17 @@ def _solve(
     transposed: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
-    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N."""
-    inverse = inverse.mT if transposed else inverse
+    """(I - N)^{-1} right, or with N transposed, of every head, by what `_INVERSES` formed of N, in float64."""
     if aggregation == "signature":
-        out = right.clone() if out is None else out.copy_(right)
-        return _substituted(inverse, out, transposed)
-    return torch.bmm(inverse, right, out=out)
+        solved = _substituted(inverse, right.to(torch.float64, copy=True), transposed)
+    else:
+        solved = (inverse.mT if transposed else inverse) @ right.double()
+    return solved.to(right.dtype) if out is None else out.copy_(solved)
 
 
 def _substituted(inverse: Tensor, out: Tensor, transposed: bool) -> Tensor:
     """Substitution in place, 16 rows at a time: they are solved for, then taken out of all rows that are left."""
+    inverse = inverse.mT if transposed else inverse
     starts = range(0, out.shape[1], 16)
     for start in reversed(starts) if transposed else starts:
         here, left = (
@@ -461,8 +472,8 @@ def _forward_rows(
     row_read_points = _points(row_reads, gate_positions)
     row_writes = (1,)
     row_write_points = _points(row_writes, gate_positions)
-    query0_reads = (2,)
-    query0_read_points = _points(query0_reads, gate_positions)
+    query_reads = (2,)
+    query_read_points = _points(query_reads, gate_positions)
     # S[t] = exp(g) * S[t-1]
     log_gates = _to_rows(torch.clamp(g, min=_LOG_FLOOR[dtype]).unsqueeze(3), tokens)
     sums = _gate_sums(log_gates)
@@ -470,7 +481,7 @@ def _forward_rows(
     scale = -beta_rows
     g_read = _at(sums, row_read_points, 1, tokens)
     g_write = _at(sums, row_write_points, 1, tokens)
-    g_query = _at(sums, query0_read_points, 1, tokens)
+    g_query = _at(sums, query_read_points, 1, tokens)
     exp_g_read_scale = _decays(g_read.to(dtype, copy=True)).mul_(scale)
     exp_g_query = _decays(g_query.to(dtype, copy=True))
     g_last = sums[:, :, -1]
@@ -502,7 +513,7 @@ def _forward(
     keep: bool,
     outs: list[Tensor],
 ) -> tuple[Tensor, ...]:
-    """Write outputs to `outs` and the state after to `S`; with `keep`, what to save."""
+    """Write outputs to `outs` and what comes after the state to `S`; with `keep`, what to save."""
     batch, length, heads = v.shape[:3]
     device = v.device
     K = q.shape[3]
@@ -523,19 +534,22 @@ def _forward(
         exp_g_last,
         exp_g_last_g_write,
     ) = rows
-    query0_reads = (2,)
+    query_reads = (2,)
     row_writes = (1,)
     row_reads = (1,)
     # S[t] = S[t] + beta * k @ (v - S[t].T @ k).T
     l = _to_rows(k.unsqueeze(3), tokens)
     v_ = _to_rows(v.unsqueeze(3), tokens, beta_rows)
-    N_dot = l @ l.mT
+    N_dot = _wide_product(l)
     decay = _decay_matrix(
-        g_query, g_write, _highest(query0_reads, row_writes, tokens, device, dtype)
+        g_query, g_write, _highest(query_reads, row_writes, tokens, device, dtype)
     )
     mask = _mask_matrix(row_reads, row_writes, tokens, device, dtype)
     y_decayed = exp_g_read_scale[..., None] * l
-    inverse = _INVERSES[aggregation]((scale[..., None] * N_dot).mul_(decay).mul_(mask))
+    inverse = F.hardshrink(
+        _INVERSES[aggregation]((scale[..., None] * N_dot).mul_(decay).mul_(mask)),
+        _LEAST[dtype],
+    )
     # o[t] = S[t].T @ q
     q_ = _to_rows(q.unsqueeze(3), tokens)
     P = (q_ @ l.mT).mul_(decay)
@@ -555,7 +569,7 @@ def _forward(
     return (
         (
             S_,
-            N_dot,
+            N_dot.to(dtype),
             inverse,
             U,
             P,
@@ -573,12 +587,24 @@ def _outputs(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> list[T
 
 
 def _kept(
-    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, tokens: int
-) -> list[list[int]]:
-    """The sizes of what is kept for the backward pass, for one chunk and head."""
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    tokens: int,
+    dtype: torch.dtype,
+) -> list[tuple[torch.dtype, list[int]]]:
+    """The types and sizes of what is kept for the backward pass, for one chunk and head."""
     K = q.shape[3]
     V = v.shape[3]
-    return [[K, V], [tokens, tokens], [tokens, tokens], [tokens, V], [tokens, tokens]]
+    return [
+        (dtype, [K, V]),
+        (dtype, [tokens, tokens]),
+        (torch.float64, [tokens, tokens]),
+        (dtype, [tokens, V]),
+        (dtype, [tokens, tokens]),
+    ]
 
 
 def _backward_rows(
@@ -600,8 +626,8 @@ def _backward_rows(
     row_read_points = _points(row_reads, gate_positions)
     row_writes = (1,)
     row_write_points = _points(row_writes, gate_positions)
-    query0_reads = (2,)
-    query0_read_points = _points(query0_reads, gate_positions)
+    query_reads = (2,)
+    query_read_points = _points(query_reads, gate_positions)
     # S[t] = exp(g) * S[t-1]
     log_gates = _to_rows(torch.clamp(g, min=_LOG_FLOOR[dtype]).unsqueeze(3), tokens)
     sums = _gate_sums(log_gates)
@@ -609,7 +635,7 @@ def _backward_rows(
     scale = -beta_rows
     g_read = _at(sums, row_read_points, 1, tokens)
     g_write = _at(sums, row_write_points, 1, tokens)
-    g_query = _at(sums, query0_read_points, 1, tokens)
+    g_query = _at(sums, query_read_points, 1, tokens)
     exp_g_read = _decays(g_read.to(dtype, copy=True))
     exp_g_read_scale = exp_g_read * scale
     exp_g_query = _decays(g_query.to(dtype, copy=True))
@@ -668,11 +694,11 @@ def _backward(
         exp_g_last,
         exp_g_last_g_write,
     ) = rows
-    query0_reads = (2,)
+    query_reads = (2,)
     row_writes = (1,)
     row_reads = (1,)
     gate_positions = (0,)
-    query0_read_points = _points(query0_reads, gate_positions)
+    query_read_points = _points(query_reads, gate_positions)
     row_write_points = _points(row_writes, gate_positions)
     row_read_points = _points(row_reads, gate_positions)
     (o_bar,) = cotangents
@@ -692,7 +718,7 @@ def _backward(
         v_ = _to_rows(v.unsqueeze(3), tokens)
     if need & {"q", "k", "g", "beta"}:
         decay = _decay_matrix(
-            g_query, g_write, _highest(query0_reads, row_writes, tokens, device, dtype)
+            g_query, g_write, _highest(query_reads, row_writes, tokens, device, dtype)
         )
     if need & {"k", "g", "beta"}:
         mask = _mask_matrix(row_reads, row_writes, tokens, device, dtype)
@@ -711,14 +737,16 @@ def _backward(
     if need & {"q", "k"}:
         decay_P_bar = decay * P_bar
     if need & {"g"}:
-        minus_P_bar_P_sum = -P_bar_P.sum(-2)
+        minus_P_bar_P_sum = -P_bar_P.sum(-2, dtype=torch.float64)
     if need & {"k"}:
         decay_P_bar_q = decay_P_bar.mT @ q_
     exp_g_query_O_bar = exp_g_query[..., None] * O_bar
     if need & {"g"}:
         t = _at_adjoint(
-            ((q_ @ S).mul_(O_bar).sum(-1) * exp_g_query).add_(P_bar_P.sum(-1)),
-            query0_read_points,
+            ((q_ @ S).mul_(O_bar).sum(-1, dtype=torch.float64) * exp_g_query).add_(
+                P_bar_P.sum(-1, dtype=torch.float64)
+            ),
+            query_read_points,
             1,
             tokens,
         )
@@ -749,12 +777,12 @@ def _backward(
             q_[c].mT, exp_g_query_O_bar[c]
         ).baddbmm_(y_decayed[c].mT, Z_bar[c])
     if need & {"g"}:
-        t_ = (l * l_decayed_bar).sum(-1) * exp_g_last_g_write
+        t_ = (l * l_decayed_bar).sum(-1, dtype=torch.float64) * exp_g_last_g_write
     if need & {"k", "g", "beta"}:
         N_bar = Z_bar @ U.mT
         y_decayed_bar = Z_bar @ S.mT
     if need & {"g", "beta"}:
-        l_y_decayed_bar_sum = (l * y_decayed_bar).sum(-1)
+        l_y_decayed_bar_sum = (l * y_decayed_bar).sum(-1, dtype=torch.float64)
     if need & {"g"}:
         N_bar_N = N_bar * N
     if need & {"k", "beta"}:
@@ -763,20 +791,25 @@ def _backward(
         N_dot_bar = scale[..., None] * mask_decay_N_bar
     if need & {"g"}:
         log_gates_bar = _gate_sums_adjoint(
-            _last_adjoint((S_S_bar_sum * exp_g_last).add_(t_.sum(-1)), tokens + 1)
+            _last_adjoint(t_.sum(-1) + S_S_bar_sum * exp_g_last, tokens + 1)
             + t
             + _at_adjoint(
-                (-t_).add_(minus_P_bar_P_sum).add_(-N_bar_N.sum(-2)),
+                (-t_)
+                .add_(minus_P_bar_P_sum)
+                .add_(-N_bar_N.sum(-2, dtype=torch.float64)),
                 row_write_points,
                 1,
                 tokens,
             )
             + _at_adjoint(
-                (l_y_decayed_bar_sum * exp_g_read_scale).add_(N_bar_N.sum(-1)),
+                (l_y_decayed_bar_sum * exp_g_read_scale).add_(
+                    N_bar_N.sum(-1, dtype=torch.float64)
+                ),
                 row_read_points,
                 1,
                 tokens,
-            )
+            ),
+            dtype,
         )
         g_bar = (
             above_floor_g
@@ -922,22 +955,29 @@ class _InChunks:
 
     def forward(
         self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
-    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Outputs, the final state, and what a backward pass uses again, in `places` if there are any."""
-        *inputs, start = tensors
-        outputs, saved, final = _outputs(*inputs), [], _own(start, self.dtype)
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Outputs, final states, and what a backward pass uses again, in `places` if there are any."""
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
+        outputs, saved, finals = (
+            _outputs(*inputs),
+            [],
+            [_own(x, self.dtype) for x in starts],
+        )
         left = iter(places or ())
         for own, segments, size, how in self.planned(inputs[2]):
-            whole, state = slice(segments[0].start, segments[-1].stop), final[own]
-            once = _forward_rows(*_part(inputs, whole), state, size, self.dtype)
+            whole, states = (
+                slice(segments[0].start, segments[-1].stop),
+                [x[own] for x in finals],
+            )
+            once = _forward_rows(*_part(inputs, whole), *states, size, self.dtype)
             for segment in segments:
                 part, outs = _part(inputs, segment), [o[:, segment] for o in outputs]
                 chunks = _chunks(once, segment, whole, size)
                 kept = _forward(
-                    *part, state, chunks, size, how, self.dtype, self.keep, outs
+                    *part, *states, chunks, size, how, self.dtype, self.keep, outs
                 )
                 saved += kept if places is None else [next(left).copy_(x) for x in kept]
-        return outputs, final, saved
+        return outputs, finals, saved
 
     def backward(
         self,
@@ -947,7 +987,8 @@ class _InChunks:
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
         """The gradients that are wanted, segment after segment from the end."""
-        (*inputs, start), (*bars, final) = tensors, cotangents
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
+        bars, finals = cotangents[:_OUTPUTS], cotangents[_OUTPUTS:]
         runs = self.planned(inputs[2])
         kept = len(saved) // max(sum(len(run.segments) for run in runs), 1)
         need = frozenset(
@@ -959,16 +1000,17 @@ class _InChunks:
             else None
             for n, x in zip(_TENSORS, inputs)
         ]
-        start_bar, at = (
-            _own(torch.zeros_like(start) if final is None else final, self.dtype),
-            len(saved),
-        )
+        pairs, at = zip(starts, finals, strict=True), len(saved)
+        start_bars = [
+            _own(torch.zeros_like(x) if bar is None else bar, self.dtype)
+            for x, bar in pairs
+        ]
         for own, segments, size, how in reversed(runs):
-            whole, state_bar = (
+            whole, state_bars = (
                 slice(segments[0].start, segments[-1].stop),
-                start_bar[own],
+                [x[own] for x in start_bars],
             )
-            once = _backward_rows(*_part(inputs, whole), state_bar, size, self.dtype)
+            once = _backward_rows(*_part(inputs, whole), *state_bars, size, self.dtype)
             for segment in reversed(segments):
                 cut, at = (
                     [None if bar is None else bar[:, segment] for bar in bars],
@@ -976,7 +1018,7 @@ class _InChunks:
                 )
                 _backward(
                     *_part(inputs, segment),
-                    state_bar,
+                    *state_bars,
                     _chunks(once, segment, whole, size),
                     saved[at : at + kept],
                     cut,
@@ -986,32 +1028,41 @@ class _InChunks:
                     need,
                     _part(grads, segment),
                 )
-        return [*grads, start_bar.to(start.dtype) if wanted[-1] else None]
+        asked = zip(starts, start_bars, wanted[-_STATES:], strict=True)
+        return [
+            *grads,
+            *(bar.to(x.dtype) if needed else None for x, bar, needed in asked),
+        ]
 
     def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Memory for what is kept, as operators hold it: one tensor, as large as follows from sizes alone."""
-        *inputs, start = tensors
+        """Memory for what is kept, as operators hold it: one tensor of each type, as large as follows from sizes alone."""
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         batch, length, heads = inputs[2].shape[:3]
         packed = (
             0 if self.cu_seqlens is None else self.cu_seqlens.shape[0] - 1
         )  # each may begin one chunk more
         chunks = length // self.tokens + packed if packed else -(-length // self.tokens)
-        numbers = sum(math.prod(sizes) for sizes in _kept(*inputs, self.tokens))
-        return [start.new_empty(chunks * batch * heads * numbers, dtype=self.dtype)]
+        numbers: dict[torch.dtype, int] = {}
+        for kind, sizes in _kept(*inputs, self.tokens, self.dtype):
+            numbers[kind] = numbers.get(kind, 0) + math.prod(sizes)
+        return [
+            starts[0].new_empty(chunks * batch * heads * n, dtype=kind)
+            for kind, n in numbers.items()
+        ]
 
     def places(
         self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
     ) -> list[Tensor]:
         """The parts of that memory, as `forward` fills them and `backward` takes them."""
-        *inputs, _ = tensors
+        inputs = tensors[:-_STATES]
         programs, places = inputs[2].shape[0] * inputs[2].shape[2], []
-        (rest,) = memory
+        rest = {x.dtype: x for x in memory}
         for _, segments, size, _ in self.planned(inputs[2]):
             for segment in segments:
                 chunks = -(-(segment.stop - segment.start) // size)
-                for sizes in _kept(*inputs, size):
+                for kind, sizes in _kept(*inputs, size, self.dtype):
                     shape = (chunks, programs, *sizes)
-                    place, rest = rest.tensor_split((math.prod(shape),))
+                    place, rest[kind] = rest[kind].tensor_split((math.prod(shape),))
                     places.append(place.view(shape))
         return places
 
@@ -1413,12 +1464,16 @@ def _walk(
     program = (tl.program_id(0) // blocks).to(tl.int64)
     head = program % heads
     if table_ptr is None:
-        begin, tokens = program // heads * length, length
-        place, apart = program, programs
+        tokens, place, apart = length, program, programs
+        begin = program // heads * length
     else:  # packed sequences: the first token, how many there are, the first chunk
         entry = table_ptr + program // heads * 3
-        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+        begin = tl.load(entry).to(tl.int64)
     key = tl.arange(0, KEY_TILE)
     row = tl.arange(0, ROWS)
     value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
@@ -1742,12 +1797,16 @@ def _walk_backward(
     program = (tl.program_id(0) // blocks).to(tl.int64)
     head = program % heads
     if table_ptr is None:
-        begin, tokens = program // heads * length, length
-        place, apart = program, programs
+        tokens, place, apart = length, program, programs
+        begin = program // heads * length
     else:  # packed sequences: the first token, how many there are, the first chunk
         entry = table_ptr + program // heads * 3
-        begin, tokens = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-        place, apart = tl.load(entry + 2).to(tl.int64) * heads + head, heads
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+        begin = tl.load(entry).to(tl.int64)
     key = tl.arange(0, KEY_TILE)
     row = tl.arange(0, ROWS)
     value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
@@ -2904,7 +2963,7 @@ class _OnTriton:
 
     def forward(
         self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
-    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Outputs, the final state, and what a backward pass uses again, in `places` if there are any."""
         *inputs, start = tensors
         launches = self.planned(inputs[2])
@@ -2936,7 +2995,7 @@ class _OnTriton:
             _joined(parts, 1)
             for parts in zip(*(outputs for outputs, _ in made), strict=True)
         ]
-        return outputs, _joined([final for _, final in made], 0), saved
+        return outputs, [_joined([final for _, final in made], 0)], saved
 
     def backward(
         self,
@@ -3067,6 +3126,42 @@ def _tensor(
             f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is"
         )
     return value
+
+
+def _start(
+    given: Any,
+    timed: bool,
+    cu_seqlens: Any,
+    sizes: Sequence[tuple[int, ...]],
+    like: Tensor,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """The states to start from, in the order of the spec: one is given bare, several in a tuple."""
+    if given is None:
+        return [
+            torch.full(s, fill, device=like.device, dtype=dtype)
+            for s, fill in zip(sizes, _FILLS, strict=True)
+        ]
+    name, first = (
+        "initial_state" if timed else "state",
+        "[B" if cu_seqlens is None else "[N",
+    )
+    if len(sizes) == 1:
+        return [_tensor(name, given, first + _STATE_SHAPES[0], sizes[0], like)]
+    if not isinstance(given, (tuple, list)) or len(given) != len(sizes):
+        found = (
+            f"a tuple of {len(given)}"
+            if isinstance(given, (tuple, list))
+            else type(given).__name__
+        )
+        raise TypeError(
+            f"{_NAME}: `{name}` is {found}; expected a tuple of the states ({', '.join(_STATE_NAMES)})"
+        )
+    each = zip(_STATE_NAMES, given, _STATE_SHAPES, sizes, strict=True)
+    return [
+        _tensor(f"{name}.{own}", x, first + shape, size, like)
+        for own, x, shape, size in each
+    ]
 
 
 def _shared_heads(
@@ -3214,11 +3309,11 @@ def _checked(
     v: Tensor,
     g: Tensor,
     beta: Tensor,
-    initial_state: Tensor | None,
+    initial_state: Any,
     cu_seqlens: Tensor | None,
     timed: bool,
-) -> tuple[Tensor, torch.dtype]:
-    """Check every argument; the state to start from, and the type to compute in."""
+) -> tuple[list[Tensor], torch.dtype]:
+    """Check every argument; the states to start from, and the type to compute in."""
     lead = 3 if timed else 2
     _tensor(
         "v", v, "[B, T, H, V]" if timed else "[B, H, V]", (None,) * lead + (None,), None
@@ -3251,18 +3346,10 @@ def _checked(
         or beta.dtype == torch.float64
         else torch.float32
     )
-    sizes = (_states(cu_seqlens, v), heads, K, V)
-    if initial_state is None:
-        return torch.full(sizes, 0.0, device=v.device, dtype=dtype), dtype
-    shape = "[B, " if cu_seqlens is None else "[N, "
-    _tensor(
-        "initial_state" if timed else "state",
-        initial_state,
-        shape + "H, K, V]",
-        sizes,
-        v,
-    )
-    return initial_state, dtype
+    lead = (_states(cu_seqlens, v), heads)
+    sizes = ((*lead, K, V),)
+    start = _start(initial_state, timed, cu_seqlens, sizes, v, dtype)
+    return start, dtype
 
 
 def _tokens(chunk_size: Any, rows: int, counted: str = "", keep: bool = True) -> int:
@@ -3361,7 +3448,7 @@ def _run(function: Any, call: Any, tensors: Sequence[Tensor], *arguments: Any) -
 def _run_forward(
     call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
 ) -> Any:
-    """The outputs, the final state, and what a backward pass uses again."""
+    """The outputs, the final states, and what a backward pass uses again."""
     return _run(type(call).forward, call, tensors, places)
 
 
@@ -3404,13 +3491,13 @@ class _Op(torch.autograd.Function):
     def forward(
         ctx: Any, call: Any, keep: bool, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        """The outputs, then the final state; nothing is kept for a backward pass unless `keep`."""
-        outputs, final, saved = _run_forward(call, tensors)
+        """The outputs, then the final states; nothing is kept for a backward pass unless `keep`."""
+        outputs, finals, saved = _run_forward(call, tensors)
         if keep:
             ctx.save_for_backward(*tensors, *saved)
             ctx.call = call
             ctx.set_materialize_grads(False)
-        return *outputs, final
+        return *outputs, *finals
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -3434,8 +3521,8 @@ class _Gradient(torch.autograd.Function):
         """The gradients that are wanted, from tensors, what was kept, and cotangents."""
         own, saved, cotangents = (
             tensors[: len(wanted)],
-            tensors[len(wanted) : -_OUTPUTS - 1],
-            tensors[-_OUTPUTS - 1 :],
+            tensors[len(wanted) : -_RESULTS],
+            tensors[-_RESULTS:],
         )
         return tuple(_run_backward(call, own, saved, cotangents, wanted))
 
@@ -3448,9 +3535,9 @@ class _TransformedOp(torch.autograd.Function):
 
     @staticmethod
     def forward(call: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, the final state, and what the backward pass uses again."""
-        outputs, final, saved = _run_forward(call, tensors)
-        return *outputs, final, *saved
+        """The outputs, the final states, and what the backward pass uses again."""
+        outputs, finals, saved = _run_forward(call, tensors)
+        return *outputs, *finals, *saved
 
     @staticmethod
     def setup_context(
@@ -3458,7 +3545,7 @@ class _TransformedOp(torch.autograd.Function):
     ) -> None:
         """Keep what the backward pass uses."""
         ctx.call, *tensors = inputs
-        saved = output[_OUTPUTS + 1 :]
+        saved = output[_RESULTS:]
         ctx.mark_non_differentiable(*saved)
         ctx.save_for_backward(*tensors, *saved)
         ctx.set_materialize_grads(False)
@@ -3466,7 +3553,7 @@ class _TransformedOp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradients of the tensors that need one."""
-        cotangents = cotangents[: _OUTPUTS + 1]
+        cotangents = cotangents[:_RESULTS]
         return None, *_TransformedGradient.apply(
             ctx.call, ctx.needs_input_grad[1:], *ctx.saved_tensors, *cotangents
         )
@@ -3503,13 +3590,13 @@ def _operator(
     backend: str | None,
     keep: bool,
 ) -> list[Tensor]:
-    """The outputs, the final state and, with `keep`, the memory that holds what the backward pass uses again."""
+    """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
     call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
     memory = call.memory(tensors) if keep else []
-    outputs, final, _ = _run_forward(
+    outputs, finals, _ = _run_forward(
         call, tensors, call.places(tensors, memory) if keep else None
     )
-    return [*outputs, final, *memory]
+    return [*outputs, *finals, *memory]
 
 
 def _operator_backward(
@@ -3540,12 +3627,9 @@ def _operator_fake(
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
     call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
-    *inputs, start = tensors
-    return [
-        *_outputs(*inputs),
-        start.new_empty(start.shape, dtype=call.dtype),
-        *(call.memory(tensors) if keep else []),
-    ]
+    inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
+    finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
+    return [*_outputs(*inputs), *finals, *(call.memory(tensors) if keep else [])]
 
 
 def _operator_backward_fake(
@@ -3566,7 +3650,7 @@ def _operator_backward_fake(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     """Keep what the operator's backward pass uses."""
     tensors, cu_seqlens, *ctx.options, _ = inputs
-    ctx.save_for_backward(*tensors, cu_seqlens, *output[_OUTPUTS + 1 :])
+    ctx.save_for_backward(*tensors, cu_seqlens, *output[_RESULTS:])
     ctx.set_materialize_grads(False)
 
 
@@ -3578,7 +3662,7 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
         ctx.saved_tensors[count],
         ctx.saved_tensors[count + 1 :],
     )
-    bars = cotangents[: _OUTPUTS + 1]
+    bars = cotangents[:_RESULTS]
     found = iter(
         _BACKWARD(
             list(tensors),
@@ -3630,7 +3714,7 @@ def _called(
     aggregation: str | None,
     backend: str | None,
 ) -> Sequence[Tensor]:
-    """The outputs and the final state of a call.
+    """The outputs and the final states of a call.
 
     torch.compile and torch.export get an operator, torch.func what its transforms know, all others plain autograd.
     """
@@ -3646,13 +3730,13 @@ def _called(
         if not transformed:
             return _FORWARD(
                 tensors, cu_seqlens, chunk_size, aggregation, backend, keep
-            )[: _OUTPUTS + 1]
+            )[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(
         *tensors, cu_seqlens, chunk_size, aggregation, backend, keep or transformed
     )
     if transformed:
-        return _TransformedOp.apply(call, *tensors)[: _OUTPUTS + 1]
+        return _TransformedOp.apply(call, *tensors)[:_RESULTS]
     return _Op.apply(call, keep, *tensors)
 
 
@@ -3664,7 +3748,7 @@ def gated_deltanet(
     g: Tensor,
     beta: Tensor,
     *,
-    initial_state: Tensor | None = None,
+    initial_state: Any = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     chunk_size: int | None = None,
@@ -3695,18 +3779,18 @@ def gated_deltanet(
         TypeError: an argument that is no floating tensor.
         ValueError: a shape, device, option or (check) value that does not fit.
     """
-    start, _ = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
+    starts, _ = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
     _option("schedule", schedule, ("auto", "split"))
     _option("backend", backend, ("auto", "torch", "triton"))
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
         _in_range("beta", beta, (beta > 0.0) & (beta < 1.0), "in (0, 1)")
-    *outputs, final = _called(
-        [q, k, v, g, beta, start], cu_seqlens, chunk_size, aggregation, backend
+    made = _called(
+        [q, k, v, g, beta, *starts], cu_seqlens, chunk_size, aggregation, backend
     )
-    (result,) = outputs
-    return (result, final) if output_final_state else result
+    result = made[0]
+    return (result, made[_OUTPUTS:][0]) if output_final_state else result
 
 
 @_named
@@ -3717,7 +3801,7 @@ def step(
     g: Tensor,
     beta: Tensor,
     *,
-    state: Tensor | None = None,
+    state: Any = None,
     backend: str | None = None,
 ) -> Any:
     """One token, for generation: the arguments of the op without T.
@@ -3734,8 +3818,9 @@ def step(
     Returns:
         (output, the next state): a pair.
     """
-    start, dtype = _checked(q, k, v, g, beta, state, None, False)
+    starts, dtype = _checked(q, k, v, g, beta, state, None, False)
     _option("backend", backend, ("auto", "torch", "triton"))
+    (start,) = starts
     if _on_triton(backend or __options__["backend"], (q, k, v, g, beta, start), dtype):
         outputs, final = _one_token(
             (
@@ -3751,16 +3836,16 @@ def step(
         return outputs[0][:, 0], final
     heads = v.shape[1]
     with _uncast(v.device):
-        outputs, (final,) = _advance(
+        outputs, finals = _advance(
             _per_value_head(q[:, None], heads)[:, 0].to(dtype),
             _per_value_head(k[:, None], heads)[:, 0].to(dtype),
             _per_value_head(v[:, None], heads)[:, 0].to(dtype),
             _per_value_head(g[:, None], heads)[:, 0].to(dtype),
             _per_value_head(beta[:, None], heads)[:, 0].to(dtype),
-            start.to(dtype),
+            *(x.to(dtype) for x in starts),
             dtype,
         )
-    return outputs[0].to(v.dtype), final
+    return outputs[0].to(v.dtype), finals[0]
 
 
 @_named
@@ -3771,12 +3856,12 @@ def reference(
     g: Tensor,
     beta: Tensor,
     *,
-    initial_state: Tensor | None = None,
+    initial_state: Any = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
 ) -> Any:
     """The op step by step, as the spec has it; slow, differentiable by autograd."""
-    start, dtype = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
+    starts, dtype = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
     batch, length, heads = v.shape[:3]
     out_dtype = v.dtype
     V = v.shape[3]
@@ -3785,25 +3870,24 @@ def reference(
     v = _per_value_head(v, heads).to(dtype)
     g = _per_value_head(g, heads).to(dtype)
     beta = _per_value_head(beta, heads).to(dtype)
-    states, steps = [], []
+    states: list[tuple[Tensor, ...]] = []
+    steps: list[tuple[Tensor, ...]] = []
     with _uncast(v.device):
         for own, tokens in _sequences(v, cu_seqlens):
-            state = start[own].to(dtype)
+            state = tuple(x[own].to(dtype) for x in starts)
             for t in range(tokens.start, tokens.stop):
-                outputs, (state,) = _advance(
-                    q[:, t], k[:, t], v[:, t], g[:, t], beta[:, t], state, dtype
+                outputs, state = _advance(
+                    q[:, t], k[:, t], v[:, t], g[:, t], beta[:, t], *state, dtype
                 )
                 steps.append(outputs)
             states.append(state)
     columns = (
         [torch.stack(c, 1) for c in zip(*steps)]
         if steps
-        else [start.new_zeros(batch, 0, heads, V)]
+        else [v.new_zeros(batch, 0, heads, V, dtype=dtype)]
     )
     results = [c.to(out_dtype) for c in columns]
     (result,) = results
-    return (
-        (result, torch.cat((*states, start[:0].to(dtype))))
-        if output_final_state
-        else result
-    )
+    states.append(tuple(x[:0].to(dtype) for x in starts))
+    finals = [torch.cat(parts) for parts in zip(*states, strict=True)]
+    return (result, finals[0]) if output_final_state else result

@@ -4,13 +4,19 @@ Differential tests of the first are skipped on the kernels, by the error that na
 """
 
 import pytest
-from differential.harness import EXAMPLES, TEXTS, op_of
+from differential.harness import EXAMPLES, ON_KERNELS, TEXTS, op_of
 from differential.targets import MISSING as MESSAGE
 
 from flowc.schedule.tile_plan import Missing
 from flowc.schedule.triton import cut
 
-MISSING = frozenset()
+# Several states, and states that are scanned.
+MISSING = frozenset(
+    (
+        *("abc", "based", "gsa", "hgrn", "linear_attention_normalized", "mlstm", "preconditioned_gated_deltanet"),
+        *("rebased", "rwkv4"),
+    )
+)
 
 # Several writes of a token of which one is in a repeat, gates in a repeat, vectors over other axes than the state's.
 BY_TORCH = frozenset(
@@ -29,7 +35,7 @@ def plan_of(name):
 
 def test_what_has_no_kernels_is_pinned():
     assert {name for name in TEXTS if isinstance(plan_of(name), Missing)} == MISSING, "take from MISSING what has some"
-    assert not MISSING & EXAMPLES.keys()
+    assert EXAMPLES.keys() - MISSING == set(ON_KERNELS)
 
 
 @pytest.mark.parametrize("name", TEXTS)

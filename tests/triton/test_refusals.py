@@ -19,6 +19,8 @@ from flowc.options import Options
 from flowc.runtime.op import Op
 from flowc.schedule.tile_plan import Missing, TilePlan
 from flowc.schedule.triton import cut
+from flowc.semantics import load
+from flowc.semantics.model import Kind
 from flowc.source import Source
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,9 +31,13 @@ def plan_of(path):
     return compile_text(Source(path.name, path.read_text()), Options(), Stage.PLAN).plan
 
 
+def one_matrix(path):
+    return [s.shape.kind for s in load(path.read_text(), path.stem).states] == [Kind.MATRIX]
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
-def test_every_example_has_kernels(path):
-    assert isinstance(cut(plan_of(path)), TilePlan)
+def test_every_example_of_a_matrix_state_has_kernels(path):
+    assert isinstance(cut(plan_of(path)), TilePlan) == one_matrix(path)
 
 
 SPEC = "flow f(K, V)\ninput q, k : K\ninput v : V\nstate S : K x V\nS[t] = S[t-1] + k @ v.T\n"

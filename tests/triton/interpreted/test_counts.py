@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from differential.harness import EXAMPLES, TEXTS, Case, draw, draw_states, model_of, op_of, run_op, sizes_of
+from differential.harness import ON_KERNELS, TEXTS, Case, draw, draw_states, model_of, op_of, run_op, sizes_of
 from differential.meter import Meter
 from differential.targets import INTERPRETER
 
@@ -47,7 +47,7 @@ def counted(name, case, dtype=torch.float16):
 # -- matrix units ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", ON_KERNELS)
 def test_products_are_made_on_matrix_units(name):
     """At least 90 % of the flops of a pass's products go through `tl.dot`.
 
@@ -67,7 +67,7 @@ def test_products_are_made_on_matrix_units(name):
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", ON_KERNELS)
 def test_work_goes_with_the_chunks_and_not_with_the_tokens(name):
     """Twice the chunks: as many launches, twice the products. Four times the tokens in as many chunks: two more levels.
 

@@ -1,0 +1,61 @@
+"""Operations that scan a state entry by entry, over all tokens of a segment.
+
+In: nothing; these are types, a part of `ir.Op`. Values are per token; what a segment begins or ends with is [H, *].
+Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowc.chunk.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """z_t = gate_t z_{t-1} + value_t (linear), max(gate_t + z_{t-1}, value_t), or logsumexp of both; z_0 = start."""
+
+    kind: str
+    gate: Value
+    value: Value
+    start: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Each token's predecessor's value; `start` before the first."""
+
+    argument: Value
+    start: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The last token's value: what a scan carries on. `start` where there is no token."""
+
+    argument: Value
+    start: Value
+
+
+@dataclass(frozen=True, slots=True)
+class ScanAdjoint:
+    """x_t = bar_t + slope_{t+1} x_{t+1}, x past the last token being such that slope x is `end`: Scan's cotangents."""
+
+    slope: Value
+    bar: Value
+    end: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Each token's successor's value, 0 for the last: the adjoint of Earlier."""
+
+    argument: Value
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first token's value: the adjoint of Earlier in its start. `end` where there is no token."""
+
+    argument: Value
+    end: Value
