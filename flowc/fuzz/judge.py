@@ -218,6 +218,8 @@ def largest_sum(inputs: Tensors, model: Model, case: Case) -> float:
     axes = {i.name: (1, 3) if i.shape.items is not None else (1,) for i in gates}
     given = sum(-inputs[i.name].clamp(min=-746).sum(axes[i.name]).min().item() for i in gates)
     made = case.roles.gates if case.roles is not None else 1
+    if not case.start and any(s.start == -float("inf") for s in model.states):
+        given += 746  # the first gate that is made of such a state is -inf
     return given + made * max(x.shape[1] for i, x in zip(model.inputs, inputs.values(), strict=True) if not i.is_param)
 
 
