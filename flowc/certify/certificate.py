@@ -162,11 +162,17 @@ class Point:
 
     def mismatch(self, programs: Programs) -> Mismatch | None:
         """The first difference; what keeps a program from running is one."""
+        setting = Setting(self.draw.oracles, self.draw.sizes, programs.aggregations)
         try:
-            found = _named(*_chunked(programs, self.draw, self.outputs, self.final))
+            found = _named(*_chunked(programs, self.draw, setting, self.outputs, self.final))
         except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             return Mismatch("the chunk program", f": {error}", self.draw.sizes)
-        return _first(self.expected, found, self.draw)
+        first = _first(self.expected, found, self.draw)
+        if first is not None and setting.read_gates:
+            # Factors of such a gate are added up before they are exponentiated, which numbers without a second
+            # evaluation do not stand.
+            raise Uncertified("a gate is made of several factors, some of them of what is read from a state")
+        return first
 
 
 def _compared(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tuple[Point, Mismatch | None]:
@@ -181,9 +187,10 @@ def _compared(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tupl
     raise Uncertified(f"no draw was found without {reason}")
 
 
-def _chunked(programs: Programs, draw: Draw, outs: Tensors, ends: Tensors) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+def _chunked(
+    programs: Programs, draw: Draw, setting: Setting, outs: Tensors, ends: Tensors
+) -> tuple[Tensors, Tensors, Tensors, Tensors]:
     """Outputs, final state, gradients of inputs and params, gradient of the state at the start."""
-    setting = Setting(draw.oracles, draw.sizes, programs.aggregations)
     roles = {i.name: "param" if i.is_param else "input" for i in draw.model.inputs}
     given = {(roles[name], name): number for name, number in draw.inputs.items()}
     forward, backward = programs.forward, programs.backward

@@ -8,7 +8,7 @@ tokens past the last are zeros. Refuses, as `Uncertified`, a float that stands f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,7 @@ class Setting:
     oracles: Oracles
     sizes: Sizes
     aggregations: tuple[str, ...]
+    read_gates: set[str] = field(default_factory=set)  # log gates that were made of what was read from a state
 
     @property
     def chunks(self) -> int:

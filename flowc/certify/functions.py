@@ -61,7 +61,10 @@ def exp_of_shadow(shadow: Shadow) -> Shadow:
 
 
 def log(a: Number) -> Number:
-    """Of an exponential its argument, else an oracle, odd as the logarithm of 1 / a is; exp of it is a."""
+    """Of an exponential its argument, else an oracle, odd as the logarithm of 1 / a is; exp of it is a.
+
+    It is not opaque even where `a` is: its exponent is a function of `a` alone.
+    """
     if not np.all(a.value):
         raise Redraw("the logarithm of 0")
 
@@ -75,7 +78,7 @@ def log(a: Number) -> Number:
 
     with np.errstate(all="ignore"):
         shadow = np.asarray(np.log(a.shadow))
-    return Number(a.oracles, fp.each(ask, a.value), shadow, lambda: fp.each(fp.logarithm, a.value), opaque=a.opaque)
+    return Number(a.oracles, fp.each(ask, a.value), shadow, lambda: fp.each(fp.logarithm, a.value))
 
 
 def power(a: Number, b: Number) -> Number:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowc.certify import functions, places
-from flowc.certify.field import ORDER, P
+from flowc.certify.field import ORDER, Entries, P
 from flowc.certify.number import Number, Oracles, Uncertified
 from flowc.certify.systems import solve
 from flowc.chunk import ir
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 ROUNDED = 2**30  # an exact number of a spec has no power of two beyond this below the line
 CLOSE = 1e-14
 SMALL_RATIO = 1000
+
+
+def _exponent(number: Number) -> Entries:
+    return number.exponent
 
 
 def constant_of(oracles: Oracles, exact: Fraction, shape: tuple[int, ...]) -> Number:
@@ -60,7 +65,11 @@ def primitive(setting: Setting, values: Mapping[Value, Number], op: Op) -> Numbe
             seen = places.mask(mask, chunk, bound)
             return Number.whole(setting.oracles, seen[None, None])
         case ir.GateSums(gates, _):
-            return _summed(values[gates], lambda x: _prefix(x))
+            logs = values[gates]
+            if logs.opaque:  # a gate is what its own exponent says; products of gates add those up
+                setting.read_gates.add(gates.name)
+                logs = Number(logs.oracles, logs.value, logs.shadow, partial(_exponent, logs))
+            return _summed(logs, lambda x: _prefix(x))
         case ir.GateSumsAdjoint(sums, _):
             return _summed(values[sums], lambda x: np.cumsum(x[:, :, :0:-1], axis=2)[:, :, ::-1])
         case ir.At(sums, gates, space, where):

@@ -300,3 +300,42 @@ def test_a_step_of_many_statements_is_not_certified():
         steps="\n".join(["S[t] = exp(g) * S[t-1]"] + ["S[t] = S[t] + 999 * k @ (v - S[t].T @ k).T"] * 29)
     )
     assert compiled(fewer).certify().mismatch is None
+
+
+READ_GATE = """flow f(K, V)
+input q, k : K; input v : V; input g : scalar <= 0
+state P, W : K x V
+P[t] = exp(g) * P[t-1] + k @ v.T
+let a = P[t].T @ q
+W[t] = W[t-1] @ diag({gate}) + k @ v.T
+o[t] = W[t].T @ q
+"""
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        ("sigmoid(a)", ""),
+        ("sigmoid(a) * exp(g)", ""),
+        ("exp(-a * a) * exp(g)", "a gate is made of several factors, some of them of what is read from a state"),
+    ],
+)
+def test_a_gate_of_what_another_state_gives(gate, reason):
+    found = compiled(READ_GATE.format(gate=gate)).certify()
+    assert (found.mismatch, found.reason) == (None, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "place"),
+    [
+        ("mlstm", "n[t] = decay * n[t-1] + write * k", "n[t] = decay * n[t-1] + k", "o differs first at step 2"),
+        ("mlstm", "max(logsigmoid(f) + m[t-1], i)", "max(f + m[t-1], i)", "m[T] differs first"),
+        ("rwkv4", "m[t] = max(m[t-1] - w, k)", "m[t] = max(m[t-1] + w, k)", "m[T] differs first"),
+        ("abc", "P[t-1] @ diag(keep)", "P[t-1]", "o differs first at step 0"),
+        ("hgrn", "o[t] = h[t]", "o[t] = h[t-1]", "o differs first at step 0"),
+    ],
+)
+def test_a_wrong_state_among_several_is_found(name, right, wrong, place):
+    assert right in TEXTS[name]
+    found = certify(compiled(TEXTS[name]).model, compiled(TEXTS[name].replace(right, wrong)).programs)
+    assert place in str(found.mismatch)
