@@ -20,13 +20,13 @@ def scan_code(op: ScanOp, operands: Sequence[str]) -> Code:
     shown = ", ".join(operands)
     match op:
         case ir.Scan(kind):
-            return Code(f"_scan({kind!r}, {shown}, length)")
+            return Code(f"_scan({kind!r}, {shown}, length, tokens)")
         case ir.Earlier():
             return Code(f"_earlier({shown})")
         case ir.Final():
             return Code(f"_final({shown})")
         case ir.ScanAdjoint():
-            return Code(f"_scan_adjoint({shown})")
+            return Code(f"_scan_adjoint({shown}, tokens)")
         case ir.Later():
             return Code(f"_later({shown})")
         case ir.First():

@@ -5,30 +5,38 @@ def _join(kind: str, gate: Tensor, before: Tensor, value: Tensor) -> Tensor:
     return (torch.maximum if kind == "max" else torch.logaddexp)(gate + before, value)
 
 
-def _scan(kind: str, gate: Any, value: Any, start: Tensor, length: int) -> Tensor:
+def _scan(kind: str, gate: Any, value: Any, start: Tensor, length: int, tokens: int) -> Tensor:
     """States of all tokens, [B, T, H, *], from gates and values of that shape and the state [B, H, *] before the first.
 
-    Steps are joined to steps of twice as many tokens, and so on: log T passes, none of which divides or takes apart.
+    Within a chunk steps are joined to steps of twice as many tokens, and so on, then chunk after chunk to the state:
+    what a token gets depends on its chunk alone, not on how many of them are at hand.
     """
     shape = (start.shape[0], length, *start.shape[1:])
-    gate, value = (torch.as_tensor(x, dtype=start.dtype, device=start.device).expand(shape).clone() for x in (gate, value))
-    if length:
-        value[:, 0] = _join(kind, gate[:, 0], start, value[:, 0])
+    gate, value = (torch.as_tensor(x, dtype=start.dtype, device=start.device).expand(shape) for x in (gate, value))
+    filled = -(-length // tokens) * tokens
+    sides = (0, 0) * (len(shape) - 2) + (0, filled - length)
+    gate, value = (F.pad(x, sides).unflatten(1, (-1, tokens)).clone() for x in (gate, value))
     done = 1
-    while done < length:
-        joined = _join(kind, gate[:, done:], value[:, :-done], value[:, done:])
-        gates = gate[:, done:] * gate[:, :-done] if kind == "linear" else gate[:, done:] + gate[:, :-done]
-        value[:, done:], gate[:, done:] = joined, gates
+    while done < tokens:
+        joined = _join(kind, gate[:, :, done:], value[:, :, :-done], value[:, :, done:])
+        longer = (torch.mul if kind == "linear" else torch.add)(gate[:, :, done:], gate[:, :, :-done])
+        value[:, :, done:], gate[:, :, done:] = joined, longer
         done *= 2
-    return value
+    for c in range(filled // tokens):
+        value[:, c] = _join(kind, gate[:, c], start[:, None], value[:, c])
+        start = value[:, c, -1]
+    return value.flatten(1, 2)[:, :length]
 
 
-def _scan_adjoint(slope: Any, bar: Tensor, end: Tensor) -> Tensor:
+def _scan_adjoint(slope: Any, bar: Tensor, end: Tensor, tokens: int) -> Tensor:
     """What reaches each state, through all later ones too: x_t = bar_t + slope_{t+1} x_{t+1}, the last plus `end`."""
-    shape = (end.shape[0], bar.shape[1], *end.shape[1:])
+    length = bar.shape[1]
+    shape = (end.shape[0], length, *end.shape[1:])
     slope, bar = (torch.as_tensor(x, dtype=end.dtype, device=end.device).expand(shape) for x in (slope, bar))
-    later = torch.cat((slope[:, 1:], torch.ones_like(slope[:, :1])), 1)
-    return _scan("linear", later.flip(1), bar.flip(1), end, bar.shape[1]).flip(1)
+    filled = -(-length // tokens) * tokens  # tokens past the last hand `end` on as it is
+    sides = (0, 0) * (len(shape) - 2) + (0, filled - length)
+    later = F.pad(slope[:, 1:], (*sides[:-1], filled - max(length - 1, 0)), value=1.0)
+    return _scan("linear", later.flip(1), F.pad(bar, sides).flip(1), end, filled, tokens).flip(1)[:, :length]
 
 
 def _earlier(values: Tensor, start: Tensor) -> Tensor:
