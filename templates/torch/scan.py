@@ -1,28 +1,34 @@
 def _join(kind: str, gate: Tensor, before: Tensor, value: Tensor) -> Tensor:
     """One step of a scan."""
     if kind == "linear":
-        return torch.addcmul(value, gate, before)
+        return gate * before + value  # not in one call, which rounds once or twice as memory lies
     return (torch.maximum if kind == "max" else torch.logaddexp)(gate + before, value)
 
 
-def _scan(kind: str, gate: Any, value: Any, start: Tensor, length: int, tokens: int) -> Tensor:
+def _scan(
+    kind: str, gate: Any, value: Any, start: Tensor, length: int, tokens: int, apart: bool = False
+) -> Tensor:
     """States of all tokens, [B, T, H, *], from gates and values of that shape and the state [B, H, *] before the first.
 
     Within a chunk steps are joined to steps of twice as many tokens, and so on, then chunk after chunk to the state:
-    what a token gets depends on its chunk alone, not on how many of them are at hand.
+    what a token gets depends on its chunk alone, not on how many of them are at hand. `apart`: a chunk's first gate
+    weighs what enters it, as it does where a segment begins.
     """
     shape = (start.shape[0], length, *start.shape[1:])
     gate, value = (torch.as_tensor(x, dtype=start.dtype, device=start.device).expand(shape) for x in (gate, value))
     filled = -(-length // tokens) * tokens
     sides = (0, 0) * (len(shape) - 2) + (0, filled - length)
     gate, value = (F.pad(x, sides).unflatten(1, (-1, tokens)).clone() for x in (gate, value))
-    done = 1
+    first, done = gate[:, :, 0].clone(), 1
+    if apart:
+        gate[:, :, 0] = 1
     while done < tokens:
         joined = _join(kind, gate[:, :, done:], value[:, :, :-done], value[:, :, done:])
         longer = (torch.mul if kind == "linear" else torch.add)(gate[:, :, done:], gate[:, :, :-done])
         value[:, :, done:], gate[:, :, done:] = joined, longer
         done *= 2
     for c in range(filled // tokens):
+        start = first[:, c] * start if apart else start
         value[:, c] = _join(kind, gate[:, c], start[:, None], value[:, c])
         start = value[:, c, -1]
     return value.flatten(1, 2)[:, :length]
@@ -36,7 +42,7 @@ def _scan_adjoint(slope: Any, bar: Tensor, end: Tensor, tokens: int) -> Tensor:
     filled = -(-length // tokens) * tokens  # tokens past the last hand `end` on as it is
     sides = (0, 0) * (len(shape) - 2) + (0, filled - length)
     later = F.pad(slope[:, 1:], (*sides[:-1], filled - max(length - 1, 0)), value=1.0)
-    return _scan("linear", later.flip(1), F.pad(bar, sides).flip(1), end, filled, tokens).flip(1)[:, :length]
+    return _scan("linear", later.flip(1), F.pad(bar, sides).flip(1), end, filled, tokens, True).flip(1)[:, :length]
 
 
 def _earlier(values: Tensor, start: Tensor) -> Tensor:
