@@ -133,7 +133,9 @@ class Compilation:
 
     def unsupported(self, found: Classification) -> FlowError:
         """The diagnostic of a recurrence without a compiled form."""
-        advice = found.advice or "classes G and D compile"
+        advice = (
+            found.advice or "classes G, D and M, vector states of class E and several states without a cycle compile"
+        )
         return FlowError(
             self.source,
             (

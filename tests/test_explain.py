@@ -30,7 +30,7 @@ def test_every_example_explains(path):
     states = len(compilation.recurrence.memories)
     assert record["class"]["name"] in ("G", "D", "E", "M")
     assert f"decided at {path.name}:{record['class']['line']}:" in text
-    assert len(record["kernels"]) >= 4
+    assert len(record["kernels"]) == (8 if states else 4)
     assert (sum(kernel["product_flops"] for kernel in record["kernels"]) > 0) == (states > 0)
     assert (record["aggregation"] is None) == (not compilation.plan.aggregations)
     assert not any(line.endswith(" ") for line in text.splitlines())

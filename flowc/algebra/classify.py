@@ -20,8 +20,6 @@ from flowc.semantics.model import (
 )
 from flowc.semantics.walk import children, flat
 
-_LOG_SEMIRING = frozenset(("max", "min", "log", "logsigmoid", "softplus"))
-
 
 def classify_states(model: Model) -> Classification | None:
     """Class R for states that need each other; None for all others, which `normalize` looks into."""

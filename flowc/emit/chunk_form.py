@@ -38,7 +38,10 @@ def chunk_form(recurrence: Recurrence) -> str:
     """The chunk program in mathematics, state by state."""
     if len(recurrence.memories) == 1 and not recurrence.scans:
         return _chunk_form(recurrence, 0)
-    forms = [f"{s.state.name}: a {s.kind} scan over the tokens, in log T steps" for s in recurrence.scans]
+    forms = [
+        f"{s.state.name}: a {s.kind} scan, in log C steps within a chunk, then from chunk to chunk"
+        for s in recurrence.scans
+    ]
     for number, memory in enumerate(recurrence.memories):
         forms.append(f"{memory.state.name}, as S:\n" + textwrap.indent(_chunk_form(recurrence, number), "    "))
     return "\n".join(forms)
