@@ -82,10 +82,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ScanEdit:
-    """A state that is scanned entry by entry, as a function of `before`, what it is before the token."""
+    """A state that is scanned entry by entry: `value` of `before`; `after` is what others know it by."""
 
     state: State
     before: sp.Symbol
+    after: sp.Symbol
     value: sp.Expr
     span: Span
 

@@ -182,8 +182,8 @@ class _Extraction:
             self.evaluator.scanned[name] = value
             return
         before = self.evaluator.scan_leaf(name, state.shape, previous=True)
-        self.scans.append(ScanEdit(state, before, value, statement.value.span))
         after = self.evaluator.scan_leaf(name, state.shape, previous=False)
+        self.scans.append(ScanEdit(state, before, after, value, statement.value.span))
         self.evaluator.scanned[name] = after
 
     # -- updates ------------------------------------------------------------------------------------------------------

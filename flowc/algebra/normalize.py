@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from typing import assert_never
 
 import sympy as sp
@@ -33,7 +34,8 @@ from flowc.algebra.recurrence import (
     Segment,
     Write,
 )
-from flowc.algebra.scans import scanned
+from flowc.algebra.scans import Step as ScanStep
+from flowc.algebra.scans import scanned, shares
 from flowc.algebra.side import Side
 from flowc.algebra.term import (
     Apply,
@@ -88,11 +90,12 @@ class _Freezer:
         self.model, self.leaves = model, leaves
         self.side = Side.KEY  # of the state that is frozen
         self.declared = {i.name: i.range for i in model.inputs}
+        self.steps: list[ScanStep] = []  # of scans, their axes named as scans have them
 
     def recurrence(self, found: Extracted) -> Recurrence:
+        self.scans = scans = tuple(self.scan(s) for s in found.scans)
         steps = [merge(step, self.leaves, _rows(step.state, step.side)) for step in found.steps]
         memories = tuple(self.memory(step) for step in steps)
-        self.scans = scans = tuple(self.scan(s) for s in found.scans)
         merged = {step.state.name: iter(step.reads) for step in steps}
         order = {step.state.name: number for number, step in enumerate(steps)}
         reads = tuple(self.read(next(merged[r.state]), order[r.state]) for r in found.reads)
@@ -124,10 +127,23 @@ class _Freezer:
             kind, gate, value = scanned(found.value, found.before, self.range)
         except Outside as outside:
             raise Refusal(outside, found.span) from None
+        self.steps.append(ScanStep(kind, gate, value, found.before, found.after))
         return Scan(found.state, kind, self.frozen(gate, {"i": "x"}), self.frozen(value, {"i": "x"}), found.span)
 
     def frozen(self, expr: sp.Expr, names: dict[str, str]) -> Term:
-        return self.leaves.freeze(self.leaves.rename(expr, names))
+        expr = self.leaves.rename(expr, names)
+        for step in self.steps if any(self.is_after(s) for s in expr.free_symbols) else ():
+            for axis in ("i", "j", "x", "x2"):
+                expr = shares(expr, step.moved(partial(self.leaves.rename, names={"i": axis})))
+        return self.leaves.freeze(expr)
+
+    def is_after(self, symbol: sp.Symbol) -> bool:
+        """Whether a leaf is a scanned state after the token."""
+        match self.leaves.term(symbol):
+            case ScanValue(previous=previous):
+                return not previous
+            case _:
+                return False
 
     def edit(self, edit: GateEdit | WriteEdit) -> Gate | Write:
         match edit:

@@ -1,10 +1,14 @@
 """The scan that an update of a state entry by entry is.
 
 In: what the state becomes, as a function of what it was. Out: the kind of scan, its gate and its value: gate z + value,
-max(gate + z, value) or log(exp(gate + z) + exp(value)). Refuses (`Outside`) any other function.
+max(gate + z, value) or log(exp(gate + z) + exp(value)). Refuses (`Outside`) any other function. `shares` rewrites what
+compares the state with what it was joined from.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import sympy as sp
 
@@ -12,7 +16,22 @@ from flowc.algebra.forms import Outside
 from flowc.algebra.functions import OWN
 from flowc.algebra.gates import Ranges, is_positive, logarithm
 
-_max = OWN["max"]
+_max, _min, _logsigmoid = OWN["max"], OWN["min"], OWN["logsigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a scan: `after` is gate + before and value, joined by `kind`."""
+
+    kind: str
+    gate: sp.Expr
+    value: sp.Expr
+    before: sp.Expr
+    after: sp.Expr
+
+    def moved(self, to: Callable[[sp.Expr], sp.Expr]) -> Step:
+        """The step in other symbols."""
+        return Step(self.kind, *(to(e) for e in (self.gate, self.value, self.before, self.after)))
 
 
 def scanned(after: sp.Expr, before: sp.Symbol, ranges: Ranges) -> tuple[str, sp.Expr, sp.Expr]:
@@ -64,3 +83,27 @@ def _exponentials(e: sp.Expr, z: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
             return None
         c.append(rest)
     return (sp.Add(*c), sp.Add(*d)) if c and d else None
+
+
+def shares(e: sp.Expr, step: Step) -> sp.Expr:
+    """`e` with gate + before - after, and value - after, as functions of what was joined.
+
+    For max these are min(0, gate + before - value) and min(0, value - gate - before), for logsumexp likewise with
+    logsigmoid. A difference of states is what is left of large numbers: where a maximum grows without end, the last
+    bits of a scan that joins tokens in another order than a loop, where the loop has exactly 0.
+    """
+    if step.kind == "linear" or step.after not in e.free_symbols:
+        return e
+    return e.replace(lambda x: x.is_Add, lambda x: _shared(x, step))
+
+
+def _shared(e: sp.Expr, step: Step) -> sp.Expr:
+    """A sum, where it has a joined part less the state, either sign."""
+    parts = step.gate + step.before, step.value
+    for (part, other), sign in ((pair, s) for pair in (parts, parts[::-1]) for s in (1, -1)):
+        rest = e - sign * (part - step.after)
+        fewer = len(sp.Add.make_args(rest)) - (rest == 0) <= len(e.args) - 1 - len(sp.Add.make_args(part))
+        if fewer and not {step.before, step.after} & rest.free_symbols:
+            share = _min(0, part - other) if step.kind == "max" else _logsigmoid(part - other)
+            return rest + sign * share
+    return e

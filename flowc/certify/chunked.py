@@ -235,7 +235,7 @@ class Interpreter:
                 )
             case ir.FromRows(argument, space, part, _):
                 return from_rows(self.values[argument], space, part, self.setting.sizes)
-            case ir.Scan() | ir.Earlier() | ir.Final() | ir.ScanAdjoint() | ir.Later() | ir.First():
+            case ir.Scan() | ir.Earlier() | ir.Final() | ir.Later() | ir.First():
                 return scanned(op, [self.aligned(v, value.axes, Level.TOKEN) for v in operands(op)], self.setting)
             case _:
                 return self.shaped(value, op)

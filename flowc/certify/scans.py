@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from flowc.certify import functions
 from flowc.certify.number import Number
-from flowc.certify.rows import joined, zeros
+from flowc.certify.rows import joined
 from flowc.chunk import ir
 
 if TYPE_CHECKING:
     from flowc.certify.chunked import Setting
 
-Op = ir.Scan | ir.Earlier | ir.Final | ir.ScanAdjoint | ir.Later | ir.First
+Op = ir.Scan | ir.Earlier | ir.Final | ir.Later | ir.First
 
 
 def scanned(op: Op, given: list[Number], setting: Setting) -> Number:
@@ -28,25 +28,19 @@ def scanned(op: Op, given: list[Number], setting: Setting) -> Number:
         return number.moved(lambda x: x[t : t + 1] if x.shape[0] > 1 else x)
 
     match op:
-        case ir.Scan(kind):
+        case ir.Scan(kind, reverse=reverse):
             value, state = others
             found: list[Number] = []
-            for t in range(length):
+            for t in reversed(range(length)) if reverse else range(length):
                 state = _joined(kind, at(first, t), at(state, 0), at(value, t))
                 found.append(state)
-            return joined(found, 0)
+            return joined(found[::-1] if reverse else found, 0)
         case ir.Earlier():
             return joined([at(others[0], 0), *(at(first, t) for t in range(length - 1))], 0)
         case ir.Final():
             return at(first, length - 1)
-        case ir.ScanAdjoint():
-            bar, end = others
-            reached = [at(bar, length - 1) + at(end, 0)]
-            for t in reversed(range(length - 1)):
-                reached.append(at(bar, t) + at(first, t + 1) * reached[-1])
-            return joined(reached[::-1], 0)
         case ir.Later():
-            return joined([*(at(first, t) for t in range(1, length)), zeros(first.oracles, at(first, 0).shape)], 0)
+            return joined([*(at(first, t) for t in range(1, length)), at(others[0], 0)], 0)
         case ir.First():
             return at(first, 0)
         case _:

@@ -46,7 +46,6 @@ from flowc.chunk.ir import (
     Relabel,
     Rename,
     Scan,
-    ScanAdjoint,
     Solve,
     Spread,
     Sum,
@@ -242,9 +241,9 @@ def infer_axes(op: Op) -> tuple[Axis, ...]:
             return argument.axes
         case Element(source, _):
             return source.axes[1:]
-        case Scan(start=other) | Earlier(start=other) | Final(start=other) | ScanAdjoint(end=other):
+        case Scan(start=other) | Earlier(start=other) | Final(start=other):
             return other.axes
-        case Later(argument) | First(argument, _):
+        case Later(argument, _) | First(argument, _):
             return argument.axes
         case Contract(left, right, axis):
             return tuple(a for a in (*left.axes, *right.axes) if a != axis)

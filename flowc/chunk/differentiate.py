@@ -46,7 +46,6 @@ from flowc.chunk.ir import (
     Relabel,
     Rename,
     Scan,
-    ScanAdjoint,
     Solve,
     Spread,
     Sum,
@@ -80,6 +79,7 @@ class _Adjoint:
         self.logs: dict[Value, list[Value]] = {}  # of exp(x): cotangents of x, where the product is at hand
         self.elements: dict[Value, dict[int, Value]] = {}
         self.last: dict[Value, Value] = {}  # of a scan: the cotangent of what it carries on
+        self.before: dict[Value, Value] = {}  # of a scan: the cotangents of what each token begins with
         self.active = self._active()
 
     def _active(self) -> set[Value]:
@@ -107,7 +107,8 @@ class _Adjoint:
             bar = self.collected(node.value)
             if bar is not None and node.value.name and not isinstance(node.op, Argument | Rename | Relabel):
                 bar = build.named(bar, f"{node.value.name}_bar")
-            if bar is not None or any(node.value in known for known in (self.logs, self.elements, self.last)):
+            beside = (self.logs, self.elements, self.last, self.before)
+            if bar is not None or any(node.value in known for known in beside):
                 self.rule(node.value, node.op, bar)
         results = {}
         for node in primal:
@@ -214,19 +215,18 @@ class _Adjoint:
                 self.give(argument, build.add(ToRows(rows, space, axis)))
             case Scan():
                 self.scan(value, op, bar)
-            case Earlier(argument, start):
-                self.give(argument, build.add(Later(bar)))
-                self.give(start, build.add(First(bar, build.number(0))))
+            case Earlier(argument, _):
+                self.before[argument] = bar
             case Final(argument, _):
                 self.last[argument] = bar
             case _:
                 self.gated(value, op, bar)
 
     def scan(self, value: Value, op: Scan, bar: Value) -> None:
-        """A scan's cotangents by the reverse scan with its slopes."""
+        """A scan's cotangents by the reverse scan, with its slopes as gates, of what reaches each token's beginning."""
         build = self.build
         before = build.add(Earlier(value, op.start))
-        end = self.last.pop(value)
+        end, beside = self.last.pop(value), self.before.pop(value, None)
         given = build.apply("add", op.gate, before)
         match op.kind:
             case "linear":
@@ -234,12 +234,15 @@ class _Adjoint:
             case "max":
                 slope, share = (self.lowered("max", number, given, op.value) for number in (0, 1))
             case _:
-                slope, share = (build.apply("exp", build.apply("sub", x, value)) for x in (given, op.value))
-        total = build.add(ScanAdjoint(slope, bar, end))
-        kept = build.apply("mul", slope, total)
-        self.give(op.gate, build.apply("mul", total, before) if op.kind == "linear" else kept)
+                pairs = (given, op.value), (op.value, given)
+                slope, share = (build.apply("sigmoid", build.apply("sub", *pair)) for pair in pairs)
+        through = self.summed([build.apply("mul", slope, bar), *([] if beside is None else [beside])])
+        reached = build.add(Scan("linear", slope, through, end, reverse=True))
+        total = build.apply("add", bar, build.add(Later(reached, end)))
+        given_bar = build.apply("mul", slope, total)
+        self.give(op.gate, build.apply("mul", total, before) if op.kind == "linear" else given_bar)
         self.give(op.value, total if share is None else build.apply("mul", share, total))
-        self.give(op.start, build.add(First(kept, end)))
+        self.give(op.start, build.add(First(reached, end)))
 
     def gated(self, value: Value, op: Op, bar: Value) -> None:
         """The rules of the primitives."""
@@ -272,7 +275,7 @@ class _Adjoint:
                 self.give(matrix, build.contract(right_bar, primed, value.axes[1], "N_bar"))
             case SumTokens() | Cut() | Unflatten() | GateSumsAdjoint() | AtAdjoint() | DecayApply() | Inverse():
                 raise TypeError(f"{type(op).__name__} occurs in adjoint programs only")
-            case ScanAdjoint() | Later() | First():
+            case Later() | First():
                 raise TypeError(f"{type(op).__name__} occurs in adjoint programs only")
             case _:
                 raise TypeError(f"no rule for {type(op).__name__}")

@@ -16,7 +16,6 @@ from flowc.chunk.scan_ops import Final as Final
 from flowc.chunk.scan_ops import First as First
 from flowc.chunk.scan_ops import Later as Later
 from flowc.chunk.scan_ops import Scan as Scan
-from flowc.chunk.scan_ops import ScanAdjoint as ScanAdjoint
 from flowc.chunk.values import Mask, Space, Value, Where
 from flowc.semantics.size import Size
 
@@ -311,7 +310,7 @@ Op = (
     | Apply | Spread | Rename | Relabel | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
     | ToRows | FromRows
     | GateSums | GateSumsAdjoint | At | AtAdjoint | Decay | DecayMatrix | DecayDot | DecayApply | Solve | Inverse
-    | Scan | Earlier | Final | ScanAdjoint | Later | First
+    | Scan | Earlier | Final | Later | First
 )  # fmt: skip
 
 
@@ -356,13 +355,11 @@ def operands(op: Op) -> tuple[Value, ...]:
             return (matrix,)
         case Scan(_, gate, value, start):
             return (gate, value, start)
-        case Earlier(argument, other) | Final(argument, other) | First(argument, other):
+        case Earlier(argument, other) | Final(argument, other) | Later(argument, other) | First(argument, other):
             return (argument, other)
-        case ScanAdjoint(slope, bar, end):
-            return (slope, bar, end)
         case Spread() | Rename() | Relabel() | Sum() | SumTokens() | Largest() | Cut() | Flatten() | Unflatten():
             return (op.argument,)
-        case FromRows() | AtAdjoint() | Later():
+        case FromRows() | AtAdjoint():
             return (op.argument,)
         case _:
             assert_never(op)

@@ -13,12 +13,16 @@ from flowc.chunk.values import Value
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """z_t = gate_t z_{t-1} + value_t (linear), max(gate_t + z_{t-1}, value_t), or logsumexp of both; z_0 = start."""
+    """z_t = gate_t z_{t-1} + value_t (linear), max(gate_t + z_{t-1}, value_t), or logsumexp of both; z_0 = start.
+
+    `reverse`: from the last token to the first, z_{t+1} in the place of z_{t-1}, `start` after the last.
+    """
 
     kind: str
     gate: Value
     value: Value
     start: Value
+    reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +42,16 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
-class ScanAdjoint:
-    """x_t = bar_t + slope_{t+1} x_{t+1}, x past the last token being such that slope x is `end`: Scan's cotangents."""
+class Later:
+    """Each token's successor's value; `end` after the last."""
 
-    slope: Value
-    bar: Value
+    argument: Value
     end: Value
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """Each token's successor's value, 0 for the last: the adjoint of Earlier."""
-
-    argument: Value
-
-
-@dataclass(frozen=True, slots=True)
 class First:
-    """The first token's value: the adjoint of Earlier in its start. `end` where there is no token."""
+    """The first token's value: what a reverse scan carries on. `end` where there is no token."""
 
     argument: Value
     end: Value

@@ -18,13 +18,13 @@ from flowc.chunk.values import Level, Part, Value
 from flowc.emit.layout import Layout
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
-from flowc.emit.torch_functions import ATOM, HELPERS, PRODUCT, UNARY, Code, call, number
+from flowc.emit.torch_functions import ATOM, HELPERS, INEXACT, PRODUCT, UNARY, Code, call, number
 from flowc.emit.torch_scans import scan_code
 from flowc.emit.usage import Usage
 from flowc.emit.wide import wide_values
 from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.schedule.share import exponent_key
-from flowc.semantics.size import Size
+from flowc.semantics.size import ONE, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,6 @@ class Expressions(ABC):
                 return self.applied(value, op)
             case ir.Contract():
                 return self.contracted(value, op)
-            case ir.Sum(argument, axes) if value not in self.wide and self.inner_product(argument, axes) is not None:
-                left, right = self.inner_product(argument, axes) or ("", "")
-                return Code(f"({left}.flatten(-2)[..., None, :] @ {right}.flatten(-2)[..., None])[..., 0, 0]")
             case ir.Sum(argument, axes):
                 dims = ", ".join(str(argument.axes.index(a) - len(argument.axes)) for a in axes)
                 shown = dims if len(axes) == 1 else f"({dims})"
@@ -127,25 +124,11 @@ class Expressions(ABC):
                 return self.shaped(value, op)
             case ir.ToRows() | ir.FromRows() | ir.MaskMatrix():
                 return self.rows(op)
-            case ir.Scan() | ir.Earlier() | ir.Final() | ir.ScanAdjoint() | ir.Later() | ir.First():
+            case ir.Scan() | ir.Earlier() | ir.Final() | ir.Later() | ir.First():
                 self.helpers["scan"] = None
                 return scan_code(op, [self.operand(v, value.axes).text for v in ir.operands(op)])
             case _:
                 return self.gated(value, op)
-
-    def inner_product(self, argument: Value, axes: tuple[Axis, ...]) -> tuple[str, str] | None:
-        """The factors of a product of two matrices that is summed over both axes, and not needed otherwise."""
-        users = self.usage.users[argument]
-        alone = len(users) == 1 and self.usage.together(argument, users[0])
-        if not alone or len(axes) != 2 or axes != argument.axes:
-            return None
-        match self.program.defined[argument]:
-            case ir.Apply("mul", (left, right)) if all(
-                v.axes == axes and v.level is Level.CHUNK for v in (left, right)
-            ):
-                return self.base(left).at(ATOM), self.base(right).at(ATOM)
-            case _:
-                return None
 
     def scaled_rows(self, value: Value, op: ir.Apply) -> Code | None:
         """Rows times a scalar per row, where nothing else needs the rows: one pass instead of two."""
@@ -185,6 +168,9 @@ class Expressions(ABC):
                 method = {"add": "add_", "mul": "mul_", "sub": "sub_"}[op.function]
                 return Code(f"{self.base(one).at(ATOM)}.{method}({self.operand(other, value.axes).text})")
         codes = [self.operand(a, value.axes) for a in op.arguments]
+        if value.level is Level.TOKEN and op.function in INEXACT and not all(c.number for c in codes):
+            wide = [c if c.number else Code(f"{c.at(ATOM)}.double()") for c in codes]
+            return Code(f"{call(op.function, wide).at(ATOM)}.to(dtype)")
         if self.walking and op.function == "mul" and not any(c.number for c in codes):
             self.factors[value] = (codes[0].text, codes[1].text)
         return call(op.function, codes)
@@ -210,6 +196,9 @@ class Expressions(ABC):
             self.helpers["wide_product"] = None
             same = second.text == f"{first.text}.mT"
             return Code(f"_wide_product({first.text}{f', {second.text}' * (not same)})")
+        if value.level is Level.CHUNK and any(a.size == ONE for a in value.axes):
+            self.helpers["column_product"] = None
+            return Code(f"_column_product({first.text}, {second.text})")
         if value.level is Level.CHUNK and len(op.left.axes) == len(op.right.axes) == 2:
             self.products[value] = (first.text, second.text)
         text = f"{first.at(PRODUCT)} @ {second.at(UNARY)}"

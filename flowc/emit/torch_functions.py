@@ -90,6 +90,11 @@ _NUMBERS = {
     "floor_log": "max({0}, _LOG_FLOOR[dtype])",
     "above_floor": "float({0} > _LOG_FLOOR[dtype])",
 }
+# What vectors and what is left of them round differently, so that an entry's last bit depends on how many there are.
+INEXACT = frozenset((
+    "exp", "log", "gate_log", "gate_log1p", "expm1", "log1p", "sigmoid", "logsigmoid", "softplus", "tanh", "sin", "cos",
+    "silu", "gelu", "erf", "exprel", "exprel_slope", "pow",
+))  # fmt: skip
 
 HELPERS = {"inverse_or_zero": ("inverse_or_zero",), "exprel": ("exprel",), "exprel_slope": ("exprel_slope",)}
 

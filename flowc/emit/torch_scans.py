@@ -12,21 +12,19 @@ from typing import assert_never
 from flowc.chunk import ir
 from flowc.emit.torch_functions import Code
 
-ScanOp = ir.Scan | ir.Earlier | ir.Final | ir.ScanAdjoint | ir.Later | ir.First
+ScanOp = ir.Scan | ir.Earlier | ir.Final | ir.Later | ir.First
 
 
 def scan_code(op: ScanOp, operands: Sequence[str]) -> Code:
     """The call."""
     shown = ", ".join(operands)
     match op:
-        case ir.Scan(kind):
-            return Code(f"_scan({kind!r}, {shown}, length, tokens)")
+        case ir.Scan(kind, reverse=reverse):
+            return Code(f"_scan({kind!r}, {shown}, length, tokens{', True' * reverse})")
         case ir.Earlier():
             return Code(f"_earlier({shown})")
         case ir.Final():
             return Code(f"_final({shown})")
-        case ir.ScanAdjoint():
-            return Code(f"_scan_adjoint({shown}, tokens)")
         case ir.Later():
             return Code(f"_later({shown})")
         case ir.First():

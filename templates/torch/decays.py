@@ -4,4 +4,6 @@ def _decays(log: Tensor) -> Tensor:
     Two decays multiplied are still no denormal number, with which exponentials and products take many times as long.
     """
     least = _LEAST[log.dtype]
-    return F.threshold_(log.clamp_(min=math.log(least) - 1).exp_(), least, 0.0)
+    log.clamp_(min=math.log(least) - 1)
+    odd = math.prod(log.shape[2:]) % 32  # no whole vectors: exp of what is left rounds differently
+    return F.threshold_(log.copy_(log.double().exp_()) if odd else log.exp_(), least, 0.0)

@@ -6,43 +6,33 @@ def _join(kind: str, gate: Tensor, before: Tensor, value: Tensor) -> Tensor:
 
 
 def _scan(
-    kind: str, gate: Any, value: Any, start: Tensor, length: int, tokens: int, apart: bool = False
+    kind: str, gate: Any, value: Any, start: Tensor, length: int, tokens: int, reverse: bool = False
 ) -> Tensor:
     """States of all tokens, [B, T, H, *], from gates and values of that shape and the state [B, H, *] before the first.
 
     Within a chunk steps are joined to steps of twice as many tokens, and so on, then chunk after chunk to the state:
-    what a token gets depends on its chunk alone, not on how many of them are at hand. `apart`: a chunk's first gate
-    weighs what enters it, as it does where a segment begins.
+    what a token gets depends on its chunk alone, not on how many of them are at hand. `reverse` runs from the last token
+    to the first, tokens past the last handing `start` on as it is.
     """
     shape = (start.shape[0], length, *start.shape[1:])
     gate, value = (torch.as_tensor(x, dtype=start.dtype, device=start.device).expand(shape) for x in (gate, value))
     filled = -(-length // tokens) * tokens
     sides = (0, 0) * (len(shape) - 2) + (0, filled - length)
-    gate, value = (F.pad(x, sides).unflatten(1, (-1, tokens)).clone() for x in (gate, value))
-    first, done = gate[:, :, 0].clone(), 1
-    if apart:
-        gate[:, :, 0] = 1
+    gate, value = F.pad(gate, sides, value=float(kind == "linear")), F.pad(value, sides)
+    if reverse:
+        gate, value = gate.flip(1), value.flip(1)
+    gate, value = (x.unflatten(1, (-1, tokens)).clone() for x in (gate, value))
+    done = 1
     while done < tokens:
         joined = _join(kind, gate[:, :, done:], value[:, :, :-done], value[:, :, done:])
         longer = (torch.mul if kind == "linear" else torch.add)(gate[:, :, done:], gate[:, :, :-done])
         value[:, :, done:], gate[:, :, done:] = joined, longer
         done *= 2
     for c in range(filled // tokens):
-        start = first[:, c] * start if apart else start
         value[:, c] = _join(kind, gate[:, c], start[:, None], value[:, c])
         start = value[:, c, -1]
-    return value.flatten(1, 2)[:, :length]
-
-
-def _scan_adjoint(slope: Any, bar: Tensor, end: Tensor, tokens: int) -> Tensor:
-    """What reaches each state, through all later ones too: x_t = bar_t + slope_{t+1} x_{t+1}, the last plus `end`."""
-    length = bar.shape[1]
-    shape = (end.shape[0], length, *end.shape[1:])
-    slope, bar = (torch.as_tensor(x, dtype=end.dtype, device=end.device).expand(shape) for x in (slope, bar))
-    filled = -(-length // tokens) * tokens  # tokens past the last hand `end` on as it is
-    sides = (0, 0) * (len(shape) - 2) + (0, filled - length)
-    later = F.pad(slope[:, 1:], (*sides[:-1], filled - max(length - 1, 0)), value=1.0)
-    return _scan("linear", later.flip(1), F.pad(bar, sides).flip(1), end, filled, tokens, True).flip(1)[:, :length]
+    value = value.flatten(1, 2)
+    return (value.flip(1) if reverse else value)[:, :length]
 
 
 def _earlier(values: Tensor, start: Tensor) -> Tensor:
@@ -50,9 +40,9 @@ def _earlier(values: Tensor, start: Tensor) -> Tensor:
     return torch.cat((start[:, None], values[:, :-1]), 1) if values.shape[1] else values
 
 
-def _later(values: Tensor) -> Tensor:
-    """Every token's successor's value, 0 for the last."""
-    return torch.cat((values[:, 1:], torch.zeros_like(values[:, :1])), 1)
+def _later(values: Tensor, end: Tensor) -> Tensor:
+    """Every token's successor's value, `end` after the last."""
+    return torch.cat((values[:, 1:], end[:, None]), 1) if values.shape[1] else values
 
 
 def _final(values: Tensor, start: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from flowc.source import Source
 ROOT = Path(__file__).parent.parent.parent
 
 # Operations that only differentiation puts into a program, or only a schedule; a forward program has none of them.
-OF_ADJOINTS = {"SumTokens", "Cut", "Unflatten", "GateSumsAdjoint", "AtAdjoint", "ScanAdjoint", "Later", "First"}
+OF_ADJOINTS = {"SumTokens", "Cut", "Unflatten", "GateSumsAdjoint", "AtAdjoint", "Later", "First"}
 OF_SCHEDULES = {"Inverse"}
 ALL = {op.__name__ for op in get_args(ir.Op)}
 

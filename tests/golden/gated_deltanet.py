@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_b22966660d175419"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_dd2411d9a836d467"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -298,7 +298,13 @@ def _decays(log: Tensor) -> Tensor:
     Two decays multiplied are still no denormal number, with which exponentials and products take many times as long.
     """
     least = _LEAST[log.dtype]
-    return F.threshold_(log.clamp_(min=math.log(least) - 1).exp_(), least, 0.0)
+    log.clamp_(min=math.log(least) - 1)
+    odd = (
+        math.prod(log.shape[2:]) % 32
+    )  # no whole vectors: exp of what is left rounds differently
+    return F.threshold_(
+        log.copy_(log.double().exp_()) if odd else log.exp_(), least, 0.0
+    )
 
 
 @_cached
@@ -763,9 +769,7 @@ def _backward(
         if need & {"k", "g"}:
             torch.bmm(U[c], S_bar.mT, out=l_decayed_bar[c])
         if need & {"g"}:
-            S_S_bar_sum[c] = (
-                S[c].flatten(-2)[..., None, :] @ S_bar.flatten(-2)[..., None]
-            )[..., 0, 0]
+            S_S_bar_sum[c] = (S[c] * S_bar).sum((-2, -1))
         _solve(
             inverse[c],
             torch.baddbmm(P_O_bar[c], l_decayed[c], S_bar),

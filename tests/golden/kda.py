@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_0efe424b88d6e4ff"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_9dcf11b47966cb6e"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -285,7 +285,13 @@ def _decays(log: Tensor) -> Tensor:
     Two decays multiplied are still no denormal number, with which exponentials and products take many times as long.
     """
     least = _LEAST[log.dtype]
-    return F.threshold_(log.clamp_(min=math.log(least) - 1).exp_(), least, 0.0)
+    log.clamp_(min=math.log(least) - 1)
+    odd = (
+        math.prod(log.shape[2:]) % 32
+    )  # no whole vectors: exp of what is left rounds differently
+    return F.threshold_(
+        log.copy_(log.double().exp_()) if odd else log.exp_(), least, 0.0
+    )
 
 
 @_cached
