@@ -23,8 +23,8 @@ from flowc.emit.torch_module import emit
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import saved_name, schedule
-from flowc.schedule.tile_plan import Missing, TilePlan
-from flowc.schedule.triton import cut
+from flowc.schedule.staged import KernelPlan, kernel_plan
+from flowc.schedule.tile_plan import Missing
 from flowc.semantics.check import check
 from flowc.semantics.model import Model
 from flowc.source import Source
@@ -93,10 +93,10 @@ class Compilation:
         """Chunk program -> plan; ValueError for a backend that it has no kernels for."""
         plan = schedule(self.recurrence, self.chunk, self.options)
         if self.options.backend == "triton":
-            match cut(plan):
+            match kernel_plan(plan):
                 case Missing() as missing:
                     raise ValueError(f"{self.model.name}: {missing}")
-                case TilePlan():
+                case KernelPlan():
                     pass
         return plan
 

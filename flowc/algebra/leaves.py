@@ -62,12 +62,16 @@ class Leaves:
         return expr.xreplace(moves) if moves else expr
 
     def total(self, expr: sp.Expr, axis: Axis) -> sp.Expr:
-        """The sum of `expr` over `axis`, factors that do not run over it taken out."""
-        inside = [f for f in factors(expr) if axis in self.axes(f)]
-        outside = [f for f in factors(expr) if axis not in self.axes(f)]
+        """The sum of `expr` over `axis`, factors that do not run over it taken out.
+
+        exp(a + b) stays one: exp(a) may overflow where it does not.
+        """
+        whole = sp.Mul.make_args(expr)
+        inside = [f for f in whole if axis in self.axes(f)]
+        outside = [f for f in whole if axis not in self.axes(f)]
         if not inside:
             raise ValueError("a sum over an axis that nothing runs over")
-        coefficient, rest = sp.Mul(*inside).as_coeff_Mul()
+        coefficient, rest = product(inside).as_coeff_Mul()
         term = self.freeze(rest)
         bound = Axis(f"s{bound_depth(term)}", axis.size)
         return sp.Mul(coefficient, *outside) * self.symbol(Total(rename(term, {axis.name: bound.name}), bound))

@@ -15,6 +15,7 @@ import sympy as sp
 from flowc.algebra.forms import Outside
 from flowc.algebra.functions import OWN
 from flowc.algebra.gates import Ranges, is_positive, logarithm
+from flowc.algebra.leaves import factors, product
 
 _max, _min, _logsigmoid = OWN["max"], OWN["min"], OWN["logsigmoid"]
 
@@ -78,7 +79,7 @@ def _exponentials(e: sp.Expr, z: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
         if z not in term.free_symbols:
             d.append(term)
             continue
-        rest = term * sp.exp(-z)
+        rest = product((*factors(term), sp.exp(-z)))  # SymPy leaves exp(z + a) exp(-z) as it is
         if z in rest.free_symbols:
             return None
         c.append(rest)

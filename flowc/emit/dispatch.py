@@ -7,10 +7,10 @@ lines. Refuses nothing itself; backend="triton" without kernels becomes an error
 from __future__ import annotations
 
 
-def dispatched(passed: str, rows: str, counted: str, missing: str | None, held: int) -> list[str]:
+def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: str) -> list[str]:
     """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are.
 
-    `held` is the axis of the state that kernels hold whole.
+    `keys` is how many entries of a state kernels hold whole.
     """
     asked = "backend or __options__['backend']"
     opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"
@@ -20,9 +20,10 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None, held: 
         return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", opened, chunked]
     return [
         opened,
-        f"if _on_triton({asked}, ({passed}, start), dtype):",
+        f"keys = {keys}",
+        f"if _on_triton({asked}, ({passed},), keys, dtype):",
         "    if chunk_size is None:",
-        f"        chunk_size = _kernel_tokens({rows}, start.shape[{held}], _product_type(({passed},)))",
+        f"        chunk_size = _kernel_tokens({rows}, keys, _product_type(({passed},)))",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
         f"    return _OnTriton(cu_seqlens, _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted}), how)",

@@ -17,7 +17,6 @@ from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 from flowc.emit.sizes import size_code
 from flowc.options import choices
-from flowc.schedule.turned import held_axis
 from flowc.semantics.size import ONE, Size
 
 SEQUENCE = (
@@ -34,11 +33,11 @@ OPTIONS = (
 )
 
 
-def public(interface: Interface, solved: Size | None, missing: str | None) -> str:
+def public(interface: Interface, solved: Size | None, missing: str | None, keys: str) -> str:
     """The checks, the op, its step and its reference.
 
     `solved` is the rows per token of the system, None where there is none; `missing` says why there are no Triton
-    kernels, None where there are some.
+    kernels, None where there are some; `keys` is how many entries of a state they hold whole.
     """
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
@@ -48,10 +47,10 @@ def public(interface: Interface, solved: Size | None, missing: str | None) -> st
         piece("packed"),
         checked(interface),
         piece("tokens"),
-        _choice(interface, solved, missing),
+        _choice(interface, solved, missing, keys),
         piece("operators"),
         _op(interface),
-        _step(interface, missing is None),
+        _step(interface, keys if missing is None and len(interface.states) == 1 else ""),
         _reference(interface),
     ]
     return "\n\n\n".join(parts)
@@ -143,13 +142,12 @@ def _op(interface: Interface) -> str:
     return "\n".join(lines)
 
 
-def _choice(interface: Interface, solved: Size | None, missing: str | None) -> str:
+def _choice(interface: Interface, solved: Size | None, missing: str | None, keys: str) -> str:
     """The function that chooses what a call runs on, and in which chunks."""
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
-    held = 0 if missing is not None else held_axis(interface.recurrence.memories[0])
-    chosen = dispatched(passed, rows, counted, missing, held)
+    chosen = dispatched(passed, rows, counted, missing, keys)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
         f"def _chosen({interface.typed}, {starts}, {', '.join(options)}, keep: bool) -> Any:",
@@ -192,8 +190,8 @@ def _docstring(interface: Interface) -> list[str]:
     return lines
 
 
-def _step(interface: Interface, has_kernels: bool) -> str:
-    """The one-token form."""
+def _step(interface: Interface, keys: str) -> str:
+    """The one-token form; `keys` is how many entries of the state kernels hold whole, if there are any for it."""
     v = interface.value
     named = list(zip(interface.model.inputs, interface.inputs.values(), strict=True))
     own = [
@@ -216,7 +214,7 @@ def _step(interface: Interface, has_kernels: bool) -> str:
         '    """',
         f"    starts, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
         f"    _option('backend', backend, {choices()['backend']!r})",
-        *(_on_kernels(interface) if has_kernels else ()),
+        *(_on_kernels(interface, keys) if keys else ()),
         f"    heads = {v}.shape[1]",
         f"    with _uncast({v}.device):",
         f"        outputs, finals = _advance({', '.join(own)}, *(x.to(dtype) for x in starts), dtype)",
@@ -225,15 +223,15 @@ def _step(interface: Interface, has_kernels: bool) -> str:
     return "\n".join(lines)
 
 
-def _on_kernels(interface: Interface) -> list[str]:
+def _on_kernels(interface: Interface, keys: str) -> list[str]:
     """A step on the kernels, where a call would run on them."""
     named = zip(interface.model.inputs, interface.inputs.values(), strict=True)
     inputs = ", ".join(n if i.is_param else f"{n}[:, None]" for i, n in named)
     outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
-    passed = ", ".join((*interface.inputs.values(), "start"))
+    passed = ", ".join((*interface.inputs.values(), ""))
     return [
         "    (start,) = starts",
-        f"    if _on_triton(backend or __options__['backend'], ({passed}), dtype):",
+        f"    if _on_triton(backend or __options__['backend'], ({passed.strip()}), {keys}, dtype):",
         f"        outputs, final = _one_token(({inputs},), start, backend)",
         f"        return {outputs}, final",
     ]

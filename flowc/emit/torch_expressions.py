@@ -62,6 +62,7 @@ class Expressions(ABC):
         self.walking: frozenset[Value] = frozenset()  # what the walk that is printed makes
         self.blocks: dict[object, str] = {}  # of gates over the state's rows, by their two sums
         self.wide = wide_values(self.program, frozenset(v for v, (_, r) in self.usage.places.items() if r is Role.WALK))
+        self.scan = "_scan"  # the function that scans over tokens
         self.widening = False  # whether the operation that is printed takes wide operands as they are
 
     def base(self, value: Value) -> Code:
@@ -126,7 +127,7 @@ class Expressions(ABC):
                 return self.rows(op)
             case ir.Scan() | ir.Earlier() | ir.Final() | ir.Later() | ir.First():
                 self.helpers["scan"] = None
-                return scan_code(op, [self.operand(v, value.axes).text for v in ir.operands(op)])
+                return scan_code(op, [self.operand(v, value.axes).text for v in ir.operands(op)], self.scan)
             case _:
                 return self.gated(value, op)
 
@@ -378,4 +379,5 @@ class Expressions(ABC):
 
     def like(self) -> str:
         """A tensor whose device and type new ones take."""
-        return self.arguments[f"carry {self.program.carries[0].name}"]
+        carries = self.program.carries
+        return self.arguments[f"carry {carries[0].name}" if carries else "like"]

@@ -23,7 +23,7 @@ from flowc.emit.interface import Interface, mentions
 from flowc.emit.names import Names
 from flowc.emit.origins import commented
 from flowc.emit.pieces import piece, support
-from flowc.emit.public import empty_outputs, kept_sizes, public
+from flowc.emit.public import empty_outputs, kept_sizes, public, start_names
 from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_printer import Statement, TorchPrinter
 from flowc.emit.triton_section import kernels as triton_kernels
@@ -90,8 +90,8 @@ class _Writer:
 
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
-        kernels = triton_kernels(self.plan, self.interface)
-        callables = public(self.interface, system_rows(self.plan.forward.program), kernels.missing)
+        kernels = triton_kernels(self.plan, self.interface, tuple(start_names(self.interface)))
+        callables = public(self.interface, system_rows(self.plan.forward.program), kernels.missing, kernels.keys)
         checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         kept = kept_sizes(self.interface, [(v, self.plan.forward.program.defined[v]) for v, _ in self.plan.saved])

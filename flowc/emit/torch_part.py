@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flowc.chunk.values import Value
-from flowc.emit.interface import Interface
+from flowc.emit.interface import Interface, mentions
 from flowc.emit.names import Names
 from flowc.emit.torch_printer import TorchPrinter
 from flowc.schedule.plan import Kernel, Pass, Role
@@ -45,6 +45,7 @@ def part_function(part: TorchPart, name: str, title: str, interface: Interface) 
     body = [s.text for s in printer.statements]
     made = [_tensor(printer, v) for v in wanted]
     text = "\n".join((*body, *made, *printer.layout.lines))
+    counts = {"chunks": "-(-length // tokens)", "programs": "batch * heads"}
     parameters = (*interface.inputs.values(), "start", *bars.values(), *fetched.values())
     lines = [
         f"def {name}({', '.join(f'{p}: Tensor' for p in parameters)}, tokens: int) -> tuple[Tensor, ...]:",
@@ -53,7 +54,7 @@ def part_function(part: TorchPart, name: str, title: str, interface: Interface) 
         "    dtype = torch.float32",
         *(f"    {line}" for line in interface.casts(text)),
         *(f"    {own} = {own}.to(dtype)" for own in (*bars.values(), *fetched.values())),
-        "    chunks, programs = -(-length // tokens), batch * heads",
+        *(f"    {name} = {count}" for name, count in counts.items() if mentions(text, name)),
         *(f"    {line}" for line in (*printer.layout.lines, *body)),
         f"    return ({', '.join(made)},)",
     ]
@@ -64,7 +65,7 @@ def call(part: TorchPart, view: PartView, memory: Mapping[str, str]) -> str:
     """The call of a part's function; `memory` names what it fetches."""
     bars = ["*cotangents"] if part.adjoint else []
     fetched = [memory[n] for n in part.fetched]
-    return f"{view.name}({', '.join(('*inputs', 'start', *bars, *fetched, 'tokens'))})"
+    return f"{view.name}({', '.join(('*inputs', 'start', *bars, *fetched, 'call.tokens'))})"
 
 
 def _tensor(printer: TorchPrinter, value: Value) -> str:

@@ -15,12 +15,12 @@ from flowc.emit.torch_functions import Code
 ScanOp = ir.Scan | ir.Earlier | ir.Final | ir.Later | ir.First
 
 
-def scan_code(op: ScanOp, operands: Sequence[str]) -> Code:
-    """The call."""
+def scan_code(op: ScanOp, operands: Sequence[str], scan: str) -> Code:
+    """The call; `scan` is the function that scans."""
     shown = ", ".join(operands)
     match op:
         case ir.Scan(kind, reverse=reverse):
-            return Code(f"_scan({kind!r}, {shown}, length, tokens{', True' * reverse})")
+            return Code(f"{scan}({kind!r}, {shown}, length, tokens{', True' * reverse})")
         case ir.Earlier():
             return Code(f"_earlier({shown})")
         case ir.Final():

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from flowc.schedule.plan import Plan, Role
+from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
-from flowc.schedule.tile_plan import Missing, TileKernel, TilePass, TilePlan
+from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
 from flowc.schedule.tilings import chunk_tokens, tiling
-from flowc.schedule.triton import cut
 from flowc.schedule.turned import state_sizes
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
@@ -48,31 +48,50 @@ class TritonFacts:
 
 def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts | Missing:
     """What a plan's kernels come to; `rows` per token of the system that is solved."""
-    plans = cut(plan)
-    if isinstance(plans, Missing):
-        return plans
-    tokens = chunk_tokens(plans, rows) if plan.options.chunk_size is None else plan.options.chunk_size
-    (memory,) = plan.recurrence.memories
-    keys, values = (size.value(sizes) for size in state_sizes(memory))
+    found = kernel_plan(plan)
+    if isinstance(found, Missing):
+        return found
+    tokens = chunk_tokens([s.cuts for s in found.stages], rows)
+    tokens = tokens if plan.options.chunk_size is None else plan.options.chunk_size
     asked = plan.options.aggregation
-    at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
-    kernels = (*_pass(plans, False, at), *_pass(plans, True, at))
-    parts = (*_by_torch(plans.forward, False), *_by_torch(plans.backward, True))
-    return TritonFacts(tokens, kernels, plans.saved, tuple(dict.fromkeys(name for part in parts for name in part)))
+    kernels: list[TritonKernelFacts] = []
+    for adjoint in (False, True):
+        for stage in found.stages[::-1] if adjoint else found.stages:
+            (memory,) = stage.plan.recurrence.memories
+            keys, values = (size.value(sizes) for size in state_sizes(memory))
+            at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
+            kernels += _pass(stage, adjoint, at)
+    saved = tuple(name for s in found.stages for name in _saved(s))
+    made = [_by_torch(s.cuts.backward if a else s.cuts.forward, a) for s in found.stages for a in (False, True)]
+    by_torch = [name for part in made for names in part for name in names]
+    return TritonFacts(tokens, tuple(kernels), saved, tuple(dict.fromkeys((*by_torch, *_whole(found)))))
 
 
-def _pass(plan: TilePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
-    passed = plan.backward if adjoint else plan.forward
+def _saved(stage: StagePlan) -> tuple[str, ...]:
+    """What a stage keeps for the backward pass."""
+    return stage.cuts.saved if stage.stage is None else (*stage.cuts.saved, *stage.stage.reads)
+
+
+def _whole(found: KernelPlan) -> tuple[str, ...]:
+    """What torch operators make beside stages: what those take, and the outputs."""
+    if found.whole is None:
+        return ()
+    made = dict.fromkeys(n for s in found.stages if s.stage is not None for n in s.stage.made)
+    return *made, *(r.name for r in found.whole.stages.whole.results if " " not in r.name)
+
+
+def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
+    passed = stage.cuts.backward if adjoint else stage.cuts.forward
     for kernel in passed.kernels:
-        name = f"{kernel.name}{'_backward' if adjoint else ''}"
-        most, _ = tiling(plan, name)
+        most, _ = tiling(stage.cuts, f"{kernel.name}{'_backward' if adjoint else ''}")
         block = min(most[0], power_of_two(at.values))
         part = power_of_two(at.keys) if kernel.role is Role.WALK else min(most[1], power_of_two(at.keys))
         sizes = replace(at, block=block, part=part)
         stores = _stored(kernel, passed, adjoint)
         columns = block if _has_columns(kernel) else None
         reads = tuple(dict.fromkeys(_read(kernel)))
-        yield TritonKernelFacts(name, columns, not kernel.blocked, tile_cost(kernel, sizes), reads, stores)
+        cost = tile_cost(kernel, sizes)
+        yield TritonKernelFacts(stage.role(kernel, adjoint), columns, not kernel.blocked, cost, reads, stores)
 
 
 def _has_columns(kernel: TileKernel) -> bool:
@@ -106,22 +125,33 @@ def _by_torch(passed: TilePass, adjoint: bool) -> tuple[list[str], list[str]]:
 
 def triton_plan(plan: Plan) -> str:
     """The kernels as part of a plan: what runs over blocks of the state's columns, what is read and stored."""
-    plans = cut(plan)
-    if isinstance(plans, Missing):
-        return f"  Triton: {plans}"
+    found = kernel_plan(plan)
+    if isinstance(found, Missing):
+        return f"  Triton: {found}"
     lines = []
-    for title, passed in (("forward", plans.forward), ("backward", plans.backward)):
+    for title, adjoint in (("forward", False), ("backward", True)):
         lines.append(f"  Triton {title}")
-        before, after = _by_torch(passed, title == "backward")
-        lines += [f"    torch operators make {', '.join(before)}"] if before else []
-        for kernel in passed.kernels:
-            name = f"{kernel.name}{'_backward' if title == 'backward' else ''}"
-            how = "a program per block of columns" if kernel.blocked else "a program goes through all columns"
-            how = how if _has_columns(kernel) else "of no column"
-            reads, stores = ", ".join(dict.fromkeys(_read(kernel))), _stored(kernel, passed, title == "backward")
-            lines += [f"    {name}: {how}", f"      reads {reads}", f"      stores {', '.join(stores)}"]
-        lines += [f"    torch operators make {', '.join(after)}"] if after else []
+        for stage in found.stages[::-1] if adjoint else found.stages:
+            lines += _planned(stage, adjoint)
+        lines += [f"    torch operators make {', '.join(_whole(found))}"] if found.whole and not adjoint else []
     return "\n".join(lines)
+
+
+def _planned(stage: StagePlan, adjoint: bool) -> list[str]:
+    """The kernels of a stage's pass."""
+    passed = stage.cuts.backward if adjoint else stage.cuts.forward
+    before, after = _by_torch(passed, adjoint)
+    lines = [f"    torch operators make {', '.join(before)}"] if before else []
+    for kernel in passed.kernels:
+        how = "a program per block of columns" if kernel.blocked else "a program goes through all columns"
+        how = how if _has_columns(kernel) else "of no column"
+        reads, stores = ", ".join(dict.fromkeys(_read(kernel))), _stored(kernel, passed, adjoint)
+        lines += [
+            f"    {stage.role(kernel, adjoint)}: {how}",
+            f"      reads {reads}",
+            f"      stores {', '.join(stores)}",
+        ]
+    return [*lines, *([f"    torch operators make {', '.join(after)}"] if after else [])]
 
 
 def triton_lines(found: TritonFacts | Missing) -> list[str]:

@@ -17,8 +17,8 @@ from flowc.certify import verdict
 from flowc.compiler import Compilation
 from flowc.diagnostics import FlowError
 from flowc.report.explain import facts
+from flowc.schedule.staged import kernel_plan
 from flowc.schedule.tile_plan import Missing
-from flowc.schedule.triton import cut
 from flowc.semantics.model import Repeat, Statement, Update
 from flowc.semantics.size import ONE, Size
 
@@ -144,7 +144,7 @@ def _target(compilation: Compilation) -> Target | None:
         plan = compilation.plan
     except FlowError:
         return None
-    names = ("torch",) if isinstance(cut(plan), Missing) else ("torch", "triton")
+    names = ("torch",) if isinstance(kernel_plan(plan), Missing) else ("torch", "triton")
     found = compilation.certify()
     return Target(names, facts(plan).aggregation, found.holds, found.mismatch is not None, verdict(found))
 

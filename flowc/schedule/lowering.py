@@ -85,6 +85,7 @@ class Lowering(TokenLowering):
                 lane = Lane(Kind.ROW, space.per_token)
                 over = {} if axis is None else {"x": KEY if axis.name == "k" else VALUE}
                 tile = self.token(part, space.per_token, {RANK: SUB, **over})
+                tile = build.spread(tile, in_order((*tile.lanes, *over.values())))  # 0 past the state's sizes, too
                 return build.masked(tile, lane, self.names[part])
             case ir.MaskMatrix(mask):
                 return build.add(tiles.Seen(within(mask)), self.lanes(value))

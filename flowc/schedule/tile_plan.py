@@ -130,6 +130,11 @@ class TilePlan:
         return frozenset(found)
 
     @property
+    def by_torch(self) -> bool:
+        """Whether torch operators make something before kernels or after them."""
+        return any(part is not None for p in (self.forward, self.backward) for part in (p.before, p.after))
+
+    @property
     def read_by_torch(self) -> frozenset[str]:
         """What torch operators read: rows past a sequence's end, which kernels do not write, have to be 0 there."""
         parts = (part for p in (self.forward, self.backward) for part in (p.before, p.after))

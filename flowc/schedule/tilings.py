@@ -7,7 +7,7 @@ devices, and few bytes elsewhere: benchmarks/kernels.py measures it. Refuses not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flowc.schedule.tile_plan import TileKernel, TilePlan
 from flowc.schedule.tiles import DecayApply, DecayDot
@@ -56,11 +56,11 @@ A wavefront counts as two warps.
 """
 
 
-def tilings(plan: TilePlan) -> tuple[str, ...]:
-    """Configurations as rows of a module's table, those of a family before those of any."""
+def tilings(plan: TilePlan, suffix: str = "") -> tuple[str, ...]:
+    """Configurations as rows of a module's table, those of a family before those of any; roles end in `suffix`."""
     kernels = {k.name: k for k in plan.forward.kernels} | {f"{k.name}_backward": k for k in plan.backward.kernels}
     own = {} if plan.step is None else {plan.step.name: plan.step}
-    return tuple(repr(row) for row in _rows(plan, kernels | own))
+    return tuple(repr((family, f"{role}{suffix}", *row)) for family, role, *row in _rows(plan, kernels | own))
 
 
 def tiling(plan: TilePlan, role: str) -> tuple[Tiling, Tiling]:
@@ -86,13 +86,13 @@ def gated(kernel: TileKernel) -> int:
     return (count > 0) + (count >= MANY_GATED)
 
 
-def chunk_tokens(plan: TilePlan, rows: int) -> int:
+def chunk_tokens(plans: Sequence[TilePlan], rows: int) -> int:
     """The tokens of a chunk in half precision, with `rows` rows per token, where nothing else is asked for."""
-    half, _ = chunk_rows(plan)
+    half, _ = chunk_rows(plans)
     return max(1, half // (1 << (max(rows, 1) - 1).bit_length()))
 
 
-def chunk_rows(plan: TilePlan) -> tuple[int, int]:
-    """The rows of such a chunk, padding included: in half precision, and in float32."""
-    most = max(gated(k) for k in (*plan.forward.kernels, *plan.backward.kernels))
+def chunk_rows(plans: Sequence[TilePlan]) -> tuple[int, int]:
+    """The rows of such a chunk, padding included, that all states have: in half precision, and in float32."""
+    most = max((gated(k) for p in plans for k in (*p.forward.kernels, *p.backward.kernels)), default=0)
     return ROWS[most], ROWS[-1]

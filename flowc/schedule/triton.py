@@ -29,11 +29,7 @@ from flowc.semantics.size import ONE, Size
 
 
 def cut(plan: Plan) -> TilePlan | Missing:
-    """The kernels of a plan's two passes, or why there are none."""
-    if len(plan.recurrence.memories) != 1 or plan.recurrence.scans:
-        return Missing(
-            (f"states that are scanned, or several: {', '.join(s.name for s in plan.recurrence.model.states)}",)
-        )
+    """The kernels of a plan's two passes, of one state, or why there are none."""
     (memory,) = plan.recurrence.memories
     row, column = state_sizes(memory)
     primal, adjoint = plan.forward.program, solved(share_decays(differentiate(derive(plan.recurrence))))

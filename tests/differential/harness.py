@@ -47,7 +47,7 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {path.stem: path.read_text() for path in sorted((ROOT / "examples").glob("*.flow"))}
 TEXTS = EXAMPLES | SPECS
 
-# Those that Triton kernels are made of: one matrix state. The others are in tests/triton/test_missing.py.
+# Those of one matrix state, which kernels make alone.
 ON_KERNELS = [n for n, text in EXAMPLES.items() if [s.shape.kind for s in load(text, n).states] == [Kind.MATRIX]]
 
 # Specs that use a log gate elsewhere than in the gate, where -inf has no meaning.

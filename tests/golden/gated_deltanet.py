@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_dd2411d9a836d467"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_e8cd761258af0f9c"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2394,9 +2394,11 @@ def _step(
     tl.store(final_ptr + state_at, S, mask=state_live)
 
 
-def _on_triton(backend: str, tensors: tuple[Tensor, ...], dtype: torch.dtype) -> bool:
+def _on_triton(
+    backend: str, tensors: tuple[Tensor, ...], keys: int, dtype: torch.dtype
+) -> bool:
     """Whether a call runs on the Triton kernels; an error that says why where backend='triton' cannot."""
-    device, keys = tensors[2].device, tensors[-1].shape[2]
+    device = tensors[2].device
     reason = None
     if backend == "torch" or (backend == "auto" and device.type != "cuda"):
         return False
@@ -2453,17 +2455,18 @@ class _Kernels:
     def __init__(
         self,
         inputs: Sequence[Tensor],
-        start: Tensor,
+        state: tuple[int, int],
+        sequences: int,
         table: _Table | None,
         tokens: int,
         how: str,
     ) -> None:
-        """Sizes as the kernels take them; memory holds `chunks` times `programs` values."""
+        """Sizes as the kernels take them, a state's as they see it; memory holds `chunks` times `programs` values."""
         like = inputs[2]
         self.like, self.tokens, self.table = like, tokens, table
         self.batch, self.length, self.heads = like.shape[:3]
-        self.keys, self.values = map(int, start.shape[2:])
-        self.walks = start.shape[0] * self.heads
+        self.keys, self.values = map(int, state)
+        self.walks = sequences * self.heads
         self.programs = self.walks if table is None else self.heads
         self.chunks = -(-self.length // tokens) if table is None else len(table.chunks)
         self.dot = _product_type(inputs)
@@ -2655,41 +2658,38 @@ def _shared(gradient: Tensor, x: Tensor) -> Tensor:
     return gradient.to(x.dtype)
 
 
-def _saved_memory(
-    call: _Kernels, inputs: Sequence[Tensor], tokens: int
-) -> list[Tensor]:
+def _saved_memory(call: _Kernels, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Memory for what the backward pass uses again."""
     return [
-        call.memory(tokens, tokens, system=True),
-        call.memory(tokens, call.values),
+        call.memory(call.tokens, call.tokens, system=True),
+        call.memory(call.tokens, call.values),
         call.memory(call.keys, call.values),
     ]
 
 
 def _forward_kernels(
+    call: _Kernels,
     inputs: tuple[Tensor, ...],
     start: Tensor,
-    table: _Table | None,
-    tokens: int,
-    how: str,
+    outputs: Sequence[Tensor],
     places: Sequence[Tensor] | None,
-) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """Run the forward kernels: outputs, the final state, and what the backward pass uses again, in `places` if given."""
+) -> tuple[Tensor, list[Tensor]]:
+    """Run the forward kernels: `outputs` are written, the final state and what the backward pass uses again."""
     (
         q,
         k,
         v,
         g,
         beta,
-    ) = inputs = tuple(x.contiguous() for x in inputs)
-    call = _Kernels(inputs, start, table, tokens, how)
-    outputs, final = (
-        _outputs(*inputs),
-        start.new_empty(start.shape, dtype=torch.float32),
-    )
+    ) = inputs
     start = start.to(torch.float32).contiguous()
-    inverse = call.memory(tokens, tokens, system=True) if places is None else places[0]
-    U = call.memory(tokens, call.values) if places is None else places[1]
+    final = torch.empty_like(start)
+    inverse = (
+        call.memory(call.tokens, call.tokens, system=True)
+        if places is None
+        else places[0]
+    )
+    U = call.memory(call.tokens, call.values) if places is None else places[1]
     S = call.memory(call.keys, call.values) if places is None else places[2]
     call.run(
         _matrices,
@@ -2737,39 +2737,33 @@ def _forward_kernels(
         U,
         S,
     ]
-    return (
-        outputs,
-        final,
-        saved
-        if places is None
-        else [p if x is p else p.copy_(x) for x, p in zip(saved, places, strict=True)],
-    )
+    return final, saved if places is None else [
+        p if x is p else p.copy_(x) for x, p in zip(saved, places, strict=True)
+    ]
 
 
 def _backward_kernels(
+    call: _Kernels,
     inputs: tuple[Tensor, ...],
     start: Tensor,
     saved: Sequence[Tensor],
-    cotangents: tuple[Tensor, ...],
+    cotangents: Sequence[Tensor],
     final: Tensor,
-    table: _Table | None,
-    tokens: int,
-    how: str,
 ) -> tuple[list[Tensor], Tensor]:
-    """Run the backward kernels: the gradients of the inputs, and that of the state; `final` is the final state's."""
+    """Run the backward kernels: the gradients of inputs and of the state; `final` is the final state's."""
     (
         q,
         k,
         v,
         g,
         beta,
-    ) = inputs = tuple(x.contiguous() for x in inputs)
+    ) = inputs
     (
         inverse,
         U,
         S,
     ) = saved
-    call = _Kernels(inputs, start, table, tokens, how)
+    begin = torch.empty_like(final)
     grads = [
         q.new_empty(
             (call.batch, call.length, call.heads, inputs[0].shape[3]),
@@ -2792,9 +2786,8 @@ def _backward_kernels(
             dtype=beta.dtype if beta.shape[2] == call.heads else torch.float32,
         ),
     ]
-    begin = torch.empty_like(final)
-    P = call.memory(tokens, tokens)
-    Z_bar = call.memory(tokens, call.values)
+    P = call.memory(call.tokens, call.tokens)
+    Z_bar = call.memory(call.tokens, call.values)
     S_bar = call.memory(call.keys, call.values)
     call.run(
         _matrices_backward,
@@ -2868,6 +2861,81 @@ def _backward_kernels(
     ], begin
 
 
+def _calls(
+    inputs: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    table: _Table | None,
+    tokens: int,
+    how: str,
+) -> list[_Kernels]:
+    """What the launches of each state share."""
+    return [
+        _Kernels(
+            inputs,
+            (starts[0].shape[2], starts[0].shape[3]),
+            len(starts[0]),
+            table,
+            tokens,
+            how,
+        ),
+    ]
+
+
+def _saved(calls: Sequence[_Kernels], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Memory for what the backward pass uses again."""
+    return [*_saved_memory(calls[0], inputs)]
+
+
+def _forward_triton(
+    inputs: tuple[Tensor, ...],
+    starts: Sequence[Tensor],
+    table: _Table | None,
+    tokens: int,
+    how: str,
+    places: Sequence[Tensor] | None,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Run the forward kernels: outputs, final states, and what the backward pass uses again, in `places` if given."""
+    (
+        q,
+        k,
+        v,
+        g,
+        beta,
+    ) = inputs = tuple(x.contiguous() for x in inputs)
+    calls = _calls(inputs, starts, table, tokens, how)
+    outputs, finals = _outputs(*inputs), list(starts)
+    (call,), (start,) = calls, starts
+    final, saved = _forward_kernels(call, inputs, start, outputs, places)
+    finals = [final]
+    return outputs, finals, saved
+
+
+def _backward_triton(
+    inputs: tuple[Tensor, ...],
+    starts: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    cotangents: tuple[Tensor, ...],
+    finals: Sequence[Tensor],
+    table: _Table | None,
+    tokens: int,
+    how: str,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run the backward kernels: the gradients of inputs, and those of states; `finals` are the final states'."""
+    (
+        q,
+        k,
+        v,
+        g,
+        beta,
+    ) = inputs = tuple(x.contiguous() for x in inputs)
+    calls = _calls(inputs, starts, table, tokens, how)
+    begins = list(finals)
+    (call,), (start,), (final,) = calls, starts, finals
+    grads, begin = _backward_kernels(call, inputs, start, saved, cotangents, final)
+    begins = [begin]
+    return grads, begins
+
+
 def _step_kernel(
     inputs: tuple[Tensor, ...], start: Tensor
 ) -> tuple[list[Tensor], Tensor]:
@@ -2879,7 +2947,7 @@ def _step_kernel(
         g,
         beta,
     ) = inputs = tuple(x.contiguous() for x in inputs)
-    call = _Kernels(inputs, start, None, 1, "wy")
+    (call,) = _calls(inputs, (start,), None, 1, "wy")
     outputs, final = (
         _outputs(*inputs),
         start.new_empty(start.shape, dtype=torch.float32),
@@ -2911,15 +2979,15 @@ def _one_token(
     traced = torch.compiler.is_compiling() or (
         torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
     )
-    if not traced and not _is_empty(inputs, start):
+    if not traced and not _is_empty(inputs, (start,)):
         return _step_kernel(inputs, start)
     *outputs, final = _called([*inputs, start], None, None, None, backend)
     return outputs, final
 
 
-def _is_empty(inputs: Sequence[Tensor], start: Tensor) -> bool:
+def _is_empty(inputs: Sequence[Tensor], starts: Sequence[Tensor]) -> bool:
     """Whether there is nothing to launch for: no token, no head or a state without entries."""
-    return 0 in (*inputs[2].shape[:3], *start.shape)
+    return 0 in (*inputs[2].shape[:3], *(n for x in starts for n in x.shape))
 
 
 def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
@@ -2968,30 +3036,26 @@ class _OnTriton:
     def forward(
         self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Outputs, the final state, and what a backward pass uses again, in `places` if there are any."""
-        *inputs, start = tensors
+        """Outputs, final states, and what a backward pass uses again, in `places` if there are any."""
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         launches = self.planned(inputs[2])
         made, saved, each = [], [], len(places or ()) // len(launches)
         for own, part, table in launches:
-            given, begin = tuple(_part(inputs, part)), start[own]
-            if _is_empty(given, begin):
-                kept = _saved_memory(
-                    _Kernels(given, begin, None, self.tokens, self.how),
-                    given,
-                    self.tokens,
-                )
+            given, begins = tuple(_part(inputs, part)), [x[own] for x in starts]
+            if _is_empty(given, begins):
+                kept = _saved(_calls(given, begins, None, self.tokens, self.how), given)
                 made.append(
                     (
                         [x.zero_() for x in _outputs(*given)],
-                        begin.to(torch.float32, copy=True),
+                        [x.to(torch.float32, copy=True) for x in begins],
                     )
                 )
             else:
                 where = (
                     None if places is None else places[len(saved) : len(saved) + each]
                 )
-                *results, kept = _forward_kernels(
-                    given, begin, table, self.tokens, self.how, where
+                *results, kept = _forward_triton(
+                    given, begins, table, self.tokens, self.how, where
                 )
                 made.append(results)
             saved += kept
@@ -2999,7 +3063,14 @@ class _OnTriton:
             _joined(parts, 1)
             for parts in zip(*(outputs for outputs, _ in made), strict=True)
         ]
-        return outputs, [_joined([final for _, final in made], 0)], saved
+        return (
+            outputs,
+            [
+                _joined(parts, 0)
+                for parts in zip(*(finals for _, finals in made), strict=True)
+            ],
+            saved,
+        )
 
     def backward(
         self,
@@ -3009,40 +3080,38 @@ class _OnTriton:
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
         """The gradients that are wanted."""
-        (*inputs, start), (*bars, final) = tensors, cotangents
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
+        bars, ends = cotangents[:_OUTPUTS], cotangents[_OUTPUTS:]
         shapes = [x.shape for x in _outputs(*inputs)]
         like = inputs[2]
         bars = tuple(
             like.new_zeros(s) if x is None else x.contiguous()
             for x, s in zip(bars, shapes, strict=True)
         )
-        final = (
-            start.new_zeros(start.shape, dtype=torch.float32)
-            if final is None
-            else final.to(torch.float32).contiguous()
-        )
+        finals = [
+            torch.zeros_like(x, dtype=torch.float32)
+            if end is None
+            else end.to(torch.float32)
+            for x, end in zip(starts, ends, strict=True)
+        ]
         launches = self.planned(like)
         made, each = [], len(saved) // len(launches)
         for at, (own, part, table) in enumerate(launches):
-            given, begin, cut = (
+            given, begins, cut = (
                 tuple(_part(inputs, part)),
-                start[own],
+                [x[own] for x in starts],
                 tuple(x[:, part].contiguous() for x in bars),
             )
-            if _is_empty(given, begin):
-                made.append(([torch.zeros_like(x) for x in given], final[own].clone()))
+            last = [x[own].contiguous() for x in finals]
+            if _is_empty(given, begins):
+                made.append(
+                    ([torch.zeros_like(x) for x in given], [x.clone() for x in last])
+                )
             else:
                 kept = saved[at * each : (at + 1) * each]
                 made.append(
-                    _backward_kernels(
-                        given,
-                        begin,
-                        kept,
-                        cut,
-                        final[own],
-                        table,
-                        self.tokens,
-                        self.how,
+                    _backward_triton(
+                        given, begins, kept, cut, last, table, self.tokens, self.how
                     )
                 )
         apart = zip(
@@ -3052,33 +3121,43 @@ class _OnTriton:
             _joined(parts, 1) if timed else _joined([x[None] for x in parts], 0).sum(0)
             for parts, timed in apart
         ]
-        begin = _joined([begin for _, begin in made], 0).to(start.dtype)
-        return [x if n else None for x, n in zip((*grads, begin), wanted, strict=True)]
+        parts = zip(
+            starts, zip(*(begins for _, begins in made), strict=True), strict=True
+        )
+        begins = [_joined(own, 0).to(x.dtype) for x, own in parts]
+        return [
+            x if n else None for x, n in zip((*grads, *begins), wanted, strict=True)
+        ]
 
     def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Memory for what is kept, as operators hold it: as large as follows from sizes alone."""
-        *inputs, start = tensors
-        call = _Kernels(inputs, start, None, self.tokens, self.how)
-        if self.cu_seqlens is not None:  # each sequence may begin one chunk more
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
+        calls = _calls(inputs, starts, None, self.tokens, self.how)
+        for call in calls:
+            if self.cu_seqlens is not None:  # each sequence may begin one chunk more
+                call.chunks, call.programs = (
+                    call.length // self.tokens + starts[0].shape[0],
+                    call.heads,
+                )
             call.chunks, call.programs = (
-                call.length // self.tokens + start.shape[0],
-                call.heads,
-            )
-        call.chunks, call.programs = (
-            1,
-            call.chunks * call.programs,
-        )  # a single chunk is no size of its own to a compiler
-        return _saved_memory(call, inputs, self.tokens)
+                1,
+                call.chunks * call.programs,
+            )  # a single chunk is no size of its own to a compiler
+        return _saved(calls, inputs)
 
     def places(
         self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
     ) -> list[Tensor]:
         """The parts of that memory that launches fill."""
-        *inputs, start = tensors
+        inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         places, at = [], 0
         for own, part, table in self.planned(inputs[2]):
-            call = _Kernels(
-                tuple(_part(inputs, part)), start[own], table, self.tokens, self.how
+            call, *_ = _calls(
+                tuple(_part(inputs, part)),
+                [x[own] for x in starts],
+                table,
+                self.tokens,
+                self.how,
             )
             first, at = at, at + call.chunks * call.programs
             places += [
@@ -3411,11 +3490,23 @@ def _chosen(
         else torch.float32
     )
     chunk_size = __options__["chunk_size"] if chunk_size is None else chunk_size
-    if _on_triton(backend or __options__["backend"], (q, k, v, g, beta, start), dtype):
+    keys = (start.shape[2], start.shape[3])[0]
+    if _on_triton(
+        backend or __options__["backend"],
+        (
+            q,
+            k,
+            v,
+            g,
+            beta,
+        ),
+        keys,
+        dtype,
+    ):
         if chunk_size is None:
             chunk_size = _kernel_tokens(
                 1,
-                start.shape[2],
+                keys,
                 _product_type(
                     (
                         q,
@@ -3825,7 +3916,18 @@ def step(
     starts, dtype = _checked(q, k, v, g, beta, state, None, False)
     _option("backend", backend, ("auto", "torch", "triton"))
     (start,) = starts
-    if _on_triton(backend or __options__["backend"], (q, k, v, g, beta, start), dtype):
+    if _on_triton(
+        backend or __options__["backend"],
+        (
+            q,
+            k,
+            v,
+            g,
+            beta,
+        ),
+        (start.shape[2], start.shape[3])[0],
+        dtype,
+    ):
         outputs, final = _one_token(
             (
                 q[:, None],

@@ -17,28 +17,10 @@ from flowc.compiler import Stage, compile_text
 from flowc.emit import triton_section
 from flowc.options import Options
 from flowc.runtime.op import Op
-from flowc.schedule.tile_plan import Missing, TilePlan
-from flowc.schedule.triton import cut
-from flowc.semantics import load
-from flowc.semantics.model import Kind
+from flowc.schedule.tile_plan import Missing
 from flowc.source import Source
 
 ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.flow"))
-
-
-def plan_of(path):
-    return compile_text(Source(path.name, path.read_text()), Options(), Stage.PLAN).plan
-
-
-def one_matrix(path):
-    return [s.shape.kind for s in load(path.read_text(), path.stem).states] == [Kind.MATRIX]
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
-def test_every_example_of_a_matrix_state_has_kernels(path):
-    assert isinstance(cut(plan_of(path)), TilePlan) == one_matrix(path)
-
 
 SPEC = "flow f(K, V)\ninput q, k : K\ninput v : V\nstate S : K x V\nS[t] = S[t-1] + k @ v.T\n"
 
@@ -47,7 +29,7 @@ SPEC = "flow f(K, V)\ninput q, k : K\ninput v : V\nstate S : K x V\nS[t] = S[t-1
 def without_kernels(monkeypatch):
     """Every recurrence of the language has kernels; this is what one without would give."""
     for module in (compiler, triton_section):
-        monkeypatch.setattr(module, "cut", lambda plan: Missing(("one thing", "another")))
+        monkeypatch.setattr(module, "kernel_plan", lambda plan: Missing(("one thing", "another")))
 
 
 MESSAGE = "f: backend='triton' has no kernels yet for: one thing; another; use backend='torch'"
