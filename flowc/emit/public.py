@@ -39,6 +39,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
     `solved` is the rows per token of the system, None where there is none; `missing` says why there are no Triton
     kernels, None where there are some; `keys` is how many entries of a state they hold whole.
     """
+    alone = missing is None and len(interface.states) == 1 and not interface.recurrence.scans
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
         *([_states_type(interface)] if len(interface.states) > 1 else []),
@@ -50,7 +51,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
         _choice(interface, solved, missing, keys),
         piece("operators"),
         _op(interface),
-        _step(interface, keys if missing is None and len(interface.states) == 1 else ""),
+        _step(interface, keys if alone else ""),
         _reference(interface),
     ]
     return "\n\n\n".join(parts)

@@ -7,7 +7,7 @@ makes the same again, and runs them from the last, each on the cotangents of its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowc.chunk import ir
@@ -20,7 +20,7 @@ from flowc.emit.names import Names
 from flowc.emit.torch_printer import TorchPrinter
 from flowc.emit.triton_stage import TAKEN, StageSection
 from flowc.schedule.plan import Kernel, Pass, Role
-from flowc.schedule.staged import Whole
+from flowc.schedule.staged import Whole, is_scan, needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,10 @@ class _Whole:
                     self.made[name] = self.names.fresh(name)
         given = [pair for s in sections for pair in s.given]
         self.param_bars = {label: self.names.fresh(f"{n}_bar") for n, label in given if label not in self.bars}
+        self.kept = {n: self.names.fresh(f"{n}_memory") for s in sections for n in s.reads if n in whole.kept}
         self.functions: dict[str, str] = {}
         self.there: set[str] = set()  # what the pass has made: scans by state, what stages take by its name here
-        scans = (n.value.name for n in whole.forward.nodes if _is_scan(n.op))
+        scans = (n.value.name for n in whole.forward.nodes if is_scan(n.op))
         self.scanned = {n: self.names.fresh(f"{n}_all") for n in scans}  # values of all tokens, by state
         self.helpers: dict[str, None] = {}
 
@@ -86,19 +87,17 @@ class _Whole:
         lines = [f"{', '.join(self.starts.values())}, = starts", "saved = []"]
         at = 0
         for number, section in enumerate(self.sections):
-            state, made, end = section.state.state.name, len(section.cuts.saved), at + self.count(section)
-            memory = ", ".join(self.read_memory(number, section))
+            state, made = section.state.state.name, len(section.cuts.saved)
             outputs = ", ".join((*(self.inputs[n] for n in section.reads), "")).strip()
             lines += self.arguments(section)
             lines += [
                 f"part = None if places is None else places[{at} : {at + made}]",
-                f"kept = [{memory}] if places is None else places[{at + made} : {end}]",
-                *self.viewed(number, section, "kept"),
+                *self.made_reads(number, section, at + made),
                 f"finals[{self.states.index(state)}], made = _forward_kernels{section.suffix}("
                 f"calls[{number}], ({self.given(number, section)}), {self.starts[state]}, ({outputs}), part)",
-                "saved += [*made, *kept]",
+                f"saved += [{', '.join(('*made', *(self.kept[n] for n in section.reads if n in self.kept)))}]",
             ]
-            at = end
+            at += self.count(section)
         results = dict(self.whole.forward.results)
         finals = {c.name: c.after for c in self.whole.forward.carries}
         wanted = [*((results[n], "timed") for n in self.outputs), *((v, "state") for v in finals.values())]
@@ -117,12 +116,11 @@ class _Whole:
         lines.append(f"{', '.join(outer)}, = cotangents")
         at, starts = 0, dict[str, int]()
         for number, section in enumerate(self.sections):
-            made, end = len(section.cuts.saved), at + self.count(section)
-            lines.append(f"kept = saved[{at + made} : {end}]")
             lines += self.arguments(section)
-            lines += self.viewed(number, section, "kept")
+            for place, name in enumerate((n for n in section.reads if n in self.kept), at + len(section.cuts.saved)):
+                lines.append(f"{self.inputs[name]} = {self.viewed(number, name, f'saved[{place}]')}")
             starts[section.suffix] = at
-            at = end
+            at += self.count(section)
         for number, section in reversed(list(enumerate(self.sections))):
             wanted = [(results[n], "timed") for n in section.reads]
             title = f"The cotangents of what is read of {section.state.state.name}."
@@ -191,27 +189,34 @@ class _Whole:
         self.there.update(self.made[n] for n in made)
         return [*lines, f"{', '.join(self.made[n] for n in made)}, = {call}"]
 
-    def viewed(self, number: int, section: StageSection, kept: str) -> list[str]:
-        """What was read, of the memory that is kept of it."""
+    def made_reads(self, number: int, section: StageSection, place: int) -> list[str]:
+        """Memory for what is read, that of the caller where the backward pass reads it again."""
         lines = []
-        for place, name in enumerate(section.reads):
-            sizes = ", ".join((f"{kept}[{place}]", *self.sizes(name)))
-            lines.append(f"{self.inputs[name]} = calls[{number}].per_token({sizes})")
+        for name in section.reads:
+            memory = self.read_memory(number, name)
+            if name in self.kept:
+                lines.append(f"{self.kept[name]} = {memory} if places is None else places[{place}]")
+                memory, place = self.kept[name], place + 1
+            lines.append(f"{self.inputs[name]} = {self.viewed(number, name, memory)}")
         return lines
 
-    def saved(self, number: int, section: StageSection) -> list[str]:
-        """Memory for what a stage keeps, and its reads."""
-        made = f"*_saved_memory{section.suffix}(calls[{number}], inputs)"
-        return [made, *self.read_memory(number, section)]
+    def viewed(self, number: int, name: str, memory: str) -> str:
+        """Memory as a read per token."""
+        return f"calls[{number}].per_token({', '.join((memory, *self.sizes(name)))})"
 
-    def read_memory(self, number: int, section: StageSection) -> list[str]:
-        """Memory for what is read of a stage's state, of which chunks hold every token."""
+    def saved(self, number: int, section: StageSection) -> list[str]:
+        """Memory for what a stage keeps, and of its reads."""
+        reads = (self.read_memory(number, n) for n in section.reads if n in self.kept)
+        return [f"*_saved_memory{section.suffix}(calls[{number}], inputs)", *reads]
+
+    def read_memory(self, number: int, name: str) -> str:
+        """Memory for a read, of which chunks hold every token."""
         own = f"calls[{number}]"
-        return [f"{own}.memory({', '.join((f'{own}.tokens', *self.sizes(n)))}, wide=True)" for n in section.reads]
+        return f"{own}.memory({', '.join((f'{own}.tokens', *self.sizes(name)))}, wide=True)"
 
     def count(self, section: StageSection) -> int:
         """How many tensors are kept of a stage."""
-        return len(section.cuts.saved) + len(section.reads)
+        return len(section.cuts.saved) + sum(n in self.kept for n in section.reads)
 
     def sizes(self, read: str) -> list[str]:
         """The sizes of what is read, per token."""
@@ -221,9 +226,9 @@ class _Whole:
     def scans(self, program: Program, wanted: Sequence[Value]) -> list[str]:
         """The lines that scan what values need and is not there yet, each once in a pass."""
         lines = []
-        needed = {v.name for v in _needed(program, wanted) if _is_scan(program.defined[v])}
+        wanting = {v.name for v in needed(program, wanted) if is_scan(program.defined[v])}
         forward = self.whole.forward
-        for node in (n for n in forward.nodes if _is_scan(n.op) and n.value.name in needed - self.there):
+        for node in (n for n in forward.nodes if is_scan(n.op) and n.value.name in wanting - self.there):
             name, number = node.value.name, list(self.scanned).index(node.value.name)
             lines += self.scans(forward, ir.operands(node.op))
             self.there.add(name)
@@ -234,11 +239,11 @@ class _Whole:
     def function(self, name: str, title: str, program: Program, wanted: Sequence[tuple[Value, str]]) -> str:
         """A function of what is mentioned in it, defined once; its call. What `scans` made is there."""
         values = tuple(v for v, _ in wanted)
-        nodes = _needed(program, values, frozenset(self.there))
+        nodes = needed(program, values, frozenset(self.there))
         arguments = self.argument_names(program)
         names = Names(frozenset((*self.interface.taken, *arguments.values())))
         found = (Node(v, program.defined[v]) for v in nodes)
-        scanned = {n.value for n in found if _is_scan(n.op) and n.value.name in self.there and n.value not in values}
+        scanned = {n.value for n in found if is_scan(n.op) and n.value.name in self.there and n.value not in values}
         part = Program(
             tuple(Node(v, Argument(v.name, "scan") if v in scanned else program.defined[v]) for v in nodes),
             (),
@@ -290,18 +295,3 @@ class _Whole:
         if code.number:
             return f"torch.full(({shape},), {code.text}, dtype=dtype, device={self.interface.value}.device)"
         return f"{code.at(6)}.expand({shape}).contiguous()"
-
-
-def _is_scan(op: ir.Op) -> bool:
-    """Whether an operation scans a state, and no cotangent of one."""
-    return isinstance(op, ir.Scan) and not op.reverse
-
-
-def _needed(program: Program, wanted: Iterable[Value], there: frozenset[str] = frozenset()) -> tuple[Value, ...]:
-    """The values that some need, in order; scans that are `there` need nothing, unless they are wanted."""
-    first = set(wanted)
-    found = set(first)
-    for node in reversed(program.nodes):
-        if node.value in found and not (_is_scan(node.op) and node.value.name in there and node.value not in first):
-            found.update(ir.operands(node.op))
-    return tuple(n.value for n in program.nodes if n.value in found)

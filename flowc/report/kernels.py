@@ -61,15 +61,16 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
             keys, values = (size.value(sizes) for size in state_sizes(memory))
             at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
             kernels += _pass(stage, adjoint, at)
-    saved = tuple(name for s in found.stages for name in _saved(s))
+    saved = tuple(name for s in found.stages for name in _saved(s, found))
     made = [_by_torch(s.cuts.backward if a else s.cuts.forward, a) for s in found.stages for a in (False, True)]
     by_torch = [name for part in made for names in part for name in names]
     return TritonFacts(tokens, tuple(kernels), saved, tuple(dict.fromkeys((*by_torch, *_whole(found)))))
 
 
-def _saved(stage: StagePlan) -> tuple[str, ...]:
-    """What a stage keeps for the backward pass."""
-    return stage.cuts.saved if stage.stage is None else (*stage.cuts.saved, *stage.stage.reads)
+def _saved(stage: StagePlan, found: KernelPlan) -> tuple[str, ...]:
+    """What a stage keeps for the backward pass, and what of its reads is kept."""
+    reads = () if stage.stage is None or found.whole is None else stage.stage.reads
+    return *stage.cuts.saved, *(n for n in reads if found.whole is not None and n in found.whole.kept)
 
 
 def _whole(found: KernelPlan) -> tuple[str, ...]:

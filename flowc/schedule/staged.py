@@ -6,13 +6,15 @@ computes it for them. Refuses, as `Missing`, what `cut` does for a stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flowc.algebra.stages import Stage, Stages, stages
 from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import differentiate
+from flowc.chunk.ir import Argument, Op, Scan, operands
 from flowc.chunk.program import Program
+from flowc.chunk.values import Value
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
@@ -41,11 +43,27 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What torch operators make of inputs, scans and reads: stages' inputs and outputs, and the adjoint of that."""
+    """What torch operators make of inputs, scans and reads: stages' inputs and outputs, and the adjoint of that.
+
+    `kept` are the reads that the backward pass needs again: for cotangents, and for what stages take.
+    """
 
     stages: Stages
     forward: Program
     adjoint: Program
+    kept: frozenset[str]
+
+    @staticmethod
+    def of(split: Stages) -> Whole:
+        """The whole of stages."""
+        forward = derive(split.whole)
+        adjoint, results = differentiate(forward), dict(forward.results)
+        made = [results[label] for s in split.stages for name, label in s.given if name in s.made]
+        values = {*needed(forward, made)}
+        nodes = [*adjoint.nodes, *(n for n in forward.nodes if n.value in values)]
+        reads = {name for s in split.stages for name in s.reads}
+        kept = {n.op.name for n in nodes if isinstance(n.op, Argument) and n.op.name in reads}
+        return Whole(split, forward, adjoint, frozenset(kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +86,7 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
         found = [_stage_plan(stage, plan.options) for stage in split.stages]
         refused = [(s, p) for s, p in zip(split.stages, found, strict=True) if isinstance(p, Missing)]
         if not refused:
-            forward = derive(split.whole)
-            whole = Whole(split, forward, differentiate(forward))
-            return KernelPlan(tuple(p for p in found if isinstance(p, StagePlan)), whole)
+            return KernelPlan(tuple(p for p in found if isinstance(p, StagePlan)), Whole.of(split))
         again = {s.number for s, _ in refused} - plain
         if not again:
             return Missing(tuple(dict.fromkeys(r for _, p in refused for r in p.reasons)))
@@ -81,3 +97,19 @@ def _stage_plan(stage: Stage, options: Options) -> StagePlan | Missing:
     plan = schedule(stage.recurrence, derive(stage.recurrence), options)
     cuts = cut(plan)
     return cuts if isinstance(cuts, Missing) else StagePlan(plan, cuts, stage, f"_{stage.number}")
+
+
+def is_scan(op: Op) -> bool:
+    """Whether an operation scans a state, and no cotangent of one."""
+    return isinstance(op, Scan) and not op.reverse
+
+
+def needed(program: Program, wanted: Iterable[Value], there: frozenset[str] = frozenset()) -> tuple[Value, ...]:
+    """The values that some need, in order; scans that are `there` need nothing, unless they are wanted."""
+    first = set(wanted)
+    found = set(first)
+    for node in reversed(program.nodes):
+        made = is_scan(node.op) and node.value.name in there and node.value not in first
+        if node.value in found and not made:
+            found.update(operands(node.op))
+    return tuple(n.value for n in program.nodes if n.value in found)
