@@ -109,7 +109,10 @@ class Compilation:
     def programs(self) -> Programs:
         """Plan -> the programs that its kernels run, as the certificate takes them."""
         saved = tuple((saved_name(backward), forward) for forward, backward in self.plan.saved)
-        return Programs(self.plan.forward.program, self.plan.backward.program, saved)
+        kernels = kernel_plan(self.plan)
+        several = isinstance(kernels, KernelPlan) and kernels.whole is not None
+        own = kernels if isinstance(kernels, KernelPlan) and several else None
+        return Programs(self.plan.forward.program, self.plan.backward.program, saved, own)
 
     def certify(self, seed: int = 0) -> Certificate:
         """Model and programs -> whether they are the same, exactly, at random points."""

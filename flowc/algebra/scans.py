@@ -17,7 +17,7 @@ from flowc.algebra.functions import OWN
 from flowc.algebra.gates import Ranges, is_positive, logarithm
 from flowc.algebra.leaves import factors, product
 
-_max, _min, _logsigmoid = OWN["max"], OWN["min"], OWN["logsigmoid"]
+_max, _min, _logsigmoid, _softplus = (OWN[n] for n in ("max", "min", "logsigmoid", "softplus"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def _exponentials(e: sp.Expr, z: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
 def shares(e: sp.Expr, step: Step) -> sp.Expr:
     """`e` with gate + before - after, and value - after, as functions of what was joined.
 
-    For max these are min(0, gate + before - value) and min(0, value - gate - before), for logsumexp likewise with
-    logsigmoid. A difference of states is what is left of large numbers: where a maximum grows without end, the last
+    For max these are min(0, x) and -max(0, x) with x = gate + before - value, for logsumexp logsigmoid(x) and
+    -softplus(x). A difference of states is what is left of large numbers: where a maximum grows without end, the last
     bits of a scan that joins tokens in another order than a loop, where the loop has exactly 0.
     """
     if step.kind == "linear" or step.after not in e.free_symbols:
@@ -100,11 +100,14 @@ def shares(e: sp.Expr, step: Step) -> sp.Expr:
 
 def _shared(e: sp.Expr, step: Step) -> sp.Expr:
     """A sum, where it has a joined part less the state, either sign."""
-    parts = step.gate + step.before, step.value
-    for (part, other), sign in ((pair, s) for pair in (parts, parts[::-1]) for s in (1, -1)):
+    given, value = step.gate + step.before, step.value
+    ahead = given - value  # of which both shares are functions, so that rounding cannot have both parts win
+    of_given, of_value = _min(0, ahead), -_max(0, ahead)
+    if step.kind == "logsumexp":
+        of_given, of_value = _logsigmoid(ahead), -_softplus(ahead)
+    for (part, share), sign in ((pair, s) for pair in ((given, of_given), (value, of_value)) for s in (1, -1)):
         rest = e - sign * (part - step.after)
         fewer = len(sp.Add.make_args(rest)) - (rest == 0) <= len(e.args) - 1 - len(sp.Add.make_args(part))
         if fewer and not {step.before, step.after} & rest.free_symbols:
-            share = _min(0, part - other) if step.kind == "max" else _logsigmoid(part - other)
             return rest + sign * share
     return e

@@ -18,10 +18,12 @@ from flowc.certify.chunked import Setting
 from flowc.certify.draw import Draw, Sizes
 from flowc.certify.field import SMALL, Entries, P
 from flowc.certify.number import Number, Redraw, Uncertified
+from flowc.certify.staged import Staged
 from flowc.chunk.aggregation import AGGREGATIONS
 from flowc.chunk.ir import Solve
 from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Value
+from flowc.schedule.staged import KernelPlan
 from flowc.semantics.model import Model
 
 HEADS = 2
@@ -38,11 +40,15 @@ Tensors = dict[str, Entries]
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """What is certified; `saved` are the adjoint's arguments that the forward program makes, by name."""
+    """What is certified; `saved` are the adjoint's arguments that the forward program makes, by name.
+
+    `kernels` are the programs of kernels where those are others: of several states.
+    """
 
     forward: Program
     backward: Program
     saved: tuple[tuple[str, Value], ...] = ()
+    kernels: KernelPlan | None = None
 
     @property
     def scanned(self) -> frozenset[str]:
@@ -165,9 +171,12 @@ class Point:
         setting = Setting(self.draw.oracles, self.draw.sizes, programs.aggregations)
         try:
             found = _named(*_chunked(programs, self.draw, setting, self.outputs, self.final))
+            first = _first(self.expected, found, self.draw)
+            if first is None and programs.kernels is not None:
+                found = _named(*_staged(programs.kernels, self.draw, setting, self.outputs, self.final))
+                first = _first(self.expected, found, self.draw, "of kernels, ")
         except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             return Mismatch("the chunk program", f": {error}", self.draw.sizes)
-        first = _first(self.expected, found, self.draw)
         if first is not None and setting.read_gates:
             # Factors of such a gate are added up before they are exponentiated, which numbers without a second
             # evaluation do not stand.
@@ -206,6 +215,21 @@ def _chunked(
     return outputs, _values(ran.states), gradients, _values(back.states)
 
 
+def _staged(
+    plan: KernelPlan, draw: Draw, setting: Setting, outs: Tensors, ends: Tensors
+) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+    """The same of kernels' programs, state after state."""
+    assert plan.whole is not None
+    roles = {i.name: "param" if i.is_param else "input" for i in draw.model.inputs}
+    given = {(roles[name], name): number for name, number in draw.inputs.items()}
+    bars, ending = ({name: _bare(draw, bar) for name, bar in of.items()} for of in (outs, ends))
+    made = Staged(plan, plan.whole, setting, given, draw.start).made(bars, ending)
+    shapes = {name: number.shape for name, number in draw.inputs.items()}
+    outputs = {name: np.broadcast_to(x.value, outs[name].shape) for name, x in made.outputs.items()}
+    gradients = {name: np.broadcast_to(x.value, shapes[name]) for name, x in made.gradients.items()}
+    return outputs, _values(made.states), gradients, _values(made.starts)
+
+
 def _spread(program: Program, name: str, number: Number, shape: tuple[int, ...]) -> Entries:
     """A result for every token and entry of its tensor: one that is a constant is given per head, without axes."""
     value = dict(program.results)[name]
@@ -230,23 +254,23 @@ def _named(outputs: Tensors, final: Tensors, gradients: Tensors, start: Tensors)
     }
 
 
-def _first(wanted: Tensors, found: Tensors, draw: Draw) -> Mismatch | None:
+def _first(wanted: Tensors, found: Tensors, draw: Draw, of: str = "") -> Mismatch | None:
     params, sizes = {f"d{i.name}" for i in draw.model.inputs if i.is_param}, draw.sizes
     for name, truth in wanted.items():
         actual = found.get(name)
         if actual is None:
             if np.any(truth):
-                return Mismatch(name, ": the program does not make it", sizes)
+                return Mismatch(of + name, ": the program does not make it", sizes)
             continue
         if actual.shape != truth.shape:
-            return Mismatch(name, f" in shape: {actual.shape}, not {truth.shape}", sizes)
+            return Mismatch(of + name, f" in shape: {actual.shape}, not {truth.shape}", sizes)
         differs = np.argwhere((actual - truth) % P != 0)
         if len(differs):
             first = differs[0]
             if "[" in name or name in params:
-                return Mismatch(name, f" first in head {first[0]}", sizes)
+                return Mismatch(of + name, f" first in head {first[0]}", sizes)
             t, head = first[:2]
-            return Mismatch(name, f" first at step {t}, chunk {t // sizes.chunk}, head {head}", sizes)
+            return Mismatch(of + name, f" first at step {t}, chunk {t // sizes.chunk}, head {head}", sizes)
     return None
 
 

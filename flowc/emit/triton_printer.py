@@ -16,7 +16,7 @@ from flowc.emit.torch_functions import Code
 from flowc.emit.triton_expressions import Expressions, is_turned
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
-from flowc.schedule.loops import Levels, Loop, Part, looped, nested
+from flowc.schedule.loops import Levels, Loop, Part, looped, nested, splits_rows
 from flowc.schedule.plan import Role
 from flowc.schedule.tile_plan import Step, Store, TileKernel
 from flowc.schedule.tiles import KEY, VALUE, Lane, Tile, Within
@@ -37,7 +37,8 @@ MADE_FROM = {"key_live": {"key"}, "live": {"row", "left"}}
 class KernelView:
     """What a kernel's template gets: printed strings.
 
-    `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows.
+    `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows, or
+    (`split`) holds one of them.
     `words` are the names that its lines mention and that are set before them. `place` is where a state's entries lie.
     """
 
@@ -50,6 +51,7 @@ class KernelView:
     state: str
     blocked: bool
     parts: bool
+    split: bool
     words: frozenset[str]
     reverse: bool
     place: str
@@ -100,7 +102,7 @@ class TritonPrinter:
         parts = KEY in looped(kernel)
         words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
         place = "key[:, None] + value[None, :] * KEYS" if turned else "key[:, None] * VALUES + value[None, :]"
-        how = kernel.blocked, parts, words, memory.adjoint, place
+        how = kernel.blocked, parts, splits_rows(kernel) and self.states is not None, words, memory.adjoint, place
         return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
 
     # -- loops ---------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.staged import KernelPlan, kernel_plan
 from flowc.schedule.tile_plan import Missing
-from flowc.schedule.tilings import MOST_KEYS, chunk_rows, tilings
+from flowc.schedule.tilings import MOST_KEYS, MOST_SPLIT, chunk_rows, tilings
 from flowc.semantics.size import ONE
 
 ORDER = (
@@ -55,6 +55,7 @@ class LauncherView:
     held: str
     holds: str
     most_keys: int
+    most_split: int
     dots: tuple[str, ...]
     unpacked: str
     states: tuple[tuple[str, str], ...]
@@ -118,8 +119,8 @@ class _Section:
         self.torch_helpers: dict[str, None] = {}
 
     def keys(self, starts: tuple[str, ...]) -> str:
-        """How many entries of a state kernels hold whole."""
-        own = [f"{s.extents(starts[self.place(s)])}[0]" for s in self.stages]
+        """How many entries of a state walks hold whole; 0 where they hold blocks of all."""
+        own = [f"{s.extents(starts[self.place(s)])}[0]" for s in self.stages if s.whole_rows]
         return f"max({', '.join(own)})" if len(own) > 1 else "".join(own) or "0"
 
     def place(self, stage: StageSection) -> int:
@@ -145,6 +146,7 @@ class _Section:
             held="the state" if whole is None else "a state",
             holds="rows" if not turned else "columns" if whole is None else "rows or columns",
             most_keys=MOST_KEYS,
+            most_split=MOST_SPLIT,
             dots=tuple(f"inputs[{inputs.index(n)}]" for n in inputs if n in used),
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
             states=tuple((s.extents(f"starts[{self.place(s)}]"), f"starts[{self.place(s)}]") for s in self.stages),

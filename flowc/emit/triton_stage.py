@@ -19,6 +19,7 @@ from flowc.emit.torch_part import call, part_function
 from flowc.emit.triton_memory import Input
 from flowc.emit.triton_printer import TritonPrinter
 from flowc.schedule import tiles
+from flowc.schedule.loops import splits_rows
 from flowc.schedule.plan import Role
 from flowc.schedule.staged import StagePlan
 from flowc.schedule.tile_plan import TileKernel, TilePass, TorchPart
@@ -139,6 +140,11 @@ class StageSection:
     def model_input(self, name: str) -> Declared:
         """An input by its name."""
         return self.inputs[name]
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether a walk's programs hold all of the state's rows."""
+        return not all(splits_rows(k) for k, _ in self.planned.kernels() if k.role is Role.WALK)
 
     def extents(self, start: str) -> str:
         """The sizes of the state as kernels see it, by the tensor that it starts with."""
@@ -271,7 +277,9 @@ class StageSection:
         arguments += [f"{own}={self.size(Size.of(n)).text}" for n, own in memory.used.items()]
         if walks:
             arguments += ["start_ptr=final", "final_ptr=begin"] if adjoint else ["start_ptr=start", "final_ptr=final"]
-        return f"call.run({name}, {role!r}, {view.blocked or walks}, {view.parts}, {', '.join(arguments)})"
+        return (
+            f"call.run({name}, {role!r}, {view.blocked or walks}, {view.parts or view.split}, {', '.join(arguments)})"
+        )
 
     def argument(self, role: str, name: str, adjoint: bool) -> str:
         """What a pointer points to."""

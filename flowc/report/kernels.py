@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from flowc.schedule.loops import splits_rows
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
-from flowc.schedule.tilings import chunk_tokens, tiling
+from flowc.schedule.tilings import MOST_SPLIT, chunk_tokens, tiling
 from flowc.schedule.turned import state_sizes
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
@@ -86,7 +87,8 @@ def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKern
     for kernel in passed.kernels:
         most, _ = tiling(stage.cuts, f"{kernel.name}{'_backward' if adjoint else ''}")
         block = min(most[0], power_of_two(at.values))
-        part = power_of_two(at.keys) if kernel.role is Role.WALK else min(most[1], power_of_two(at.keys))
+        walked = MOST_SPLIT if splits_rows(kernel) else power_of_two(at.keys)
+        part = min(walked if kernel.role is Role.WALK else most[1], power_of_two(at.keys))
         sizes = replace(at, block=block, part=part)
         stores = _stored(kernel, passed, adjoint)
         columns = block if _has_columns(kernel) else None

@@ -85,6 +85,12 @@ def summed(op: TileOp) -> Lane | None:
             return None
 
 
+def splits_rows(kernel: TileKernel) -> bool:
+    """Whether a walk's programs can hold a block of the state's rows each: none needs a sum over them."""
+    own = all(KEY in store.tile.lanes for store in kernel.stores)
+    return kernel.role is Role.WALK and own and not any(summed(step.op) == KEY for step in kernel.steps)
+
+
 def sums_columns(op: TileOp) -> bool:
     """Whether an operation sums over the state's columns."""
     return summed(op) == VALUE

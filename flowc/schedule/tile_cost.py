@@ -15,7 +15,7 @@ from math import prod
 from typing import assert_never
 
 from flowc.schedule import tiles
-from flowc.schedule.loops import Levels, Loop, Part, looped, nested
+from flowc.schedule.loops import Levels, Loop, Part, looped, nested, splits_rows
 from flowc.schedule.tile_plan import Step, Store, TileKernel
 from flowc.schedule.tiles import KEY, VALUE, Kind, Lane, Within
 from flowc.semantics.size import Size
@@ -91,8 +91,8 @@ def power_of_two(size: int) -> int:
 
 def tile_cost(kernel: TileKernel, at: TileSizes) -> TileCost:
     """The cost of a kernel, all blocks of the state together."""
-    blocks = frozenset({VALUE} if kernel.blocked else ()) | looped(kernel)
-    return _Counter(at, blocks).parts(nested(kernel), frozenset({VALUE} if kernel.blocked else ()))
+    own = frozenset({VALUE} if kernel.blocked else ()) | frozenset({KEY} if splits_rows(kernel) else ())
+    return _Counter(at, own | looped(kernel)).parts(nested(kernel), own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ from flowc.schedule.tiles import DecayApply, DecayDot
 MOST_KEYS = 256
 """The most rows of a state that a walk holds."""
 
+MOST_SPLIT = 128
+"""The same of a walk whose programs can hold a block of rows each."""
+
 ROWS = (64, 32, 16)
 """Rows of a chunk: what a warp group multiplies at once; fewer where gates over the state's rows take registers too;
 the fewest that the matrix units take, where there are many such, and in float32, which is multiplied in three parts."""

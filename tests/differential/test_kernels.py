@@ -78,6 +78,14 @@ def test_states(sizes, dtype, target):
 
 
 @on_kernels
+@pytest.mark.parametrize("rows", [257, 600])
+def test_many_rows(rows, target):
+    """Walks that sum over no rows hold blocks of them: states of more than 256."""
+    for name in ("linear_attention", "gla", "mlstm"):
+        check(name, Case(1, 20, 1, (rows, 3), 16), torch.float32, target=target)
+
+
+@on_kernels
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 def test_ranks(rank, target):
     """Rows of a token that see one another and rows that do not, powers of two and others."""

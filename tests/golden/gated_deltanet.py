@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_e8cd761258af0f9c"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_55b0b9157bd1f7c1"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2511,16 +2511,21 @@ class _Kernels:
     def run(
         self, kernel: Any, role: str, blocked: bool, split: bool, **arguments: Any
     ) -> None:
-        """One launch: of a program for each block of the state's columns, or one that goes through parts of its rows."""
+        """One launch: of a program for each block of the state's columns, or one that goes through parts of its rows.
+
+        A walk that can be `split` has programs of a block of rows each.
+        """
         block, part, warps, stages = _tiling(role, self.dot, self.like.device)
-        block, part = (
-            min(block, _tile(self.values)),
-            min(part, _tile(self.keys)) if split else _tile(self.keys),
-        )
         walks = role.startswith("walk")
+        part = (
+            min(128 if walks else part, _tile(self.keys)) if split else _tile(self.keys)
+        )
+        block = min(block, _tile(self.values))
         programs = self.walks if walks else self.chunks * self.programs
         parts, blocks = -(-self.keys // part), -(-self.values // block)
-        grid = (programs * (blocks if blocked else 1),)
+        grid = (
+            programs * (blocks if blocked else 1) * (parts if walks and split else 1),
+        )
         table = (
             None
             if self.table is None
@@ -2979,7 +2984,8 @@ def _one_token(
     traced = torch.compiler.is_compiling() or (
         torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
     )
-    if not traced and not _is_empty(inputs, (start,)):
+    held = (start.shape[2], start.shape[3])[0] <= 256
+    if held and not traced and not _is_empty(inputs, (start,)):
         return _step_kernel(inputs, start)
     *outputs, final = _called([*inputs, start], None, None, None, backend)
     return outputs, final
