@@ -110,7 +110,9 @@ def rows(name: str, setting: Setting, golden: bool) -> list[Row]:
 
 def row(name: str, setting: Setting, launch: offline.Launch) -> Row:
     """One kernel."""
-    sizes = {n.lower(): launch.arguments[n] for n in ("TOKENS", "KEY_TILE", "VALUE_TILE")}
+    sizes = {
+        n.lower(): launch.arguments[n] for n in ("TOKENS", "KEY_TILE", "VALUE_TILE", "WIDTH") if n in launch.arguments
+    }
     where = (name, launch.name.removeprefix("_"), str(setting), sizes | dict(launch.options))
     try:
         made = offline.make(launch, setting.target)

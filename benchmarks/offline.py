@@ -36,6 +36,8 @@ FAMILIES = {"sm_80": "ampere", "sm_90": "any", "sm_100": "blackwell", "gfx942": 
 NUMBERS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}
 LENGTH, HEADS = 4096, 4
 
+FEATURES = 16  # the size of which features are made
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -92,18 +94,20 @@ def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
 def launches(
     module: ModuleType, model: Model, target: str, keys: int, values: int, dtype: torch.dtype, **options: Any
 ) -> list[Launch]:
-    """The launches of a call, of its backward and of a step on a target; dimensions that the state has not are 2.
+    """The launches of a call, of its backward and of a step on a target; dimensions that no state has are 2.
 
-    Gates and params are float32, everything else is of `dtype`.
+    Rows of states are `keys`, columns `values`; dimensions of which rows are a polynomial (features) are 16. Gates and
+    params are float32, everything else is of `dtype`.
     """
-    state = model.states[0].shape.sizes
-    sizes = {d.name: d.value or 2 for d in model.dimensions}
-    for size, number in zip(state, (keys, values), strict=True):
-        sizes |= {name: number for name in size.names}
+    sizes: dict[str, int] = {}
+    for state in model.states:
+        for size, number in zip(state.shape.sizes, (keys, values), strict=False):
+            sizes |= {n: number if size.symbol else FEATURES for n in size.names if n not in sizes}
+    sizes = {d.name: d.value or sizes.get(d.name, 2) for d in model.dimensions}
     given = {i.name: _empty(i, sizes, dtype) for i in model.inputs}
     with _recorded(module, FAMILIES[target]) as found:
         result = getattr(module, model.name)(**given, output_final_state=True, **options)
-        flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,))]
+        flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,)) if x.requires_grad]
         torch.autograd.grad(flat, list(given.values()), [torch.empty_like(x) for x in flat], allow_unused=True)
         with torch.no_grad():
             module.step(**{i.name: given[i.name] if i.is_param else given[i.name][:, 0] for i in model.inputs})

@@ -88,7 +88,7 @@ class _Whole:
         at = 0
         for number, section in enumerate(self.sections):
             state, made = section.state.state.name, len(section.cuts.saved)
-            outputs = ", ".join((*(self.inputs[n] for n in section.reads), "")).strip()
+            outputs = "".join(f"{self.inputs[n]}, " for n in section.reads).strip()
             lines += self.arguments(section)
             lines += [
                 f"part = None if places is None else places[{at} : {at + made}]",
@@ -125,7 +125,7 @@ class _Whole:
             wanted = [(results[n], "timed") for n in section.reads]
             title = f"The cotangents of what is read of {section.state.state.name}."
             lines += self.scans(program, [v for v, _ in wanted])
-            call = self.function(f"_read_bars{section.suffix}", title, program, wanted)
+            call = self.function(f"_read_bars{section.suffix}", title, program, wanted) if wanted else "()"
             state = section.state.state.name
             first = starts[section.suffix]
             lines += [
@@ -135,7 +135,7 @@ class _Whole:
                 f" ({self.given(number, section)}), {self.starts[state]}, part, bars, {self.ends[state]})",
             ]
             targets = [self.bars.get(label) or self.param_bars[label] for _, label in section.given]
-            lines.append(f"{', '.join(targets)}, = grads")
+            lines += [f"{', '.join(targets)}, = grads"] if targets else []
         return lines + self.gradients(program, results)
 
     def gradients(self, program: Program, results: Mapping[str, Value]) -> list[str]:

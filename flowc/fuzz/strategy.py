@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flowc.fuzz.cases import Case, Roles
 from flowc.fuzz.edits import STATE, Step
 from flowc.fuzz.spelling import Spelling
+from flowc.fuzz.states import second_state
 from flowc.fuzz.vocabulary import Vocabulary
 from flowc.options import choices
 
@@ -60,6 +61,8 @@ def specs(draw: Any) -> Drawn:
     words.note("rank", rank)
     for count in counts:
         words.note("size of a rank", "symbolic" if words.sizes[count] is None else "fixed")
+    if words.chance(25):
+        second_state(words)
     step = Step(words, not words.chance(35), tuple(counts[i] for i in sums), tuple(counts[i] for i in repeats))
     step.run()
     if words.chance(5):
@@ -77,6 +80,8 @@ def ranks_of(rank: str) -> int:
 def finished(words: Vocabulary, ranks: int) -> Drawn:
     """The text, with names and brackets drawn."""
     own = [*words.sizes, *(d.name for d in words.declared), STATE, "index"]
+    if not words.states:
+        words.note("second state", "none")
     own += [line[0].split()[1] for line in words.lines if isinstance(line, tuple) and line[0].split()[0] == "let"]
     own += [line[0].split("\0")[0] for line in words.lines if isinstance(line, tuple) and "\0" in line[0]]
     names = dict(zip(own, own, strict=True)) | {"spec": "drawn"}
@@ -130,6 +135,7 @@ def lines(words: Vocabulary, spelling: Spelling) -> list[str]:
         result.append(f"{keyword} {names[d.name]} : {count}{renamed(d.shape)}{d.range}")
     start = words.pick(("", "", "", " = 0.5"))
     result.append(f"state {names[STATE]} : {renamed(words.rows)} x {names[words.columns]}{start}")
+    result += [f"state {names[name]} : {renamed(shape)}{begin}" for name, shape, begin in words.states]
     for line in words.lines:
         if isinstance(line, str):
             _, index, _, count = line.removesuffix(":").split()

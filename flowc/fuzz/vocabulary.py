@@ -48,6 +48,8 @@ class Vocabulary:
     indent: str = ""
     log_gates: int = 0
     serial: int = 0
+    states: list[tuple[str, str, str]] = field(default_factory=list)  # a second one: its name, shape and start
+    beside: list[Expression] = field(default_factory=list)  # scalars that are made of it
 
     # -- choices ------------------------------------------------------------------------------------------------------
 
@@ -141,6 +143,8 @@ class Vocabulary:
 
     def scalar(self) -> Expression | None:
         """A factor, or none."""
+        if self.beside and self.chance(40):
+            return self.pick(self.beside)
         match self.pick(("none", "number", "input", "sigmoid", "softplus", "param", "size", "overlap", "odd")):
             case "number":
                 return w.value(self.pick(("0.5", "2", "0.125", "1e-3", "1.25")))
