@@ -151,11 +151,13 @@ class _Extraction:
         saved = dict(self.evaluator.lets)
         self.evaluator.rank = Axis("rank", count)
         written = {s.state for s in flat(body) if isinstance(s, Update)} & set(self.edited)
-        if len(written) > 1:
-            raise Refusal(Outside("a repeat updates more than one state"), span)
         self.opened(written, count)
+        before = len(self.calculus.reads)
         for statement in body:
             self.statement(statement)
+        rounds = {name: len(self.edited[name]) - 1 for name in written}
+        if any(rounds.get(r.state) == r.point.segment for r in self.calculus.reads[before:]):
+            raise Refusal(Outside("a repeat updates one state by what it reads of another that it updates"), span)
         self.evaluator.rank, self.evaluator.lets = None, saved
         self.opened(written, None)
 

@@ -494,3 +494,44 @@ S[t] = S[t-1] @ diag(exp(g))
 S[t] = S[t] + beta * (p - S[t] @ k) @ k.T
 o[t] = S[t].T @ q + S[t] @ p
 """)
+
+_spec("""flow repeat_of_two(K, V, R)
+input q : K; input k : R of K; input v : R of V; input beta : R of scalar in (0, 1); input g : scalar <= 0
+state S : K x V; state n : K
+S[t] = exp(g) * S[t-1]
+n[t] = exp(g) * n[t-1]
+repeat j in R:
+    S[t] = S[t] + beta[j] * k[j] @ (v[j] - S[t].T @ k[j]).T
+    n[t] = n[t] + beta[j] * k[j]
+o[t] = (n[t].T @ q) * (S[t].T @ q)
+""")
+
+_spec("""flow states_in_turn(K, V)
+input q, k : K; input v : V; input g : K <= 0; input b : scalar; param w : V; param u : K
+state m : V = -inf; state n : K; state S : K x V; state Z : K x V
+m[t] = max(m[t-1] - softplus(w), v)
+n[t] = diag(exp(g)) @ n[t-1] + k
+let s = n[t].T @ q
+S[t] = diag(exp(g)) @ S[t-1] - 0.3 * k @ (S[t-1].T @ k).T + k @ (v * exp(v - m[t])).T
+let r = S[t].T @ q / (1 + abs(s))
+Z[t] = sigmoid(b) * Z[t-1] + (k * sigmoid(u)) @ (r * w).T
+o[t] = Z[t].T @ q + r
+y[t] = s + sum(Z[t] @ v)
+""")
+
+_spec("""flow scan_of_a_read(K, V)
+input q, k : K; input v : V; input x : V; param c : scalar
+state z : V = -inf; state a : scalar; state S, unread : K x V
+z[t] = log(exp(z[t-1] - softplus(c)) + exp(x))
+unread[t] = 0.5 * unread[t-1] + k @ x.T
+a[t] = sigmoid(c) * a[t-1] + sum(exp(x - z[t]))
+S[t] = exp(-softplus(a[t])) * S[t-1] + k @ v.T
+o[t] = S[t].T @ q / (1 + a[t-1])
+""")
+
+_spec("""flow vector_alone(K)
+input x, y : K; input g : K <= 0
+state z : K
+z[t] = diag(exp(g)) @ z[t-1] + x
+o[t] = z[t].T @ y
+""")
