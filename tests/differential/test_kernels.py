@@ -78,7 +78,7 @@ def test_states(sizes, dtype, target):
 
 
 @on_kernels
-@pytest.mark.parametrize("rows", [257, 600])
+@pytest.mark.parametrize("rows", [260])
 def test_many_rows(rows, target):
     """Walks that sum over no rows hold blocks of them: states of more than 256."""
     for name in ("linear_attention", "gla", "mlstm"):
