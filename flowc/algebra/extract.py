@@ -176,7 +176,10 @@ class _Extraction:
         """An update of a state entry by entry; after its last one the state is a leaf of its own."""
         name, state = statement.state, self.states[statement.state]
         if self.evaluator.rank is not None:
-            raise Refusal(Outside("a repeat updates a state entry by entry"), statement.span)
+            column = f"`{name} : {state.shape} x E` with E = 1 and read by `{name}[t] @ ones(E)`"
+            advice = f"write it as a matrix with one column, {column}" if state.shape.kind is Kind.COLUMN else ""
+            reason = f"a repeat updates {name}, which something uses entry by entry"
+            raise Refusal(Outside(reason, advice=advice), statement.span)
         self.calculus.kept = frozenset()
         value = self.evaluator.plain(statement.value)
         self.updates[name] -= 1

@@ -44,6 +44,7 @@ from flowc.algebra.term import (
     HeadValue,
     IndexValue,
     Load,
+    ReadValue,
     ScanValue,
     SizeValue,
     Term,
@@ -109,7 +110,7 @@ class _Freezer:
             reads,
             results,
             self.classify(memories, scans),
-            self.value_input(memories),
+            self.value_input(memories, {reads[n].memory for r in results for n in _read_in(r.value)}),
         )
 
     def memory(self, step: Step) -> Memory:
@@ -229,10 +230,14 @@ class _Freezer:
             return Classification("D'", f"reads on the {own} side, a gate on the {other} side", across.span)
         return Classification("D", f"reads of the state on the {own} side", reading.span)
 
-    def value_input(self, memories: tuple[Memory, ...]) -> str:
-        """The first input that is written along a matrix's columns; else the first with that size; else the first."""
+    def value_input(self, memories: tuple[Memory, ...], read: set[int]) -> str:
+        """The first input that is written along a matrix's columns; else the first with that size; else the first.
+
+        Of several matrices it is the first that outputs read, then the last: others are read on the way there.
+        """
         ordered = [i for i in self.model.inputs if not i.is_param]
-        for memory in (m for m in reversed(memories) if m.state.shape.kind is Kind.MATRIX):
+        numbers = [*sorted(read), *(n for n in reversed(range(len(memories))) if n not in read)]
+        for memory in (memories[n] for n in numbers if memories[n].state.shape.kind is Kind.MATRIX):
             written: set[str] = set()
             for edit in (e for segment in memory.segments for e in segment.edits):
                 for r in edit.rows if isinstance(edit, Write) else ():
@@ -255,6 +260,12 @@ def _factors(term: Term) -> set[str]:
             return set().union(*(_factors(a) for a in arguments))
         case _:
             return set()
+
+
+def _read_in(term: Term) -> set[int]:
+    """The reads that a term holds."""
+    own = {term.index} if isinstance(term, ReadValue) else set()
+    return own.union(*(_read_in(part) for part in parts(term)))
 
 
 def _holds(term: Term, state: State) -> bool:

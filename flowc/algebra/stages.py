@@ -2,7 +2,7 @@
 
 In: a `Recurrence`. Out: `Stages`: for every matrix or walked vector a recurrence whose inputs are those of the whole
 and what the whole makes for it, and whose outputs are what others read of it; and the whole, which makes these of
-inputs, scans and reads, and at last the outputs. Refuses nothing: a recurrence has no cycles of states.
+inputs, scans and reads, and at last the outputs. Refuses, as `Interleaved`, states whose reads need one another.
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ class Stages:
     stages: tuple[Stage, ...]
 
 
+class Interleaved(Exception):
+    """States of which each needs a read of the others that needs a read of it: no order of whole states runs them."""
+
+    def __init__(self, names: list[str]) -> None:
+        """Note the states."""
+        super().__init__(f"states whose reads need one another in turn: {', '.join(names)}")
+
+
 def stages(recurrence: Recurrence, plain: frozenset[int] = frozenset()) -> Stages:
     """The stages of a recurrence; those of memories in `plain` compute nothing of their inputs by themselves."""
     return _Stages(recurrence, plain).run()
@@ -73,15 +81,19 @@ class _Stages:
         self.reads = {n: self.fresh(f"read_{self.state_of(r)}") for n, r in enumerate(recurrence.reads)}
 
     def run(self) -> Stages:
-        found = {n: self.stage(n, memory) for n, memory in enumerate(self.recurrence.memories)}
+        parts = {n: self.part(n, memory) for n, memory in enumerate(self.recurrence.memories)}
+        outside = {leaf.index for t in self._outside() for leaf in _leaves(t) if isinstance(leaf, ReadValue)}
+        found = {n: self.stage(own, part, outside) for n, (own, part) in parts.items()}
         needs = {n: self.needed(memory) - {n} for n, memory in enumerate(self.recurrence.memories)}
         order: list[Stage] = []
         while found:
             ready = [n for n in found if not needs[n] & found.keys()]
+            if not ready:
+                raise Interleaved([self.recurrence.memories[n].state.name for n in found])
             order += [found.pop(n) for n in ready]
         model = self.recurrence.model
         scanned = {s.state.name for s in self.recurrence.scans}
-        reads = tuple(self.read_input(n, r) for n, r in enumerate(self.recurrence.reads) if n in self.read_axes)
+        reads = tuple(self.read_input(n, r) for n, r in enumerate(self.recurrence.reads) if n in outside)
         whole = replace(
             self.recurrence,
             model=replace(
@@ -123,6 +135,13 @@ class _Stages:
         yield from (r.query for r in self.recurrence.reads)
         yield from (r.value for r in self.recurrence.results)
 
+    def _outside(self) -> Iterator[Term]:
+        """The terms of the whole."""
+        yield from self.made
+        for scan in self.recurrence.scans:
+            yield from (scan.gate, scan.value)
+        yield from (r.value for r in self.recurrence.results)
+
     def read_input(self, number: int, read: Read) -> Input:
         """A read as an input of the whole."""
         span = self.recurrence.memories[read.memory].state.span
@@ -155,17 +174,21 @@ class _Stages:
 
     # -- one state ----------------------------------------------------------------------------------------------------
 
-    def stage(self, number: int, memory: Memory) -> Stage:
-        """The recurrence of one memory."""
+    def part(self, number: int, memory: Memory) -> tuple[_Given, tuple[tuple[Segment, ...], tuple[Read, ...]]]:
+        """The edits and reads of one memory, in terms of what it is given."""
         own = _Given(self, number, memory)
         segments = tuple(Segment(s.count, tuple(own.edit(e) for e in s.edits)) for s in memory.segments)
-        reads: list[Read] = []
-        results: list[Result] = []
-        for at, read in enumerate(self.recurrence.reads):
-            if read.memory == number and at in self.read_axes:
-                value = ReadValue(len(reads), self.read_axes[at])
-                reads.append(replace(read, memory=0, query=own.term(read.query)))
-                results.append(Result(self.reads[at], value, _shape(self.read_axes[at]), memory.state.span))
+        reads = (self.recurrence.reads[at] for at in own.reads)
+        return own, (segments, tuple(replace(r, memory=0, query=own.term(r.query)) for r in reads))
+
+    def stage(self, own: _Given, part: tuple[tuple[Segment, ...], tuple[Read, ...]], outside: set[int]) -> Stage:
+        """The recurrence of one memory, whose results are the reads that are needed `outside`."""
+        memory, (segments, reads) = own.memory, part
+        results = tuple(
+            Result(self.reads[at], ReadValue(local, axes), _shape(axes), memory.state.span)
+            for local, (at, axes) in enumerate((at, self.read_axes[at]) for at in own.reads)
+            if at in outside
+        )
         model = self.recurrence.model
         inputs = tuple(_input(name, axes, memory.state.span) for name, axes in own.made.values())
         self.results += own.results(model)
@@ -174,11 +197,11 @@ class _Stages:
             model=replace(model, inputs=(*model.inputs, *inputs), states=(memory.state,)),
             memories=(replace(memory, segments=segments),),
             scans=(),
-            reads=tuple(reads),
-            results=tuple(results),
+            reads=reads,
+            results=results,
         )
         made = tuple(name for name, _ in own.made.values())
-        return Stage(recurrence, number, made, tuple(own.given.items()), tuple(r.name for r in results))
+        return Stage(recurrence, own.number, made, tuple(own.given.items()), tuple(r.name for r in results))
 
 
 class _Given:
@@ -188,6 +211,8 @@ class _Given:
         self.whole, self.number, self.memory = whole, number, memory
         self.made: dict[Term, tuple[str, tuple[Axis, ...]]] = {}
         self.given: dict[str, str] = {}
+        of_own = (at for at, r in enumerate(whole.recurrence.reads) if r.memory == number and at in whole.read_axes)
+        self.reads = {at: local for local, at in enumerate(of_own)}  # its own, as the stage numbers them
 
     def edit(self, edit: Gate | Write) -> Gate | Write:
         match edit:
@@ -202,23 +227,32 @@ class _Given:
         return replace(row, left=left, free=free, read=read)
 
     def term(self, term: Term) -> Term:
-        """The term, with what the whole makes in the place of factors that the stage cannot."""
+        """The term, with what the whole makes in the place of factors that the stage cannot; its own reads stay."""
         match term:
+            case ReadValue(index, axes) if index in self.reads:
+                return ReadValue(self.reads[index], axes)
             case Apply("mul" | "neg" as function, arguments):
                 return Apply(function, tuple(self.term(a) for a in arguments))
             case Load() | Constant():
                 pass
+            case _ if any(isinstance(leaf, ReadValue) and leaf.index in self.reads for leaf in _leaves(term)):
+                return _rebuilt(term, self.term)
             case _ if self.number in self.whole.plain or _depends(term):
-                if term not in self.whole.made:
-                    axes = _stored(tuple(axes_of(term)), any(a.name == RANK for a in axes_of(term)))
-                    self.whole.made[term] = self.whole.fresh(f"given{len(self.whole.made)}"), axes
-                name, axes = self.made[term] = self.whole.made[term]
-                self.given[name] = f"{self.number} {name}"
-                return Load(name, None, axes, False)
+                return self.made_by_whole(term)
         for leaf in _leaves(term):
             if isinstance(leaf, Load):
                 self.given[leaf.name] = f"{self.number} {leaf.name}"
         return term
+
+    def made_by_whole(self, term: Term) -> Load:
+        """An input for a term."""
+        if term not in self.whole.made:
+            axes = _stored(tuple(axes_of(term)), any(a.name == RANK for a in axes_of(term)))
+            self.whole.made[term] = self.whole.fresh(f"given{len(self.whole.made)}"), axes
+        name, axes = self.made[term] = self.whole.made[term]
+        self.given[name] = f"{self.number} {name}"
+        own = sorted(axes_of(term), key=lambda a: (a.name != RANK, a.name))
+        return Load(name, None, tuple(own), False)
 
     def results(self, model: Model) -> Iterator[Result]:
         """The results of the whole that are this stage's inputs per token; a param's gradients are added up at last."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from flowc.algebra.stages import Stage, Stages, stages
+from flowc.algebra.stages import Interleaved, Stage, Stages, stages
 from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import differentiate
 from flowc.chunk.ir import Argument, Op, Scan, operands
@@ -82,7 +82,10 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
         return cuts if isinstance(cuts, Missing) else KernelPlan((StagePlan(plan, cuts, None, ""),), None)
     plain: set[int] = set()
     while True:
-        split = stages(recurrence, frozenset(plain))
+        try:
+            split = stages(recurrence, frozenset(plain))
+        except Interleaved as reason:
+            return Missing((str(reason),))
         found = [_stage_plan(stage, plan.options) for stage in split.stages]
         refused = [(s, p) for s, p in zip(split.stages, found, strict=True) if isinstance(p, Missing)]
         if not refused:

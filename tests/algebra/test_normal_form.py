@@ -193,3 +193,16 @@ def test_a_repeat_s_spellings():
     )
     forms = [recurrence(LISTS + "S[t] = S[t-1]\n" + body + OUTPUT).normal_form for body in spellings]
     assert [form == forms[0] for form in forms] == [True] * len(forms)
+
+
+@pytest.mark.parametrize("states", ["W, D", "D, W"])
+@pytest.mark.parametrize(
+    ("output", "value"), [("W[t].T @ q + D[t].T @ q", None), ("W[t].T @ q", "v"), ("D[t].T @ q", "e")]
+)
+def test_the_value_input_is_written_to_a_state_that_outputs_read(states, output, value):
+    text = (
+        f"flow it(K, V)\ninput v, e : V\ninput k, q : K\nstate {states} : K x V\n"
+        f"W[t] = W[t-1] + (k * k) @ v.T\nD[t] = D[t-1] + k @ e.T\no[t] = {output}\n"
+    )
+    expected = value or {"W, D": "v", "D, W": "e"}[states]
+    assert recurrence(text).value_input == expected

@@ -535,3 +535,13 @@ state z : K
 z[t] = diag(exp(g)) @ z[t-1] + x
 o[t] = z[t].T @ y
 """)
+
+_spec("""flow read_of_its_own_read(K, V)
+input q, k, x : K; input v, w : V; input g : scalar <= 0
+state S, E : K x V
+S[t] = exp(g) * S[t-1] + x @ w.T
+E[t] = E[t-1] + (k * sum(S[t].T @ q)) @ v.T
+let inner = E[t-1] @ v
+o[t] = S[t].T @ q + E[t].T @ inner
+y[t] = E[t].T @ (inner * sum(w * (S[t].T @ k)))
+""")
