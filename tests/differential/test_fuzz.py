@@ -64,7 +64,7 @@ def test_every_kind_is_drawn(tmp_path):
     tally = run(Tally(0, "torch"), DRAWN, tmp_path, silent, classified)
     found = shares(tally)
     assert tally.verdicts["refused"] <= DRAWN // 20, tally.refused
-    assert set(found["class"]) == {"G", "D"}
+    assert set(found["class"]) == {"G", "D", "M"}
     assert set(found["gate"]) == {"none", "scalar", "key side", "both"}
     assert len(found["rank"]) == 6
     assert len(found["gate form"]) == 10
