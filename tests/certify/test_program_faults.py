@@ -77,12 +77,14 @@ def staged(programs):
             yield f"stage {at} {name}", getattr(stage.plan, name).program, changed
 
 
-# A softmax's shift cancels, -0 is 0, and a start that is below all that follows is so with either sign.
+# A softmax's shift cancels, -0 is 0, a start that is below all that follows is so with either sign, and of what n gives
+# mlstm takes the absolute value.
 SHIFT = {"read_P3: sign", "t1: sign", "t2: sub without argument 1", "t5: sub without argument 1"}
 SAME_STAGED = {
     "gsa": {f"whole {name} {what}" for name in ("forward", "adjoint") for what in SHIFT}
     | {"stage 0 backward t42: mul without argument 0", "stage 1 backward t38: mul without argument 0"},
-    "mlstm": {"whole adjoint m: sign", "whole adjoint t6: sign"}
+    "mlstm": {"whole forward read_n: sign", "whole adjoint m: sign"}
+    | {f"whole {name} t6: sign" for name in ("forward", "adjoint")}
     | {f"stage {at} backward given0_bar: mul without argument 0" for at in (0, 1)},
 }
 
