@@ -7,7 +7,7 @@ inputs, scans and reads, and at last the outputs. Refuses, as `Interleaved`, sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from flowc.algebra.recurrence import Gate, Memory, Read, Recurrence, Result, Row, Segment, Write
@@ -15,7 +15,6 @@ from flowc.algebra.term import (
     Apply,
     Axis,
     Concat,
-    Constant,
     Kron,
     Load,
     Peak,
@@ -49,9 +48,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The whole, with scans but no other state, and its stages in an order in which they can run."""
+    """The whole, with scans but no other state, and its stages in an order in which they can run.
+
+    Of the whole's results `outputs` are the recurrence's own; the others are what stages are given.
+    """
 
     whole: Recurrence
+    outputs: tuple[str, ...]
     stages: tuple[Stage, ...]
 
 
@@ -63,14 +66,14 @@ class Interleaved(Exception):
         super().__init__(f"states whose reads need one another in turn: {', '.join(names)}")
 
 
-def stages(recurrence: Recurrence, plain: frozenset[int] = frozenset()) -> Stages:
-    """The stages of a recurrence; those of memories in `plain` compute nothing of their inputs by themselves."""
-    return _Stages(recurrence, plain).run()
+def stages(recurrence: Recurrence) -> Stages:
+    """The stages of a recurrence."""
+    return _Stages(recurrence).run()
 
 
 class _Stages:
-    def __init__(self, recurrence: Recurrence, plain: frozenset[int]) -> None:
-        self.recurrence, self.plain = recurrence, plain
+    def __init__(self, recurrence: Recurrence) -> None:
+        self.recurrence = recurrence
         model = recurrence.model
         self.taken = (
             {i.name for i in model.inputs} | {s.name for s in model.states} | {d.name for d in model.dimensions}
@@ -106,7 +109,7 @@ class _Stages:
             reads=(),
             results=tuple(replace(r, value=self.outside(r.value)) for r in (*self.recurrence.results, *self.results)),
         )
-        return Stages(whole, tuple(order))
+        return Stages(whole, tuple(r.name for r in self.recurrence.results), tuple(order))
 
     def fresh(self, wanted: str) -> str:
         """A name that nothing else has."""
@@ -233,11 +236,9 @@ class _Given:
                 return ReadValue(self.reads[index], axes)
             case Apply("mul" | "neg" as function, arguments):
                 return Apply(function, tuple(self.term(a) for a in arguments))
-            case Load() | Constant():
-                pass
             case _ if any(isinstance(leaf, ReadValue) and leaf.index in self.reads for leaf in _leaves(term)):
                 return _rebuilt(term, self.term)
-            case _ if self.number in self.whole.plain or _depends(term):
+            case _ if _depends(term):
                 return self.made_by_whole(term)
         for leaf in _leaves(term):
             if isinstance(leaf, Load):
@@ -287,9 +288,8 @@ def _depends(term: Term) -> bool:
     return any(isinstance(leaf, ReadValue | ScanValue) for leaf in _leaves(term))
 
 
-def _rebuilt(term: Term, change: object) -> Term:
+def _rebuilt(term: Term, change: Callable[[Term], Term]) -> Term:
     """The term with its parts changed."""
-    assert callable(change)
     match term:
         case Apply(function, arguments):
             return Apply(function, tuple(change(a) for a in arguments))

@@ -174,7 +174,8 @@ class Point:
             first = _first(self.expected, found, self.draw)
             if first is None and programs.kernels is not None:
                 found = _named(*_staged(programs.kernels, self.draw, setting, self.outputs, self.final))
-                first = _first(self.expected, found, self.draw, "of kernels, ")
+                first = _first(self.expected, found, self.draw)
+                first = first and replace(first, quantity=f"of kernels, {first.quantity}")
         except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             return Mismatch("the chunk program", f": {error}", self.draw.sizes)
         if first is not None and setting.read_gates:
@@ -254,23 +255,23 @@ def _named(outputs: Tensors, final: Tensors, gradients: Tensors, start: Tensors)
     }
 
 
-def _first(wanted: Tensors, found: Tensors, draw: Draw, of: str = "") -> Mismatch | None:
+def _first(wanted: Tensors, found: Tensors, draw: Draw) -> Mismatch | None:
     params, sizes = {f"d{i.name}" for i in draw.model.inputs if i.is_param}, draw.sizes
     for name, truth in wanted.items():
         actual = found.get(name)
         if actual is None:
             if np.any(truth):
-                return Mismatch(of + name, ": the program does not make it", sizes)
+                return Mismatch(name, ": the program does not make it", sizes)
             continue
         if actual.shape != truth.shape:
-            return Mismatch(of + name, f" in shape: {actual.shape}, not {truth.shape}", sizes)
+            return Mismatch(name, f" in shape: {actual.shape}, not {truth.shape}", sizes)
         differs = np.argwhere((actual - truth) % P != 0)
         if len(differs):
             first = differs[0]
             if "[" in name or name in params:
-                return Mismatch(of + name, f" first in head {first[0]}", sizes)
+                return Mismatch(name, f" first in head {first[0]}", sizes)
             t, head = first[:2]
-            return Mismatch(of + name, f" first at step {t}, chunk {t // sizes.chunk}, head {head}", sizes)
+            return Mismatch(name, f" first at step {t}, chunk {t // sizes.chunk}, head {head}", sizes)
     return None
 
 

@@ -68,7 +68,7 @@ class Staged:
             self.ran[number] = given, ran
             states[state] = ran.states[state]
             self.given |= {("input", name): ran.results[name] for name in stage.reads}
-        outputs = [r.name for r in self.whole.stages.whole.results if " " not in r.name]
+        outputs = self.whole.stages.outputs
         wanted = {name: results[name] for name in outputs} | {f"{c.name} end": c.after for c in forward.carries}
         found = self.part(forward, wanted, self.given)
         states |= {name: _state_of(found[f"{name} end"]) for name in self.scanned}
@@ -93,7 +93,7 @@ class Staged:
                     params.setdefault(own, []).append(back.results[own])
                 else:
                     given["cotangent", label] = back.results[own]
-        inputs = {name: v for name, v in results.items() if name not in {r for r in self.reads()}}
+        inputs = {name: v for name, v in results.items() if name not in self.reads()}
         wanted = inputs | {f"{c.name} start": c.after for c in adjoint.carries}
         found = self.part(adjoint, wanted, given)
         starts |= {name: _state_of(found[f"{name} start"]) for name in self.scanned}

@@ -63,6 +63,7 @@ class LauncherView:
     forward: tuple[str, ...]
     backward: tuple[str, ...]
     scans: str
+    step_keys: str
     saved: tuple[str, ...]
     step: str
     tilings: tuple[str, ...]
@@ -156,6 +157,7 @@ class _Section:
             scans=self.environment.get_template("scan.py.j2").render() if scans else "",
             saved=("*_saved_memory(calls[0], inputs)",) if whole is None else whole.saved,
             step="".join(v.step for v in views),
+            step_keys="".join(f"{s.extents('start')}[0]" for s in self.stages[:1]),
             tilings=tuple(row for cuts, suffix in plans for row in tilings(cuts, suffix)),
             rows=chunk_rows([cuts for cuts, _ in plans]),
             most_rows=MOST_ROWS,
@@ -175,6 +177,7 @@ class _Section:
         """The device functions that the kernels call."""
         needed: dict[str, None] = {}
         todo = [name for stage in self.stages for name in stage.helpers]
+        todo += ["maximum"] if self.plan.recurrence.scans else []
         while todo:
             name = todo.pop()
             if name not in needed:

@@ -84,7 +84,7 @@ class StageSection:
     def view(self) -> StageView:
         """Print everything."""
         forward, backward = self.passed(self.cuts.forward, False), self.passed(self.cuts.backward, True)
-        given = tuple(self.inputs) if self.planned.stage is None else tuple(n for n, _ in self.planned.stage.given)
+        given = tuple(self.inputs) if self.planned.stage is None else tuple(n for n, _ in self.given)
         step = self.cuts.step if self.planned.stage is None else None
         return StageView(
             suffix=self.suffix,
@@ -252,9 +252,8 @@ class StageSection:
 
     def kernel(self, kernel: TileKernel, states: str | None, adjoint: bool) -> str:
         """Print a kernel; the line that launches it. `states` is what a walk stores every chunk's state as."""
-        made = () if self.planned.stage is None else self.planned.stage.made
         alone = {i.name for i in self.model.inputs if i.is_param or i.shape.kind is ShapeKind.SCALAR}
-        alone |= {self.value, *made}
+        alone |= {self.value, *self.made_names}
         inputs = tuple(Input(name, name not in alone) for name in self.inputs)
         printer = TritonPrinter(
             kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.sizes, states, adjoint

@@ -24,14 +24,6 @@ from flowc.schedule.staged import Whole, is_scan, needed
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """A function of torch operators and its call."""
-
-    text: str
-    call: str
-
-
-@dataclass(frozen=True, slots=True)
 class Passes:
     """The lines of both passes, of the memory for what they keep, and the functions that they call."""
 

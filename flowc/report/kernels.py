@@ -39,12 +39,16 @@ class TritonKernelFacts:
 
 @dataclass(frozen=True, slots=True)
 class TritonFacts:
-    """The kernels in order, the tokens of a chunk, what is kept for the backward, and what torch operators make."""
+    """The kernels in order, the tokens of a chunk, what is kept for the backward, and what torch operators make.
+
+    `scans` are the states that a kernel of its own scans, which costs bytes alone and is not among `kernels`.
+    """
 
     tokens: int
     kernels: tuple[TritonKernelFacts, ...]
     saved: tuple[str, ...]
     by_torch: tuple[str, ...]
+    scans: tuple[str, ...]
 
 
 def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts | Missing:
@@ -65,7 +69,8 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     saved = tuple(name for s in found.stages for name in _saved(s, found))
     made = [_by_torch(s.cuts.backward if a else s.cuts.forward, a) for s in found.stages for a in (False, True)]
     by_torch = [name for part in made for names in part for name in names]
-    return TritonFacts(tokens, tuple(kernels), saved, tuple(dict.fromkeys((*by_torch, *_whole(found)))))
+    scans = tuple(s.state.name for s in plan.recurrence.scans)
+    return TritonFacts(tokens, tuple(kernels), saved, tuple(dict.fromkeys((*by_torch, *_whole(found)))), scans)
 
 
 def _saved(stage: StagePlan, found: KernelPlan) -> tuple[str, ...]:
@@ -79,7 +84,7 @@ def _whole(found: KernelPlan) -> tuple[str, ...]:
     if found.whole is None:
         return ()
     made = dict.fromkeys(n for s in found.stages if s.stage is not None for n in s.stage.made)
-    return *made, *(r.name for r in found.whole.stages.whole.results if " " not in r.name)
+    return *made, *found.whole.stages.outputs
 
 
 def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
@@ -136,6 +141,8 @@ def triton_plan(plan: Plan) -> str:
         lines.append(f"  Triton {title}")
         for stage in found.stages[::-1] if adjoint else found.stages:
             lines += _planned(stage, adjoint)
+        scans = ", ".join(s.state.name for s in plan.recurrence.scans)
+        lines += [f"    scan_kernel: {scans}"] if scans else []
         lines += [f"    torch operators make {', '.join(_whole(found))}"] if found.whole and not adjoint else []
     return "\n".join(lines)
 
@@ -172,8 +179,10 @@ def triton_lines(found: TritonFacts | Missing) -> list[str]:
     lines.append(f"  {'in all':29}{dots:>12,}{read:>8,}{written:>9,}")
     if found.saved:
         lines.append(f"  kept for the backward pass beside the inputs: {', '.join(found.saved)}")
+    if found.scans:
+        lines.append(f"  beside them `_scan_kernel`, forward and from the end: {', '.join(found.scans)}")
     if found.by_torch:
-        lines.append(f"  made by torch operators before and after them: {', '.join(found.by_torch)}")
+        lines.append(f"  made by torch operators before, between or after them: {', '.join(found.by_torch)}")
     return lines
 
 
@@ -198,4 +207,5 @@ def triton_record(found: TritonFacts | Missing) -> dict[str, object]:
         ],
         "saved": list(found.saved),
         "by_torch": list(found.by_torch),
+        "scans": list(found.scans),
     }

@@ -1,7 +1,7 @@
 """The Triton kernels of a plan: those of its state, or of every state's stage and what torch operators make between.
 
-In: a `Plan`. Out: a `KernelPlan`, or `Missing`. Where a stage's kernels cannot compute something of an input, the whole
-computes it for them. Refuses, as `Missing`, what `cut` does for a stage.
+In: a `Plan`. Out: a `KernelPlan`, or `Missing`. Refuses, as `Missing`, what `cut` does for a stage, and states whose
+reads need one another in turn.
 """
 
 from __future__ import annotations
@@ -80,20 +80,15 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
     if len(recurrence.memories) == 1 and not recurrence.scans:
         cuts = cut(plan)
         return cuts if isinstance(cuts, Missing) else KernelPlan((StagePlan(plan, cuts, None, ""),), None)
-    plain: set[int] = set()
-    while True:
-        try:
-            split = stages(recurrence, frozenset(plain))
-        except Interleaved as reason:
-            return Missing((str(reason),))
-        found = [_stage_plan(stage, plan.options) for stage in split.stages]
-        refused = [(s, p) for s, p in zip(split.stages, found, strict=True) if isinstance(p, Missing)]
-        if not refused:
-            return KernelPlan(tuple(p for p in found if isinstance(p, StagePlan)), Whole.of(split))
-        again = {s.number for s, _ in refused} - plain
-        if not again:
-            return Missing(tuple(dict.fromkeys(r for _, p in refused for r in p.reasons)))
-        plain |= again
+    try:
+        split = stages(recurrence)
+    except Interleaved as reason:
+        return Missing((str(reason),))
+    found = [_stage_plan(stage, plan.options) for stage in split.stages]
+    refused = [p for p in found if isinstance(p, Missing)]
+    if refused:
+        return Missing(tuple(dict.fromkeys(r for p in refused for r in p.reasons)))
+    return KernelPlan(tuple(p for p in found if isinstance(p, StagePlan)), Whole.of(split))
 
 
 def _stage_plan(stage: Stage, options: Options) -> StagePlan | Missing:
