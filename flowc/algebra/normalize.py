@@ -43,6 +43,7 @@ from flowc.algebra.term import (
     Concat,
     HeadValue,
     IndexValue,
+    Kron,
     Load,
     ReadValue,
     ScanValue,
@@ -294,5 +295,8 @@ def _vectors(term: Term) -> set[str]:
             return set().union(*(_vectors(a) for a in arguments))
         case Concat(joined, inner, _):
             return set().union(*(_vectors(rename(p, {a.name: "x"})) for p, a in zip(joined, inner, strict=True)))
+        case Kron(left, right, inner):
+            pairs = zip((left, right), inner, strict=True)
+            return set().union(*(_vectors(rename(p, {a.name: "x"})) for p, a in pairs))
         case _:
             return set()

@@ -63,9 +63,9 @@ class Expressions:
         lengths = ", ".join(self.memory.length(lane) for lane in lanes)
         return f"tl.zeros(({lengths}{',' if len(lanes) == 1 else ''}), tl.float32)"
 
-    def factor(self, tile: Tile, straight: bool) -> str:
-        """An operand of a product, in the type that products are made in."""
-        text = f"{self.code[tile].at(ATOM)}.to(DOT)"
+    def factor(self, tile: Tile, straight: bool, dtype: str = "DOT") -> str:
+        """An operand of a product, in the type that products are made in, or as it is in memory."""
+        text = f"{self.code[tile].at(ATOM)}.to({dtype})" if dtype else self.code[tile].text
         return text if straight else f"tl.trans({text})"
 
     # -- expressions --------------------------------------------------------------------------------------------------
@@ -78,20 +78,20 @@ class Expressions:
             case tiles.Fetch(name):
                 at, mask = self.memory.scratch(name, tile.lanes)
                 return Code(f"tl.load({at}" + (f", mask={mask}, other=0.0)" if mask else ")"))
-            case tiles.Number(value):
-                return number(value)
-            case tiles.Extent(size):
-                return Code(f"tl.full((), {self.memory.size(size).text}, tl.float32)")
-            case tiles.HeadNumber(count):
-                return Code("heads.to(tl.float32)" if count else "head.to(tl.float32)")
-            case tiles.SubNumber():
-                return Code(f"{self.memory.frame(tile.lanes[0].frame).sub}.to(tl.float32)")
+            case tiles.Number() | tiles.Extent() | tiles.HeadNumber() | tiles.SubNumber():
+                return self.scalar(tile, op)
             case tiles.Seen(within):
                 return Code(f"tl.where({self.seen(tile.lanes, within)}, 1.0, 0.0)")
+            case tiles.Selected(view):
+                (other,) = (x for x in tile.lanes if x != view.lane)
+                first, second = (self.memory.index(x, tile.lanes) for x in (view, other))
+                return Code(f"tl.where({first} == {second}, 1.0, 0.0)")
             case tiles.Function():
                 return self.applied(tile, op)
             case tiles.Spread(argument):
                 return self.spread(argument, tile.lanes)
+            case tiles.Joined():
+                return self.joined(tile, op)
             case tiles.Turned(argument):
                 return self.code[argument]
             case tiles.Transposed(argument):
@@ -127,6 +127,20 @@ class Expressions:
             case _:
                 assert_never(op)
 
+    def scalar(self, tile: Tile, op: tiles.Number | tiles.Extent | tiles.HeadNumber | tiles.SubNumber) -> Code:
+        """A number of the spec, or one that a row or a head has."""
+        match op:
+            case tiles.Number(value):
+                return number(value)
+            case tiles.Extent(size):
+                return Code(f"tl.full((), {self.memory.size(size).text}, tl.float32)")
+            case tiles.HeadNumber(count):
+                return Code("heads.to(tl.float32)" if count else "head.to(tl.float32)")
+            case tiles.SubNumber():
+                return Code(f"{self.memory.frame(tile.lanes[0].frame).sub}.to(tl.float32)")
+            case _:
+                assert_never(op)
+
     def applied(self, tile: Tile, op: tiles.Function) -> Code:
         """An elementwise function, on a device of a tensor even where all are numbers."""
         arguments = [self.operand(a, tile.lanes) for a in op.arguments]
@@ -147,14 +161,22 @@ class Expressions:
         self.helpers |= dict.fromkeys(helpers(op.name))
         return call(op.name, arguments)
 
+    def joined(self, tile: Tile, op: tiles.Joined) -> Code:
+        """Parts one after another."""
+        index = self.memory.index(op.place, tile.lanes)
+        *first, last = (self.operand(part, tile.lanes).text for part in op.parts)
+        for part, end in reversed(tuple(zip(first, op.ends, strict=True))):
+            last = f"tl.where({index} < {self.memory.size(end).text}, {part}, {last})"
+        return Code(last)
+
     def summed(self, op: tiles.Total | tiles.Product, added: str = "") -> Code:
         """What is summed over a lane; `added` is the accumulator of a loop over it."""
         if isinstance(op, tiles.Product):
-            left = self.factor(op.left, op.left.lanes[-1] == op.lane)
+            computed = not self.is_stored_type(op.left)
+            left = self.factor(op.left, op.left.lanes[-1] == op.lane, "DOT" if computed else "")
             right = self.factor(op.right, op.right.lanes[0] == op.lane)
             if not added and op.added is not None:
                 added = self.spread(op.added, op.added.lanes).text
-            computed = not self.is_stored_type(op.left)
             self.helpers["product" if computed else "dot"] = None
             if computed:
                 text = f"_tl_product({left}, {right}, PRECISION)"

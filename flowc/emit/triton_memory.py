@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.emit.torch_functions import PRODUCT, Code
-from flowc.schedule.tiles import Kind, Lane, Load
+from flowc.schedule.tiles import Change, Kind, Lane, Load, Place, View
 from flowc.semantics.size import ONE, Size
 
 # names that the templates use
@@ -40,6 +40,7 @@ SKELETON = frozenset(
 )
 LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}
 EXTENT = {Kind.KEY: "KEYS", Kind.VALUE: "VALUES"}
+SIGNS = {Change.ADD: "+", Change.LESS: "-", Change.OVER: "//", Change.WITHIN: "%"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class Frame:
     padded: str
 
 
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """The names of a vector that is neither the state's rows nor its columns: indices, which there are, how many."""
+
+    index: str
+    live: str
+    length: str
+
+
 class Memory:
     """Names and addresses of one kernel."""
 
@@ -83,6 +93,7 @@ class Memory:
         self.pointers: dict[tuple[str, str], str] = {}
         self.heads: dict[str, tuple[str, str]] = {}
         self.frames: dict[Size, Frame] = {}
+        self.vectors: dict[Size, Vector] = {}
         self.setup: list[str] = []
         self.rows: list[str] = []
 
@@ -116,12 +127,25 @@ class Memory:
             self.frames[rows] = made
         return self.frames[rows]
 
+    def vector(self, size: Size) -> Vector:
+        """The names of another vector; it is padded to a power of two."""
+        if size not in self.vectors:
+            index, live, length = (self.names.fresh(n) for n in ("entry", "entry_live", "ENTRIES"))
+            self.vectors[size] = Vector(index, live, length)
+            self.setup.append(f"{index} = tl.arange(0, {length})")
+            self.setup.append(f"{live} = {index} < {self.size(size).text}")
+        return self.vectors[size]
+
     def length(self, lane: Lane) -> str:
         """How many entries a tile has along a lane."""
+        if lane.kind is Kind.OTHER:
+            return self.vector(lane.frame).length
         return self.frame(lane.frame).length if lane.over_rows else LENGTH[lane.kind]
 
     def live(self, lane: Lane) -> str:
         """Which entries along a lane there are."""
+        if lane.kind is Kind.OTHER:
+            return self.vector(lane.frame).live
         return {Kind.KEY: "key_live", Kind.VALUE: "value_live"}.get(lane.kind) or self.frame(lane.frame).live
 
     def mask(self, lanes: Sequence[Lane]) -> str:
@@ -149,20 +173,22 @@ class Memory:
             count, own = self.heads[op.name]
         first = own if op.role == "param" else f"token * {count} + {own}"
         at = self.address(first, "" if op.role == "param" else count, op.stored, lanes)
-        mask = self.mask(lanes)
+        within = [self.within(place, size, lanes) for size, place in op.stored if isinstance(place, View)]
+        mask = " & ".join([self.mask(lanes)] * bool(lanes) + within)
         return Code(f"tl.load({pointer} + {at}" + (f", mask={mask}, other=0.0)" if mask else ")"))
 
-    def stored(
-        self, name: str, stored: Sequence[tuple[Size, Lane | int | None]], lanes: Sequence[Lane], code: Code
-    ) -> str:
+    def within(self, view: View, size: Size, lanes: Sequence[Lane]) -> str:
+        """Where a view's index is one of an axis of some size."""
+        index = self.index(view, lanes)
+        return f"({index} >= 0) & ({index} < {self.size(size).text})"
+
+    def stored(self, name: str, stored: Sequence[tuple[Size, Place]], lanes: Sequence[Lane], code: Code) -> str:
         """The statement that writes a result per token."""
         pointer = self.pointer("result", name)
         at = self.address("token * heads + head", "heads", stored, lanes)
         return f"tl.store({pointer} + {at}, {code.at(6)}.to({pointer}.dtype.element_ty), mask={self.mask(lanes)})"
 
-    def address(
-        self, first: str, heads: str, stored: Sequence[tuple[Size, Lane | int | None]], lanes: Sequence[Lane]
-    ) -> str:
+    def address(self, first: str, heads: str, stored: Sequence[tuple[Size, Place]], lanes: Sequence[Lane]) -> str:
         """Offsets of an argument's entries: rows `heads` apart from row `first` on, then its own axes."""
         width = Size.of(1)
         terms = []
@@ -178,14 +204,21 @@ class Memory:
         terms.append(f"({first}){whole}" if whole and "+" in first else f"{first}{whole}")
         return " + ".join(reversed(terms))
 
-    def index(self, lane: Lane | int | None, lanes: Sequence[Lane]) -> str:
+    def index(self, place: Place, lanes: Sequence[Lane]) -> str:
         """The index along an argument's axis."""
-        if isinstance(lane, int):
-            return str(lane)
-        if lane is None:
-            row = next(x for x in lanes if x.kind is Kind.ROW)
-            return placed(self.frame(row.frame).sub, row, lanes) if row.frame != ONE else "0"
-        return placed("key" if lane.kind is Kind.KEY else "value", lane, lanes)
+        match place:
+            case int():
+                return str(place)
+            case None:
+                row = next(x for x in lanes if x.kind is Kind.ROW)
+                return placed(self.frame(row.frame).sub, row, lanes) if row.frame != ONE else "0"
+            case View(base, change, size):
+                index, shown = self.index(base, lanes), self.size(size).at(PRODUCT + 1)
+                return f"({index} {SIGNS[change]} {shown})"
+            case Lane(Kind.OTHER, size):
+                return placed(self.vector(size).index, place, lanes)
+            case _:
+                return placed("key" if place.kind is Kind.KEY else "value", place, lanes)
 
     # -- scratch ------------------------------------------------------------------------------------------------------
 

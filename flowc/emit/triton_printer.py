@@ -16,7 +16,7 @@ from flowc.emit.torch_functions import Code
 from flowc.emit.triton_expressions import Expressions, is_turned
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
-from flowc.schedule.loops import Levels, Loop, Part, looped, nested, splits_rows
+from flowc.schedule.loops import Levels, Loop, Part, added, looped, nested, splits_rows
 from flowc.schedule.plan import Role
 from flowc.schedule.tile_plan import Step, Store, TileKernel
 from flowc.schedule.tiles import KEY, VALUE, Lane, Tile, Within
@@ -84,6 +84,7 @@ class TritonPrinter:
         self.shown: dict[Tile, str] = {}
         self.pending: dict[Tile, None] = {}  # expressions of accumulated tiles that no statement holds yet
         self.accumulated: set[Tile] = set()
+        self.started: set[Tile] = set()  # of the loop that is being printed
         self.body: list[str] = []
 
     def view(self, name: str, title: str, turned: bool) -> KernelView:
@@ -96,6 +97,7 @@ class TritonPrinter:
         memory = self.memory
         frames = [f for size, f in memory.frames.items() if size != ONE]
         constants = [f"{x}: tl.constexpr" for f in frames for x in (f.rank, f.padded)]
+        constants += [f"{v.length}: tl.constexpr" for v in memory.vectors.values()]
         constants += [f"{s}: tl.constexpr" for s in memory.used.values()]
         parameters = (*memory.pointers.values(), *(count for count, _ in memory.heads.values()), *constants)
         setup, rows, body = tuple(memory.setup), tuple(memory.rows), tuple(self.body)
@@ -144,6 +146,7 @@ class TritonPrinter:
         """One loop over blocks: what is accumulated, and what is stored of each."""
         name, index, tile, extent = LOOPS[loop.lane]
         self.settle()
+        self.started.clear()
         for part in loop.sums:
             for step in part.steps if isinstance(part, Levels) else (part,):
                 self.start(step)
@@ -165,6 +168,14 @@ class TritonPrinter:
     def start(self, step: Step) -> None:
         """What an accumulator holds before its loop."""
         op, lanes = step.op, step.tile.lanes
+        begun = added(step)
+        goes_on = begun is not None and begun in self.started
+        self.started.add(step.tile)
+        self.accumulated.add(step.tile)
+        if begun is not None and goes_on:
+            self.shown[step.tile] = self.shown[begun]
+            self.print.code[step.tile] = Code(self.shown[begun])
+            return
         start = self.print.zeros(lanes) if lanes else "0.0"
         if isinstance(op, tiles.Product) and op.added is not None:
             start = self.print.spread(op.added, op.added.lanes).text
@@ -172,7 +183,6 @@ class TritonPrinter:
             start = f'{start} + float("-inf")'
         total = self.shown.setdefault(step.tile, "") or self.names.fresh(step.tile.name or "total")
         self.shown[step.tile] = total
-        self.accumulated.add(step.tile)
         self.body.append(f"{total} = {start}")
         self.print.code[step.tile] = Code(total)
 

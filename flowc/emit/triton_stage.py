@@ -105,7 +105,8 @@ class StageSection:
             step.op.name
             for kernel in self.cuts.forward.kernels
             for step in kernel.steps
-            if isinstance(step.op, tiles.Load) and step.op.role == "input" and {KEY, VALUE} & set(step.tile.lanes)
+            if isinstance(step.op, tiles.Load) and step.op.role == "input"
+            if any(not lane.over_rows for lane in step.tile.lanes)
         }
         logs = {g for g in vectors if self.is_gate(g)}
         return [name for name in self.inputs if name in vectors - logs or (vectors == logs and name in vectors)]
@@ -273,6 +274,7 @@ class StageSection:
             if size != ONE:
                 code = self.size(size).text
                 arguments += [f"{frame.rank}={code}", f"{frame.padded}=_padded({code})"]
+        arguments += [f"{v.length}=_tile({self.size(size).text})" for size, v in memory.vectors.items()]
         arguments += [f"{own}={self.size(Size.of(n)).text}" for n, own in memory.used.items()]
         if walks:
             arguments += ["start_ptr=final", "final_ptr=begin"] if adjoint else ["start_ptr=start", "final_ptr=final"]

@@ -15,7 +15,7 @@ from flowc.chunk.program import Program
 from flowc.chunk.values import GATES, Level, Value
 from flowc.schedule.plan import Role
 from flowc.schedule.schedule import twin_key
-from flowc.semantics.size import Size
+from flowc.semantics.size import ONE, Size
 
 PRODUCTS = (ir.Contract, ir.DecayDot, ir.DecayApply, ir.Inverse, ir.Solve)
 SIDES = ("k", "v")  # the axes of the state
@@ -115,6 +115,8 @@ class Crossing:
     def _across(self) -> set[Value]:
         """The values that a sum over the state's columns went into: no program of one block of them can make those."""
         found: set[Value] = set()
+        if self.column == ONE:
+            return found
         for node in self.program.nodes:
             match node.op:
                 case ir.Contract(_, _, axis):

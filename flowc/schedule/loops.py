@@ -114,7 +114,7 @@ class _Level:
         self.waits: dict[Tile, frozenset[Tile]] = {}  # tiles made by loops or levels here that a step needs
         for step in steps:
             operands = [t for t in tile_operands(step.op) if t in self.known]
-            found = [self.waits[t] | ({t} if self.made(self.known[t]) else set()) for t in operands]
+            found = [self.waits[t] | ({t} if self.apart(step, self.known[t]) else set()) for t in operands]
             self.waits[step.tile] = frozenset().union(*found)
         self.left = [s for s in steps if self.made(s)]
         self.unstored = list(stores)
@@ -138,6 +138,11 @@ class _Level:
     def made(self, step: Step) -> bool:
         """Whether a loop or levels here make a step."""
         return self.over(step) is not None or self.leveled(step)
+
+    def apart(self, step: Step, operand: Step) -> bool:
+        """Whether an operand is made by a loop or levels before a step's own: a loop goes on with a sum it adds to."""
+        alone = self.over(step) is not None and self.over(step) == self.over(operand)
+        return self.made(operand) and not (alone and added(step) == operand.tile)
 
     def ready(self, tile: Tile) -> bool:
         """Whether everything that a tile waits for is there."""
@@ -174,6 +179,7 @@ class _Level:
             early = [s for s in sums if _is_matrix(s.tile) and not self.nests(s, lane)]
             if early and (stores or any(self.nests(s, lane) for s in sums)):
                 sums, stores = early, []
+            sums = self.begun(sums)
             if sums or stores:
                 taken = {t for s in sums for t in tile_operands(s.op)}
                 body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), taken | {s.tile for s in stores}))
@@ -183,6 +189,16 @@ class _Level:
                 gated = _levels(s for s in sums if isinstance(s.op, DecayDot))
                 return Loop(lane, (*plain, *gated), inner), sums, stores
         raise AssertionError("something waits for itself")
+
+    def begun(self, sums: list[Step]) -> list[Step]:
+        """The sums of a loop without those that go on with one that is not there."""
+        found: list[Step] = []
+        for step in sums:
+            first = added(step)
+            made = first in self.known and self.made(self.known[first])
+            if not made or first in self.there or first in [f.tile for f in found]:
+                found.append(step)
+        return found
 
     def nests(self, step: Step, lane: Lane) -> bool:
         """Whether a sum along a lane takes others, along a further lane, of every block."""
@@ -265,15 +281,20 @@ class _Level:
 
 
 def _few(sums: list[Step]) -> list[Step]:
-    """The first of some sums that a loop accumulates."""
+    """The first of some sums that a loop accumulates; one that goes on with another takes no room of its own."""
     found: list[Step] = []
     for step in sums:
-        matrices = [s for s in found if _is_matrix(s.tile)]
+        matrices = [s for s in found if _is_matrix(s.tile) and added(s) not in {f.tile for f in found}]
         gated = [s for s in matrices if isinstance(s.op, DecayDot)]
         full = len(matrices) >= MOST_SUMS or (isinstance(step.op, DecayDot) and len(gated) >= MOST_GATED)
-        if not (_is_matrix(step.tile) and full):
+        if added(step) in {s.tile for s in found} or not (_is_matrix(step.tile) and full):
             found.append(step)
     return found
+
+
+def added(step: Step) -> Tile | None:
+    """What a product is added to."""
+    return step.op.added if isinstance(step.op, Product) else None
 
 
 def _is_matrix(tile: Tile) -> bool:

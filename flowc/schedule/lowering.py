@@ -195,10 +195,12 @@ class Lowering(TokenLowering):
         lanes = (Lane(Kind.ROW, frame), *(() if op.axis is None else (self.lane(op.axis),)))
         over = {} if op.axis is None else {"x": self.lane(op.axis)}
         found = []
+        self.exact = True
         for part in op.parts:
             assert part is not None
             log = self.build.masked(self.token(part, frame, over), lanes[0], "log_gate")
             found.append(self.build.spread(log, lanes))
+        self.exact = False
         return found
 
     def split(self, gates: Value, frame: Size) -> tuple[Tile, ...]:

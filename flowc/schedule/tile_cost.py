@@ -62,7 +62,7 @@ class TileSizes:
         return -(-self.keys // self.part) if lane == KEY else -(-self.values // self.block)
 
     def frame(self, rows: Size) -> int:
-        """The rows of a token."""
+        """The rows of a token, or a size."""
         return rows.value(self.dimensions)
 
     def rows(self, frame: Size) -> int:
@@ -76,6 +76,8 @@ class TileSizes:
                 return self.keys
             case Kind.VALUE:
                 return self.values
+            case Kind.OTHER:
+                return self.frame(lane.frame)
         return self.tokens * self.frame(lane.frame)
 
 
@@ -132,6 +134,8 @@ class _Counter:
                 return self.at.part * self.at.blocks(KEY) if KEY in self.blocks else tile_length(self.at.keys)
             case Kind.VALUE:
                 return self.at.block * self.at.blocks(VALUE)
+            case Kind.OTHER:
+                return tile_length(self.at.frame(lane.frame))
         return self.at.rows(lane.frame)
 
     def product(self, lanes: Iterable[Lane], within: frozenset[Lane]) -> int:
@@ -147,6 +151,10 @@ class _Counter:
     def read(self, step: Step, within: frozenset[Lane]) -> int:
         """The bytes that a step reads."""
         match step.op:
+            case tiles.Load(_, _, stored) if any(isinstance(place, tiles.View) for _, place in stored):
+                own = prod(self.at.frame(size) for size, place in stored if place is not tiles.SUB)
+                entries = own * prod(self.at.live(lane) for lane in step.tile.lanes if lane.over_rows)
+                return entries * self.at.width * self.again(step.tile.lanes, within)
             case tiles.Load() | tiles.Fetch():
                 return self.bytes(step.tile.lanes, within)
             case tiles.Solve():

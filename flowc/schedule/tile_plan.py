@@ -13,7 +13,7 @@ from flowc.chunk.ir import Argument, Node, operands
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
 from flowc.schedule.plan import Role
-from flowc.schedule.tiles import Inverse, Lane, Tile, TileOp
+from flowc.schedule.tiles import Inverse, Lane, Place, Tile, TileOp
 from flowc.semantics.size import Size
 
 
@@ -32,7 +32,7 @@ class Store:
     name: str
     tile: Tile
     fetched: bool
-    stored: tuple[tuple[Size, Lane | int | None], ...] = ()  # of a result: its axes as stored, as in Load
+    stored: tuple[tuple[Size, Place], ...] = ()  # of a result: its axes as stored, as in Load
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,46 +2,25 @@
 
 In: nothing; these are the types that `schedule.lowering` makes of a chunk program. Out: `Tile`, the result of a step,
 and `TileOp`, the closed union of what a step may do. A tile has lanes, not axes: the chunk's rows whole, rows as the
-second axis of a matrix, the state's rows whole, one block of the state's columns. Refuses nothing.
+second axis of a matrix, the state's rows whole, one block of the state's columns, another vector whole. Refuses
+nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
 from fractions import Fraction
 
-from flowc.semantics.size import ONE, Size
-
-
-class Kind(IntEnum):
-    """What a lane runs over, in the order in which a tile stores its lanes."""
-
-    ROW = 0
-    COLUMN = 1  # rows, as the second axis of a matrix
-    KEY = 2  # the state's rows, whole
-    VALUE = 3  # a block of the state's columns
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """An axis of a tile. Lanes over rows are of a frame: that many rows for every token of the chunk."""
-
-    kind: Kind
-    frame: Size = ONE
-
-    def __lt__(self, other: Lane) -> bool:
-        """In the order in which a tile stores them."""
-        return self.kind < other.kind
-
-    @property
-    def over_rows(self) -> bool:
-        """Whether it runs over the chunk's rows."""
-        return self.kind in (Kind.ROW, Kind.COLUMN)
-
-
-KEY, VALUE = Lane(Kind.KEY), Lane(Kind.VALUE)
-SUB = None  # in a Load: the row's number within its token, no lane
+from flowc.schedule.lanes import KEY as KEY
+from flowc.schedule.lanes import SUB as SUB
+from flowc.schedule.lanes import VALUE as VALUE
+from flowc.schedule.lanes import Change as Change
+from flowc.schedule.lanes import Kind as Kind
+from flowc.schedule.lanes import Lane as Lane
+from flowc.schedule.lanes import Place as Place
+from flowc.schedule.lanes import View as View
+from flowc.semantics.size import Size
 
 
 class Within(Enum):
@@ -77,13 +56,12 @@ class Tile:
 class Load:
     """An argument per token or per head in its own type; 0 past the sequence's end and the state's sizes.
 
-    `stored` are its axes as stored, each by its size and the lane that runs over it (SUB: the row's number within its
-    token; an int: that element).
+    `stored` are its axes as stored, each by its size and what runs over it; 0 where a view leaves the axis.
     """
 
     name: str
     role: str  # input | param | cotangent
-    stored: tuple[tuple[Size, Lane | int | None], ...]
+    stored: tuple[tuple[Size, Place], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +109,16 @@ class Seen:
     within: Within
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """1 where one lane's index is what `view` makes of the other's, else 0.
+
+    A product with it moves entries, and adds up those that go to one place.
+    """
+
+    view: View
+
+
 # -- operations: tiles ------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +135,15 @@ class Spread:
     """The argument repeated along lanes it does not have."""
 
     argument: Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Parts one after another along an axis: part i where the index is below `ends[i]`, the last one elsewhere."""
+
+    parts: tuple[Tile, ...]
+    place: Lane | View
+    ends: tuple[Size, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +315,8 @@ class Product:
 
 
 TileOp = (
-    Load | Fetch | Carry | Number | Extent | HeadNumber | SubNumber | Seen
-    | Function | Spread | Turned | Transposed | Masked | Total | PerToken
+    Load | Fetch | Carry | Number | Extent | HeadNumber | SubNumber | Seen | Selected
+    | Function | Spread | Joined | Turned | Transposed | Masked | Total | PerToken
     | Split | RunningSums | SumsBefore | WholeSums | SuffixSums | Decay | DecayMatrix | DecayDot | DecayApply
     | Inverse | Solve | Product
 )  # fmt: skip
@@ -328,8 +325,10 @@ TileOp = (
 def tile_operands(op: TileOp) -> tuple[Tile, ...]:
     """The tiles an operation reads, in order."""
     match op:
-        case Load() | Fetch() | Carry() | Number() | Extent() | HeadNumber() | SubNumber() | Seen():
+        case Load() | Fetch() | Carry() | Number() | Extent() | HeadNumber() | SubNumber() | Seen() | Selected():
             return ()
+        case Joined(parts, _, _):
+            return parts
         case Function(_, arguments):
             return arguments
         case RunningSums(gates) | WholeSums(gates):

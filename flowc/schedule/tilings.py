@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from flowc.schedule.tile_plan import TileKernel, TilePlan
-from flowc.schedule.tiles import DecayApply, DecayDot
+from flowc.schedule.tiles import DecayApply, DecayDot, Selected
 
 MOST_KEYS = 256
 """The most rows of a state that a walk holds."""
@@ -19,7 +19,7 @@ MOST_SPLIT = 128
 """The same of a walk whose programs can hold a block of rows each."""
 
 ROWS = (64, 32, 16)
-"""Rows of a chunk: what a warp group multiplies at once; fewer where gates over the state's rows take registers too;
+"""Rows of a chunk: what a warp group multiplies at once; fewer where gates or feature maps take registers too;
 the fewest that the matrix units take, where there are many such, and in float32, which is multiplied in three parts."""
 
 MANY_GATED = 5
@@ -97,5 +97,11 @@ def chunk_tokens(plans: Sequence[TilePlan], rows: int) -> int:
 
 def chunk_rows(plans: Sequence[TilePlan]) -> tuple[int, int]:
     """The rows of such a chunk, padding included, that all states have: in half precision, and in float32."""
-    most = max((gated(k) for p in plans for k in (*p.forward.kernels, *p.backward.kernels)), default=0)
+    kernels = [k for p in plans for k in (*p.forward.kernels, *p.backward.kernels)]
+    most = max((max(gated(k), expands(k)) for k in kernels), default=0)
     return ROWS[most], ROWS[-1]
+
+
+def expands(kernel: TileKernel) -> bool:
+    """Whether a kernel makes vectors of others, which takes registers as gates do."""
+    return any(isinstance(s.op, Selected) for s in kernel.steps)

@@ -1,7 +1,7 @@
 """Values of a chunk program per token and per head as tiles.
 
 In: a `Program`, and which of its values other kernels store. Out: tiles of a `TileBuilder`. Refuses, as `Unsupported`,
-what kernels do not hold: vectors over anything but the state's rows and columns.
+what kernels do not hold: tiles over more than two of rows, the state's rows, its columns and another vector.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from itertools import product
+from itertools import accumulate, product
 from operator import add, mul, neg, sub
 
 from flowc.algebra.term import Axis
@@ -18,9 +18,10 @@ from flowc.chunk.ir import Op
 from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Space, Value
 from flowc.schedule import tiles
+from flowc.schedule.features import Shared, moved, shared
 from flowc.schedule.places import single
 from flowc.schedule.tile_builder import TileBuilder, Unsupported, in_order
-from flowc.schedule.tiles import KEY, SUB, VALUE, Kind, Lane, Tile
+from flowc.schedule.tiles import KEY, SUB, VALUE, Change, Kind, Lane, Place, Tile, View
 from flowc.semantics.size import ONE, Size
 
 FUNCTIONS = frozenset(
@@ -32,7 +33,7 @@ FUNCTIONS = frozenset(
     )
 )
 EXACT: Mapping[str, Callable[..., Fraction]] = {"add": add, "sub": sub, "mul": mul, "neg": neg}
-Lanes = Mapping[str, Lane | None]  # by the names of a value's axes
+Lanes = Mapping[str, Place]  # by the names of a value's axes
 
 
 class TokenLowering(ABC):
@@ -56,6 +57,7 @@ class TokenLowering(ABC):
         self.build = TileBuilder()
         self.done: dict[tuple[object, ...], Tile] = {}
         self.names = {n.value: n.value.name for n in program.nodes}
+        self.exact = False  # log gates: what is loaded of a view is gathered, not rounded to the type of products
 
     # -- values per token ---------------------------------------------------------------------------------------------
 
@@ -64,7 +66,7 @@ class TokenLowering(ABC):
         over = {a.name: lanes.get(a.name, "missing") for a in value.axes}
         if "missing" in over.values():
             raise Unsupported("vectors over another axis than the state's")
-        key = value, frame, tuple(over.items())
+        key = value, frame, tuple(over.items()), self.exact
         if key not in self.done:
             own = {a.name: lanes[a.name] for a in value.axes}
             made = self.per_token(value, self.program.defined[value], frame, own)
@@ -105,32 +107,134 @@ class TokenLowering(ABC):
                     argument, frame, {a.name: lanes[n] for a, n in zip(argument.axes, names, strict=True)}
                 )
             case ir.Sum(argument, axes):
+                gathered = shared(self.program, argument, axes, lanes)
+                if gathered is not None:
+                    return self.gathered(argument, gathered, frame, lanes)
                 return build.totalled(*self.whole(argument, axes, frame, lanes))
             case ir.Largest(argument, axis):
                 return build.totalled(*self.whole(argument, (axis,), frame, lanes), largest=True)
+            case ir.Join() | ir.Flatten() | ir.Cut() | ir.Unflatten():
+                return self.feature(op, frame, lanes)
             case ir.FromRows(argument, space, part, axis):
-                if axis is not None and lanes["x"] != (KEY if axis.name == "k" else VALUE):
+                own = None if axis is None else KEY if axis.name == "k" else VALUE
+                place = None if own is None else lanes["x"]
+                if place == own:
+                    return self.from_rows(argument, space, part, frame)
+                if own is None or not isinstance(place, View) or place.lane.kind is not Kind.OTHER:
                     raise Unsupported("the state's rows and columns as one axis")
-                return self.from_rows(argument, space, part, frame)
+                tile = self.from_rows(argument, space, part, frame)
+                return self.selected(tile, place, own, place.lane)
             case _:
                 raise Unsupported(f"the operation {type(op).__name__}")
 
-    def load(self, name: str, role: str, stored: tuple[tuple[Size, Lane | int | None], ...], row: tuple[Lane]) -> Tile:
-        """An argument; each axis is as long as the lane that runs over it."""
+    # -- vectors that are made of others ------------------------------------------------------------------------------
+
+    def feature(self, op: ir.Join | ir.Flatten | ir.Cut | ir.Unflatten, frame: Size, lanes: Lanes) -> Tile:
+        """Entries of a vector that is made of others, or of one that others are made of."""
+        match op:
+            case ir.Join(parts, inner, axis):
+                place = lanes[axis.name]
+                if not isinstance(place, Lane | View):
+                    raise Unsupported("a list that is computed")
+                starts = list(accumulate((a.size for a in inner), initial=Size.of(0)))
+                own = {n: x for n, x in lanes.items() if n != axis.name}
+                found = [
+                    self.token(part, frame, {**own, a.name: View(place, Change.LESS, start)})
+                    for part, a, start in zip(parts, inner, starts, strict=False)
+                ]
+                return self.joined(tuple(found), place, tuple(starts[1:-1]))
+            case ir.Flatten(argument, (outer, fast), axis):
+                over, within = (self.viewed(lanes[axis.name], c, fast.size) for c in (Change.OVER, Change.WITHIN))
+                return self.token(argument, frame, {**lanes, outer.name: over, fast.name: within})
+            case ir.Cut(argument, axis, start, inner):
+                return self.token(
+                    argument, frame, {**lanes, axis.name: self.viewed(lanes[inner.name], Change.ADD, start)}
+                )
+            case ir.Unflatten(argument, (outer, fast), axis):
+                base = moved(lanes[outer.name], lanes[fast.name], fast.size)
+                if base is None:
+                    raise Unsupported("a vector over pairs in other places than the state's rows or columns")
+                return self.token(argument, frame, {**lanes, axis.name: base})
+
+    def viewed(self, place: Place, change: Change, size: Size) -> Lane | View:
+        """A place with a changed index; what is taken from it and added again is one change, or none."""
+        if not isinstance(place, Lane | View):
+            raise Unsupported("a list that is computed")
+        if change is Change.ADD and isinstance(place, View) and place.change is Change.LESS:
+            rest = place.size - size
+            return View(place.base, Change.LESS, rest) if rest != Size.of(0) else place.base
+        return View(place, change, size)
+
+    def joined(self, parts: tuple[Tile, ...], place: Lane | View, ends: tuple[Size, ...]) -> Tile:
+        """Parts one after another."""
+        lanes = in_order((place.lane, *(x for t in parts for x in t.lanes)))
+        return self.build.add(tiles.Joined(parts, place, ends), self.flat(lanes))
+
+    def gathered(self, value: Value, found: Shared, frame: Size, lanes: Lanes) -> Tile:
+        """A sum over one of two factors that a vector's entries are pairs of, by going through that vector."""
+        lane = self.lane_of(found.size)
+        at = lane if found.start == Size.of(0) else View(lane, Change.LESS, found.start)
+        over, within = (View(at, c, found.fast) for c in (Change.OVER, Change.WITHIN))
+        places = (over, within) if found.outer_summed else (within, over)
+        tile = self.token(value, frame, {**lanes, found.summed: places[0], found.kept: places[1]})
+        nothing = self.build.add(tiles.Number(Fraction(0)), ())
+        only = self.joined((nothing, tile, nothing), lane, (found.start, found.start + found.count))
+        other = lanes[found.kept]
+        assert isinstance(other, Lane)
+        return self.selected(self.build.spread(only, in_order((Lane(Kind.ROW, frame), lane))), places[1], lane, other)
+
+    def lane_of(self, size: Size) -> Lane:
+        """The lane of the state's rows, or columns, that has a size."""
+        for lane in (KEY, VALUE):
+            if self.sizes[lane.kind] == size:
+                return lane
+        raise Unsupported("pairs over another axis than the state's")
+
+    def selected(self, tile: Tile, view: View, lane: Lane, other: Lane) -> Tile:
+        """A tile over `lane` as one over `other`: entries go where `view` says, or (a view of `other`) come from."""
+        return self.build.product(tile, self.build.add(tiles.Selected(view), (lane, other)), lane, "")
+
+    def flat(self, lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+        """The lanes, of which there are two at most where one is of another vector than the state's."""
+        if len(lanes) > 2 and any(x.kind is Kind.OTHER for x in lanes):
+            raise Unsupported("a vector over another axis than the state's for each of its rows or columns")
+        return lanes
+
+    def load(self, name: str, role: str, stored: tuple[tuple[Size, Place], ...], row: tuple[Lane]) -> Tile:
+        """An argument; each axis is as long as the lane that runs over it.
+
+        A view is made of the vector by a product with 0 and 1, which takes fewer registers than an address per entry.
+        """
+        view, entries = next(((p, size) for size, p in stored if isinstance(p, View)), (None, ONE))
+        alone = (
+            view is not None and view.lane.kind is not Kind.OTHER and not any(isinstance(p, Lane) for _, p in stored)
+        )
+        if view is not None and alone and not self.exact:
+            other = Lane(Kind.OTHER, entries)
+            whole = tuple((size, other if p is view else p) for size, p in stored)
+            return self.selected(self.load(name, role, whole, row), view, other, view.lane)
         found: list[Lane] = [] if role == "param" else list(row)
-        for size, lane in stored:
-            if isinstance(lane, Lane):
-                if size != self.sizes[lane.kind]:
-                    raise Unsupported("inputs over another axis than the state's")
-                found.append(lane)
-            elif lane is SUB:
-                found = list(row) + [x for x in found if not x.over_rows]
-        return self.build.add(tiles.Load(name, role, stored), found)
+        for size, place in stored:
+            match place:
+                case Lane(kind, frame):
+                    if size != (frame if kind is Kind.OTHER else self.sizes[kind]):
+                        raise Unsupported("inputs over another axis than the state's")
+                    found.append(place)
+                case View():
+                    found.append(place.lane)
+                case None:
+                    found = list(row) + [x for x in found if not x.over_rows]
+        return self.build.add(tiles.Load(name, role, stored), self.flat(in_order(found)))
 
     def whole(self, value: Value, axes: tuple[Axis, ...], frame: Size, lanes: Lanes) -> tuple[Tile, tuple[Lane, ...]]:
         """An operand with axes that are summed over, and their lanes: the state's rows or columns."""
         refused = Unsupported("a sum over another axis than the state's")
-        choices = [[x for x in (KEY, VALUE) if self.sizes[x.kind] == a.size and x not in lanes.values()] for a in axes]
+        taken = {x.lane for x in lanes.values() if isinstance(x, Lane | View)}
+        choices = [
+            [x for x in (KEY, VALUE) if self.sizes[x.kind] == a.size and x not in taken]
+            + [Lane(Kind.OTHER, a.size)] * (not any(x.kind is Kind.OTHER for x in taken))
+            for a in axes
+        ]
         for over in product(*choices):
             if len(set(over)) < len(over):
                 continue
@@ -140,7 +244,12 @@ class TokenLowering(ABC):
                 refused = reason
                 continue
             own = (Lane(Kind.ROW, frame),) if value.level is not Level.HEAD else ()
-            return self.build.spread(tile, in_order((*tile.lanes, *own, *over))), over
+            try:
+                wide = self.flat(in_order((*tile.lanes, *own, *over)))
+            except Unsupported as reason:
+                refused = reason
+                continue
+            return self.build.spread(tile, wide), over
         raise refused
 
     def unsummed(self, value: Value, frame: Size, lanes: Lanes) -> Tile:
@@ -202,4 +311,5 @@ class TokenLowering(ABC):
         if function in EXACT and all(isinstance(op, tiles.Number) for op in ops):
             values = [op.value for op in ops if isinstance(op, tiles.Number)]
             return self.build.add(tiles.Number(EXACT[function](*values)), ())
+        self.flat(in_order(x for t in found for x in t.lanes))
         return self.build.function(function, tuple(found))

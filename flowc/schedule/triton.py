@@ -174,11 +174,9 @@ class _Cutter(Crossing):
         for axis in value.axes:
             if axis.name not in lanes:
                 fits = [x for x in (VALUE, KEY) if low.sizes[x.kind] == axis.size and x not in lanes.values()]
-                if not fits:
-                    raise Unsupported("a result over another axis than the state's")
-                lanes[axis.name] = fits[0]
+                lanes[axis.name] = Lane(Kind.OTHER, axis.size) if self._cuts(value) or not fits else fits[0]
         tile = low.unsummed(value, frame or ONE, lanes)
-        full = tuple(sorted({Lane(Kind.ROW, frame or ONE), *(x for x in lanes.values() if x is not None)}))
+        full = low.flat(in_order({Lane(Kind.ROW, frame or ONE), *(x for x in lanes.values() if x is not None)}))
         stored = tuple((a.size, lanes[a.name]) for a in value.axes)
         return Store(name, low.build.spread(tile, full), False, stored)
 
@@ -196,6 +194,9 @@ class _Cutter(Crossing):
                 if space.name in GATES:
                     return ONE, lanes
                 return space.per_token, {**lanes, **({RANK: SUB} if space.parts[part].several else {})}
+            case ir.Cut(argument, axis) | ir.Unflatten(argument, _, axis):
+                rows, places = self._placed(argument)
+                return rows, {n: x for n, x in places.items() if n != axis.name}
         frame: Size | None = None
         found: dict[str, Lane | None] = {}
         for operand in ir.operands(op):
@@ -215,14 +216,20 @@ class _Cutter(Crossing):
             found |= over
         return frame, {n: lane for n, lane in found.items() if n in {a.name for a in value.axes}}
 
+    def _cuts(self, value: Value) -> bool:
+        """Whether a value per token is made of parts of vectors over the state's rows or columns."""
+        parts = (v for v in ir.operands(self.ops[value]) if v.level is not Level.CHUNK)
+        return isinstance(self.ops[value], ir.Cut | ir.Unflatten) or any(self._cuts(v) for v in parts)
+
     def _is_blocked(self, low: Lowering, tile: Tile) -> bool:
-        return VALUE in tile.lanes and not _sums_columns(low, (tile,))
+        return self.column == ONE or (VALUE in tile.lanes and not _sums_columns(low, (tile,)))
 
     def _kernel(self, name: str, role: Role, low: Lowering, stores: tuple[Store, ...]) -> TileKernel:
         steps = low.build.needed(s.tile for s in stores)
         stores = tuple(Store(s.name, low.build.latest(s.tile), s.fetched, s.stored) for s in stores)
         tiles = tuple(s.tile for s in stores)
-        blocked = all(VALUE in t.lanes for t in tiles) and not _sums_columns(low, tiles)
+        one = self.column == ONE  # a block holds all columns
+        blocked = one or (all(VALUE in t.lanes for t in tiles) and not _sums_columns(low, tiles))
         return TileKernel(name, role, steps, stores, blocked)
 
 

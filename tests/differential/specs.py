@@ -545,3 +545,28 @@ let inner = E[t-1] @ v
 o[t] = S[t].T @ q + E[t].T @ inner
 y[t] = E[t].T @ (inner * sum(w * (S[t].T @ k)))
 """)
+
+_spec("""flow normed_pairs(K, V)
+input q, k : K; input v : V; input g : scalar <= 0
+state S : 1 + K + K*K x V
+let fq = concat(ones(1), concat(l2norm(q), kron(l2norm(q), q)))
+let fk = concat(ones(1), concat(k, kron(l2norm(k), l2norm(k)) / 2))
+S[t] = exp(g) * S[t-1] + fk @ v.T
+o[t] = S[t].T @ fq
+""")
+
+_spec("""flow delta_of_pairs(K, V)
+input q, k : K; input x : 2; input v : V; input g : scalar <= 0; input beta : scalar in (0, 1)
+state S : 2*K x V
+let fk = kron(l2norm(x), l2norm(k))
+S[t] = exp(g) * S[t-1]
+S[t] = S[t] + beta * fk @ (v - S[t].T @ fk).T
+o[t] = S[t].T @ kron(x, q)
+""")
+
+_spec("""flow pairs_of_columns(K, V)
+input q, k : K; input v : V; input w : 3
+state S : K x 3*V
+S[t] = S[t-1] + k @ kron(w, v).T
+o[t] = S[t].T @ q
+""")

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_55b0b9157bd1f7c1"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_d2b8640d494abecc"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1141,15 +1141,18 @@ def _tl_product(left, right, PRECISION: tl.constexpr):
 
 @_jit
 def _tl_dot(left, right, acc, PRECISION: tl.constexpr):
-    """A product whose left operand is as memory holds it, added to `acc`; float32 is multiplied in parts that are computed."""
-    if left.dtype != tl.float32:
+    """A product whose left operand is as memory holds it, added to `acc`; what is changed on the way is computed.
+
+    That is another type than products are made in, and float32, which is multiplied in parts.
+    """
+    if left.dtype == right.dtype and left.dtype != tl.float32:
         return tl.dot(
             left, right, acc=acc, input_precision=PRECISION, out_dtype=tl.float32
         )
     elif acc is None:
-        return _tl_product(left, right, PRECISION)
+        return _tl_product(left.to(right.dtype), right, PRECISION)
     else:
-        return acc + _tl_product(left, right, PRECISION)
+        return acc + _tl_product(left.to(right.dtype), right, PRECISION)
 
 
 @_jit
@@ -1399,7 +1402,7 @@ def _matrices(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        N_dot = _tl_dot(k.to(DOT), tl.trans(k.to(DOT)), N_dot, PRECISION)
+        N_dot = _tl_dot(k, tl.trans(k.to(DOT)), N_dot, PRECISION)
     beta = tl.load(
         beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
     )
@@ -1525,7 +1528,7 @@ def _walk(
         )
         v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
         scale = -beta.to(tl.float32)
-        t = _tl_dot(k.to(DOT), S.to(DOT), None, PRECISION)
+        t = _tl_dot(k, S.to(DOT), None, PRECISION)
         Z = v_ + (tl.exp2(sums_whole + sums_rest) * scale)[:, None] * t
         U = _tl_solve(
             inverse_ptr + chunk * TOKENS * TOKENS,
@@ -1540,7 +1543,7 @@ def _walk(
             PRECISION,
         )
         S_next = _tl_dot(
-            tl.trans(k.to(DOT)),
+            tl.trans(k),
             (
                 tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
                     :, None
@@ -1634,8 +1637,8 @@ def _columns(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        total = _tl_dot(q.to(DOT), S_.to(DOT), total, PRECISION)
-        total_ = _tl_dot(q.to(DOT), tl.trans(k.to(DOT)), total_, PRECISION)
+        total = _tl_dot(q, S_.to(DOT), total, PRECISION)
+        total_ = _tl_dot(q, tl.trans(k.to(DOT)), total_, PRECISION)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live, g_, 0.0)
@@ -1659,7 +1662,7 @@ def _columns(
         mask=live[:, None] & value_live[None, :],
         other=0.0,
     )
-    t = tl.trans(_tl_dot(tl.trans(U.to(DOT)), tl.trans(P.to(DOT)), None, PRECISION))
+    t = tl.trans(_tl_dot(tl.trans(U), tl.trans(P.to(DOT)), None, PRECISION))
     O = tl.exp2(sums_whole + sums_rest)[:, None] * total + t
     tl.store(
         o_ptr
@@ -1735,7 +1738,7 @@ def _matrices_backward(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        total = _tl_dot(q.to(DOT), tl.trans(k.to(DOT)), total, PRECISION)
+        total = _tl_dot(q, tl.trans(k.to(DOT)), total, PRECISION)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live, g_, 0.0)
@@ -1856,7 +1859,7 @@ def _walk_backward(
             other=0.0,
         )
         t_ = _tl_dot(
-            tl.trans(q.to(DOT)),
+            tl.trans(q),
             (t[:, None] * o.to(tl.float32)).to(DOT),
             tl.exp2(g_last_whole + g_last_rest) * S,
             PRECISION,
@@ -1873,13 +1876,13 @@ def _walk_backward(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        t_2 = _tl_dot(k.to(DOT), S.to(DOT), None, PRECISION)
+        t_2 = _tl_dot(k, S.to(DOT), None, PRECISION)
         P = tl.load(
             P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
             mask=live[:, None] & live[None, :],
             other=0.0,
         )
-        t_3 = _tl_dot(tl.trans(P.to(DOT)), o.to(DOT), None, PRECISION)
+        t_3 = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
         U_bar = (
             tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[:, None]
             * t_2
@@ -1898,7 +1901,7 @@ def _walk_backward(
             PRECISION,
         )
         S_bar_next = _tl_dot(
-            tl.trans(k.to(DOT)), ((t * scale)[:, None] * Z_bar).to(DOT), t_, PRECISION
+            tl.trans(k), ((t * scale)[:, None] * Z_bar).to(DOT), t_, PRECISION
         )
         tl.store(
             Z_bar_ptr
@@ -2063,8 +2066,8 @@ def _rows_backward(
             mask=live[:, None] & value_live[None, :],
             other=0.0,
         )
-        P_bar = _tl_dot(o.to(DOT), tl.trans(U.to(DOT)), P_bar, PRECISION)
-        N_bar = _tl_dot(Z_bar.to(DOT), tl.trans(U.to(DOT)), N_bar, PRECISION)
+        P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
+        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
         total = total + tl.sum(
             tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
             1,
@@ -2107,7 +2110,7 @@ def _rows_backward(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        N_dot = _tl_dot(k.to(DOT), tl.trans(k.to(DOT)), N_dot, PRECISION)
+        N_dot = _tl_dot(k, tl.trans(k.to(DOT)), N_dot, PRECISION)
     mask = tl.where(row[:, None] > row[None, :], 1.0, 0.0)
     beta = tl.load(
         beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
@@ -2176,7 +2179,7 @@ def _rows_backward(
                 other=0.0,
             )
             l_decayed_bar = _tl_dot(
-                U.to(DOT), tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
+                U, tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
             )
             total_5 = total_5 + tl.sum(
                 tl.where(
@@ -2184,9 +2187,9 @@ def _rows_backward(
                 ),
                 1,
             )
-            total_6 = _tl_dot(o.to(DOT), tl.trans(S_.to(DOT)), total_6, PRECISION)
+            total_6 = _tl_dot(o, tl.trans(S_.to(DOT)), total_6, PRECISION)
             y_decayed_bar = _tl_dot(
-                Z_bar.to(DOT), tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
+                Z_bar, tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
             )
         k = tl.load(
             k_ptr
@@ -2205,12 +2208,10 @@ def _rows_backward(
             other=0.0,
         )
         t_12 = tl.trans(
-            _tl_dot(tl.trans(k.to(DOT)), tl.trans(N_dot_bar.to(DOT)), None, PRECISION)
+            _tl_dot(tl.trans(k), tl.trans(N_dot_bar.to(DOT)), None, PRECISION)
         )
-        t_13 = tl.trans(_tl_dot(tl.trans(q.to(DOT)), t_3.to(DOT), None, PRECISION))
-        t_14 = tl.trans(
-            _tl_dot(tl.trans(k.to(DOT)), N_dot_bar.to(DOT), None, PRECISION)
-        )
+        t_13 = tl.trans(_tl_dot(tl.trans(q), t_3.to(DOT), None, PRECISION))
+        t_14 = tl.trans(_tl_dot(tl.trans(k), N_dot_bar.to(DOT), None, PRECISION))
         l_bar = (
             t_9[:, None] * l_decayed_bar
             + t_11[:, None] * y_decayed_bar
@@ -2226,9 +2227,7 @@ def _rows_backward(
             l_bar.to(k_bar_ptr.dtype.element_ty),
             mask=live[:, None] & key_live[None, :],
         )
-        t_15 = tl.trans(
-            _tl_dot(tl.trans(k.to(DOT)), tl.trans(t_3.to(DOT)), None, PRECISION)
-        )
+        t_15 = tl.trans(_tl_dot(tl.trans(k), tl.trans(t_3.to(DOT)), None, PRECISION))
         q_bar = t_15 + t_10[:, None] * total_6
         tl.store(
             q_bar_ptr
@@ -2347,10 +2346,10 @@ def _step(
     v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
     t = tl.exp2(sums_whole + sums_rest)
     scale = -beta.to(tl.float32)
-    t_ = _tl_dot(k.to(DOT), S.to(DOT), None, PRECISION)
+    t_ = _tl_dot(k, S.to(DOT), None, PRECISION)
     Z = v_ + (t * scale)[:, None] * t_
     S_next = _tl_dot(
-        tl.trans(k.to(DOT)),
+        tl.trans(k),
         (
             tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[:, None]
             * Z
@@ -2366,7 +2365,7 @@ def _step(
         mask=live[:, None] & key_live[None, :],
         other=0.0,
     )
-    t_2 = _tl_dot(q.to(DOT), S.to(DOT), None, PRECISION)
+    t_2 = _tl_dot(q, S.to(DOT), None, PRECISION)
     decay = tl.where(
         row[:, None] >= row[None, :],
         tl.exp2(
@@ -2379,7 +2378,7 @@ def _step(
         ),
         0.0,
     )
-    t_3 = _tl_dot(q.to(DOT), tl.trans(k.to(DOT)), None, PRECISION)
+    t_3 = _tl_dot(q, tl.trans(k.to(DOT)), None, PRECISION)
     P = decay * t_3
     O = t[:, None] * t_2 + _tl_product(P.to(DOT), Z.to(DOT), PRECISION)
     tl.store(

@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_01677b5b693ddd94"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_7e910ebbdee99262"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1124,15 +1124,18 @@ def _tl_product(left, right, PRECISION: tl.constexpr):
 
 @_jit
 def _tl_dot(left, right, acc, PRECISION: tl.constexpr):
-    """A product whose left operand is as memory holds it, added to `acc`; float32 is multiplied in parts that are computed."""
-    if left.dtype != tl.float32:
+    """A product whose left operand is as memory holds it, added to `acc`; what is changed on the way is computed.
+
+    That is another type than products are made in, and float32, which is multiplied in parts.
+    """
+    if left.dtype == right.dtype and left.dtype != tl.float32:
         return tl.dot(
             left, right, acc=acc, input_precision=PRECISION, out_dtype=tl.float32
         )
     elif acc is None:
-        return _tl_product(left, right, PRECISION)
+        return _tl_product(left.to(right.dtype), right, PRECISION)
     else:
-        return acc + _tl_product(left, right, PRECISION)
+        return acc + _tl_product(left.to(right.dtype), right, PRECISION)
 
 
 @_jit
@@ -1400,7 +1403,7 @@ def _matrices(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        total = _tl_dot(A.to(DOT), tl.trans(B.to(DOT)), total, PRECISION)
+        total = _tl_dot(A, tl.trans(B.to(DOT)), total, PRECISION)
     g = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live1, g_, 0.0)
@@ -1553,7 +1556,7 @@ def _walk(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        t = _tl_dot(A.to(DOT), S.to(DOT), None, PRECISION)
+        t = _tl_dot(A, S.to(DOT), None, PRECISION)
         Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
         U = _tl_solve(
             inverse_ptr + chunk * (TOKENS * RANK1) * (TOKENS * RANK1),
@@ -1568,7 +1571,7 @@ def _walk(
             PRECISION,
         )
         S_next = _tl_dot(
-            tl.trans(B.to(DOT)),
+            tl.trans(B),
             (
                 tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
                     :, None
@@ -1674,8 +1677,8 @@ def _columns(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        total = _tl_dot(q.to(DOT), S_.to(DOT), total, PRECISION)
-        total_ = _tl_dot(q.to(DOT), tl.trans(B.to(DOT)), total_, PRECISION)
+        total = _tl_dot(q, S_.to(DOT), total, PRECISION)
+        total_ = _tl_dot(q, tl.trans(B.to(DOT)), total_, PRECISION)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live, g_, 0.0)
@@ -1710,7 +1713,7 @@ def _columns(
         mask=live1[:, None] & value_live[None, :],
         other=0.0,
     )
-    t = tl.trans(_tl_dot(tl.trans(U.to(DOT)), tl.trans(P.to(DOT)), None, PRECISION))
+    t = tl.trans(_tl_dot(tl.trans(U), tl.trans(P.to(DOT)), None, PRECISION))
     O = tl.exp2(sums_whole + sums_rest)[:, None] * total + t
     tl.store(
         o_ptr
@@ -1795,7 +1798,7 @@ def _matrices_backward(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        total = _tl_dot(q.to(DOT), tl.trans(B.to(DOT)), total, PRECISION)
+        total = _tl_dot(q, tl.trans(B.to(DOT)), total, PRECISION)
     g = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live1, g_, 0.0)
@@ -1936,7 +1939,7 @@ def _walk_backward(
             other=0.0,
         )
         t = _tl_dot(
-            tl.trans(q.to(DOT)),
+            tl.trans(q),
             (tl.exp2(sums_whole + sums_rest)[:, None] * o.to(tl.float32)).to(DOT),
             tl.exp2(g_last_whole + g_last_rest) * S,
             PRECISION,
@@ -1969,7 +1972,7 @@ def _walk_backward(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        t_ = _tl_dot(B.to(DOT), S.to(DOT), None, PRECISION)
+        t_ = _tl_dot(B, S.to(DOT), None, PRECISION)
         P = tl.load(
             P_ptr
             + chunk * TOKENS * (TOKENS * RANK1)
@@ -1978,7 +1981,7 @@ def _walk_backward(
             mask=live[:, None] & live1[None, :],
             other=0.0,
         )
-        t_2 = _tl_dot(tl.trans(P.to(DOT)), o.to(DOT), None, PRECISION)
+        t_2 = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
         U_bar = (
             tl.exp2((g_last_whole - sums_whole_) + (g_last_rest - sums_rest_))[:, None]
             * t_
@@ -1997,7 +2000,7 @@ def _walk_backward(
             PRECISION,
         )
         S_bar_next = _tl_dot(
-            tl.trans(A.to(DOT)),
+            tl.trans(A),
             (tl.exp2(sums_whole_ + sums_rest_)[:, None] * Z_bar).to(DOT),
             t,
             PRECISION,
@@ -2173,8 +2176,8 @@ def _rows_backward(
             mask=live1[:, None] & value_live[None, :],
             other=0.0,
         )
-        P_bar = _tl_dot(o.to(DOT), tl.trans(U.to(DOT)), P_bar, PRECISION)
-        N_bar = _tl_dot(Z_bar.to(DOT), tl.trans(U.to(DOT)), N_bar, PRECISION)
+        P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
+        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
     P = tl.load(
         P_ptr
         + chunk * TOKENS * (TOKENS * RANK1)
@@ -2234,7 +2237,7 @@ def _rows_backward(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        total = _tl_dot(A.to(DOT), tl.trans(B.to(DOT)), total, PRECISION)
+        total = _tl_dot(A, tl.trans(B.to(DOT)), total, PRECISION)
     decay_ = tl.where(
         at1[:, None] > at1[None, :],
         tl.exp2(
@@ -2308,7 +2311,7 @@ def _rows_backward(
                 other=0.0,
             )
             l_decayed_bar = _tl_dot(
-                U.to(DOT), tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
+                U, tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
             )
             total_5 = total_5 + tl.sum(
                 tl.where(
@@ -2316,9 +2319,9 @@ def _rows_backward(
                 ),
                 1,
             )
-            total_6 = _tl_dot(o.to(DOT), tl.trans(S_.to(DOT)), total_6, PRECISION)
+            total_6 = _tl_dot(o, tl.trans(S_.to(DOT)), total_6, PRECISION)
             y_decayed_bar = _tl_dot(
-                Z_bar.to(DOT), tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
+                Z_bar, tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
             )
         q = tl.load(
             q_ptr
@@ -2337,8 +2340,8 @@ def _rows_backward(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        t_11 = tl.trans(_tl_dot(tl.trans(q.to(DOT)), t_3.to(DOT), None, PRECISION))
-        t_12 = tl.trans(_tl_dot(tl.trans(A.to(DOT)), t_7.to(DOT), None, PRECISION))
+        t_11 = tl.trans(_tl_dot(tl.trans(q), t_3.to(DOT), None, PRECISION))
+        t_12 = tl.trans(_tl_dot(tl.trans(A), t_7.to(DOT), None, PRECISION))
         l_bar = t_8[:, None] * l_decayed_bar + t_11 + t_12
         tl.store(
             B_bar_ptr
@@ -2358,9 +2361,7 @@ def _rows_backward(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        t_13 = tl.trans(
-            _tl_dot(tl.trans(B.to(DOT)), tl.trans(t_7.to(DOT)), None, PRECISION)
-        )
+        t_13 = tl.trans(_tl_dot(tl.trans(B), tl.trans(t_7.to(DOT)), None, PRECISION))
         y_bar = t_10[:, None] * y_decayed_bar + t_13
         tl.store(
             A_bar_ptr
@@ -2371,9 +2372,7 @@ def _rows_backward(
             y_bar.to(A_bar_ptr.dtype.element_ty),
             mask=live1[:, None] & key_live[None, :],
         )
-        t_14 = tl.trans(
-            _tl_dot(tl.trans(B.to(DOT)), tl.trans(t_3.to(DOT)), None, PRECISION)
-        )
+        t_14 = tl.trans(_tl_dot(tl.trans(B), tl.trans(t_3.to(DOT)), None, PRECISION))
         q_bar = t_14 + t_9[:, None] * total_6
         tl.store(
             q_bar_ptr
@@ -2508,7 +2507,7 @@ def _step(
         mask=live1[:, None] & key_live[None, :],
         other=0.0,
     )
-    t = _tl_dot(A.to(DOT), S.to(DOT), None, PRECISION)
+    t = _tl_dot(A, S.to(DOT), None, PRECISION)
     Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
     decay = tl.where(
         at1[:, None] > at1[None, :],
@@ -2522,12 +2521,12 @@ def _step(
         ),
         0.0,
     )
-    t_ = _tl_dot(A.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
+    t_ = _tl_dot(A, tl.trans(B.to(DOT)), None, PRECISION)
     N = decay * t_
     inverse = _tl_inverse(N, ROWS1, AGGREGATION, PRECISION)
     U = _tl_product(inverse.to(DOT), Z.to(DOT), PRECISION)
     S_next = _tl_dot(
-        tl.trans(B.to(DOT)),
+        tl.trans(B),
         (
             tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[:, None]
             * U
@@ -2544,7 +2543,7 @@ def _step(
         mask=live[:, None] & key_live[None, :],
         other=0.0,
     )
-    t_2 = _tl_dot(q.to(DOT), S.to(DOT), None, PRECISION)
+    t_2 = _tl_dot(q, S.to(DOT), None, PRECISION)
     decay_ = tl.where(
         row[:, None] >= at1[None, :],
         tl.exp2(
@@ -2557,7 +2556,7 @@ def _step(
         ),
         0.0,
     )
-    t_3 = _tl_dot(q.to(DOT), tl.trans(B.to(DOT)), None, PRECISION)
+    t_3 = _tl_dot(q, tl.trans(B.to(DOT)), None, PRECISION)
     P = decay_ * t_3
     O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_2 + _tl_product(
         P.to(DOT), U.to(DOT), PRECISION

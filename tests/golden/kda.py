@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_6755ea77ce891878"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_0e560ac64f0081ef"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1278,15 +1278,18 @@ def _tl_product(left, right, PRECISION: tl.constexpr):
 
 @_jit
 def _tl_dot(left, right, acc, PRECISION: tl.constexpr):
-    """A product whose left operand is as memory holds it, added to `acc`; float32 is multiplied in parts that are computed."""
-    if left.dtype != tl.float32:
+    """A product whose left operand is as memory holds it, added to `acc`; what is changed on the way is computed.
+
+    That is another type than products are made in, and float32, which is multiplied in parts.
+    """
+    if left.dtype == right.dtype and left.dtype != tl.float32:
         return tl.dot(
             left, right, acc=acc, input_precision=PRECISION, out_dtype=tl.float32
         )
     elif acc is None:
-        return _tl_product(left, right, PRECISION)
+        return _tl_product(left.to(right.dtype), right, PRECISION)
     else:
-        return acc + _tl_product(left, right, PRECISION)
+        return acc + _tl_product(left.to(right.dtype), right, PRECISION)
 
 
 @_jit
@@ -1833,7 +1836,7 @@ def _walk(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        Z = _tl_dot(y_decayed.to(DOT), S.to(DOT), v_, PRECISION)
+        Z = _tl_dot(y_decayed, S.to(DOT), v_, PRECISION)
         U = _tl_solve(
             inverse_ptr + chunk * TOKENS * TOKENS,
             left,
@@ -1847,10 +1850,7 @@ def _walk(
             PRECISION,
         )
         S_next = _tl_dot(
-            tl.trans(l_decayed.to(DOT)),
-            U.to(DOT),
-            t.to(tl.float32)[:, None] * S,
-            PRECISION,
+            tl.trans(l_decayed), U.to(DOT), t.to(tl.float32)[:, None] * S, PRECISION
         )
         tl.store(
             U_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
@@ -1941,7 +1941,7 @@ def _columns(
             other=0.0,
         )
         total = total + tl.trans(
-            _tl_dot(tl.trans(S_.to(DOT)), tl.trans(q_decayed.to(DOT)), None, PRECISION)
+            _tl_dot(tl.trans(S_), tl.trans(q_decayed.to(DOT)), None, PRECISION)
         )
     P = tl.load(
         P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
@@ -1953,7 +1953,7 @@ def _columns(
         mask=live[:, None] & value_live[None, :],
         other=0.0,
     )
-    O = _tl_dot(P.to(DOT), U.to(DOT), total, PRECISION)
+    O = _tl_dot(P, U.to(DOT), total, PRECISION)
     tl.store(
         o_ptr
         + (token * heads + head) * VALUES
@@ -2168,10 +2168,7 @@ def _walk_backward(
             other=0.0,
         )
         t_ = _tl_dot(
-            tl.trans(q_decayed.to(DOT)),
-            o.to(DOT),
-            t.to(tl.float32)[:, None] * S,
-            PRECISION,
+            tl.trans(q_decayed), o.to(DOT), t.to(tl.float32)[:, None] * S, PRECISION
         )
         y_decayed = tl.load(
             y_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
@@ -2188,8 +2185,8 @@ def _walk_backward(
             mask=live[:, None] & live[None, :],
             other=0.0,
         )
-        t_2 = _tl_dot(tl.trans(P.to(DOT)), o.to(DOT), None, PRECISION)
-        U_bar = _tl_dot(l_decayed.to(DOT), S.to(DOT), t_2, PRECISION)
+        t_2 = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
+        U_bar = _tl_dot(l_decayed, S.to(DOT), t_2, PRECISION)
         Z_bar = _tl_solve(
             inverse_ptr + chunk * TOKENS * TOKENS,
             left,
@@ -2202,7 +2199,7 @@ def _walk_backward(
             DOT,
             PRECISION,
         )
-        S_bar_next = _tl_dot(tl.trans(y_decayed.to(DOT)), Z_bar.to(DOT), t_, PRECISION)
+        S_bar_next = _tl_dot(tl.trans(y_decayed), Z_bar.to(DOT), t_, PRECISION)
         tl.store(
             Z_bar_ptr
             + chunk * TOKENS * VALUES
@@ -2372,8 +2369,8 @@ def _rows_backward(
             mask=live[:, None] & value_live[None, :],
             other=0.0,
         )
-        P_bar = _tl_dot(o.to(DOT), tl.trans(U.to(DOT)), P_bar, PRECISION)
-        N_bar = _tl_dot(Z_bar.to(DOT), tl.trans(U.to(DOT)), N_bar, PRECISION)
+        P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
+        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
         total = total + tl.sum(
             tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
             1,
@@ -2527,7 +2524,7 @@ def _rows_backward(
                 other=0.0,
             )
             l_decayed_bar = _tl_dot(
-                U.to(DOT), tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
+                U, tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
             )
             total_6 = total_6 + tl.sum(
                 tl.where(
@@ -2535,11 +2532,9 @@ def _rows_backward(
                 ),
                 1,
             )
-            q_decayed_bar = _tl_dot(
-                o.to(DOT), tl.trans(S_.to(DOT)), q_decayed_bar, PRECISION
-            )
+            q_decayed_bar = _tl_dot(o, tl.trans(S_.to(DOT)), q_decayed_bar, PRECISION)
             y_decayed_bar = _tl_dot(
-                Z_bar.to(DOT), tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
+                Z_bar, tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
             )
         l_decayed = tl.load(
             l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],

@@ -1,9 +1,12 @@
 @_jit
 def _tl_dot(left, right, acc, PRECISION: tl.constexpr):
-    """A product whose left operand is as memory holds it, added to `acc`; float32 is multiplied in parts that are computed."""
-    if left.dtype != tl.float32:
+    """A product whose left operand is as memory holds it, added to `acc`; what is changed on the way is computed.
+
+    That is another type than products are made in, and float32, which is multiplied in parts.
+    """
+    if left.dtype == right.dtype and left.dtype != tl.float32:
         return tl.dot(left, right, acc=acc, input_precision=PRECISION, out_dtype=tl.float32)
     elif acc is None:
-        return _tl_product(left, right, PRECISION)
+        return _tl_product(left.to(right.dtype), right, PRECISION)
     else:
-        return acc + _tl_product(left, right, PRECISION)
+        return acc + _tl_product(left.to(right.dtype), right, PRECISION)
