@@ -193,7 +193,8 @@ def run_stages(source: Source, options: Options, stop_after: str, style: Format)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if stage is not Stage.SPEC:
-        show(source, warnings(compiled.model), style)
+        own = () if stage is Stage.MODEL else compiled.cautions
+        show(source, (*warnings(compiled.model), *own), style)
     return compiled
 
 

@@ -11,11 +11,12 @@ from enum import Enum
 from functools import cached_property
 
 from flowc.algebra.evaluate import Refusal
-from flowc.algebra.normalize import normalize
+from flowc.algebra.normalize import normalize, stepped
 from flowc.algebra.numbers import NoFloat
 from flowc.algebra.recurrence import Classification, Recurrence
 from flowc.certify import Certificate, Programs, certify
 from flowc.chunk.derive import derive
+from flowc.chunk.gate_logs import gate_logs
 from flowc.chunk.program import Program
 from flowc.diagnostics import Diagnostic, FlowError
 from flowc.emit.artifact import Artifact
@@ -64,11 +65,23 @@ class Compilation:
     def classified(self) -> Recurrence | Classification:
         """Model -> normal form, or its class where it has none; FlowError for a number that no float holds."""
         try:
-            return normalize(self.model)
+            found = normalize(self.model)
+            refused = found if isinstance(found, Classification) else self._without_chunks(found)
+            return found if refused is None else stepped(self.model, refused)
         except NoFloat as error:
             advice = "write it so that no part of it is beyond 1e300 or closer to 0 than 1e-300"
-            found = Diagnostic("F107", f"this comes to {error.reason}", advice, error.span or self.spec.span)
-            raise FlowError(self.source, (found,)) from None
+            beyond = Diagnostic("F107", f"this comes to {error.reason}", advice, error.span or self.spec.span)
+            raise FlowError(self.source, (beyond,)) from None
+
+    def _without_chunks(self, recurrence: Recurrence) -> Classification | None:
+        """Why a normal form has no chunk program, if it has none."""
+        try:
+            for memory in recurrence.memories:
+                gate_logs(memory)
+        except Refusal as refusal:
+            name, outside = recurrence.classification.name, refusal.outside
+            return Classification(name, outside.reason, refusal.span, outside.advice)
+        return None
 
     @cached_property
     def recurrence(self) -> Recurrence:
@@ -80,13 +93,19 @@ class Compilation:
                 raise self.unsupported(other)
 
     @cached_property
+    def cautions(self) -> tuple[Diagnostic, ...]:
+        """What a user would not expect of how this is compiled."""
+        found = self.recurrence.classification
+        if self.recurrence.stepped is None:
+            return ()
+        message = f"class {found.name} is taken token by token, which is slower than in chunks: {found.reason}"
+        advice = found.advice or "`flowc explain` tells what it costs; classes G, D and M run in chunks"
+        return (Diagnostic("W204", message, advice, found.span, "warning"),)
+
+    @cached_property
     def chunk(self) -> Program:
         """Normal form -> chunk program."""
-        try:
-            return derive(self.recurrence)
-        except Refusal as refusal:
-            name, outside = self.recurrence.classification.name, refusal.outside
-            raise self.unsupported(Classification(name, outside.reason, refusal.span, outside.advice)) from None
+        return derive(self.recurrence)
 
     @cached_property
     def plan(self) -> Plan:
@@ -136,16 +155,14 @@ class Compilation:
 
     def unsupported(self, found: Classification) -> FlowError:
         """The diagnostic of a recurrence without a compiled form."""
-        advice = (
-            found.advice or "classes G, D and M, vector states of class E and several states without a cycle compile"
-        )
+        advice = found.advice or "classes G, D and M run in chunks"
         return FlowError(
             self.source,
             (
                 Diagnostic(
                     code="F601",
                     severity="error",
-                    message=f"a recurrence of class {found.name} has no compiled form yet: {found.reason}",
+                    message=f"a recurrence of class {found.name} has no compiled form: {found.reason}",
                     help=f"{advice}; `flowc.reference.run(flowc.load(SPEC), INPUTS)` executes it step by step",
                     span=found.span,
                 ),

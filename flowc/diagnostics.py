@@ -72,7 +72,7 @@ CODES: dict[str, str] = {
     "F505": "a shape that this declaration can't have",
     "F506": "a header constant that is not finite",
     # what has no compiled form
-    "F601": "a recurrence of a class that is not compiled yet",
+    "F601": "a recurrence that can't be compiled",
     # what a decorated Python function may be
     "F701": "an argument of a decorated function that declares nothing",
     "F702": "a statement that a spec does not have",
@@ -87,6 +87,7 @@ CODES: dict[str, str] = {
     "W201": "a gate may exceed 1",
     "W202": "a plain gate may come near 0",
     "W203": "keys are not normalised in front of a delta read",
+    "W204": "a recurrence without a chunked form, taken token by token",
 }
 """Every code with what it stands for: the one table, from which the documentation is made."""
 

@@ -85,8 +85,8 @@ def test_every_code_has_a_program() -> None:
         code for path in PROGRAMS for code in re.findall(r"\[([FW]\d+)\]", path.with_suffix(".err").read_text("utf-8"))
     }
     assert {
-        code for code in CODES if not code.startswith("F6")
-    } == covered  # F6..: what compiling refuses, not the check
+        code for code in CODES if not code.startswith("F6") and code != "W204"
+    } == covered  # these: what compiling finds, not the check
 
 
 def test_no_golden_is_left_over() -> None:

@@ -97,22 +97,22 @@ def test_a_file_that_is_not_utf_8(tmp_path):
     ],
 )
 def test_a_gate_of_unknown_sign_is_told_what_to_declare(declared, gate, advice):
-    with pytest.raises(flowc.FlowError, match="F601") as error:
+    with pytest.warns(UserWarning, match="W204") as found:
         flowc.compile(SPEC.format(declared=declared, gate=gate))
-    (found,) = error.value.diagnostics
-    assert advice in found.help
+    assert advice in str(found[0].message)
     if advice.endswith("or"):
         flowc.compile(SPEC.format(declared=f"{declared} in (0, 1]", gate=gate))  # the advice helps
 
 
 def test_what_has_no_compiled_form_runs_as_its_error_says():
-    path = ROOT / "tests/cases/zoo/squashed_fast_weights.flow"
+    path = ROOT / "tests/cases/zoo/squashed_in_rounds.flow"
     with pytest.raises(flowc.FlowError) as error:
         flowc.compile(path)
     (found,) = error.value.diagnostics
     assert "`flowc.reference.run(flowc.load(SPEC), INPUTS)`" in found.help
     model = flowc.load(path)
     sizes = {d.name: d.value or 3 for d in model.dimensions}
+    assert "a number in the header" in found.help
     inputs = {i.name: torch.rand(1, 2, 1, *(s.value(sizes) for s in i.shape.sizes)) for i in model.inputs}
     outputs, _ = flowc.reference.run(model, inputs)
     assert all(torch.isfinite(o).all() for o in outputs.values())

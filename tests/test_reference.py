@@ -97,7 +97,7 @@ def test_the_previous_token_is_zero_before_the_first_and_carried():
     before = torch.cat([torch.zeros_like(k[:, :1]), k[:, :-1]], 1)
     S = torch.einsum("bthk,bthv->bthkv", k + 2 * before, v).cumsum(1)
     assert error(outputs["o"], torch.einsum("bthkv,bthk->bthv", S, k)) < TOLERANCE
-    assert torch.equal(final["k[t-1]"], k[:, -1])
+    assert torch.equal(final["k_before"], k[:, -1])
     _, middle = reference.run(it, {"k": k[:, :4], "v": v[:, :4]})
     rest, _ = reference.run(it, {"k": k[:, 4:], "v": v[:, 4:]}, middle)
     assert torch.equal(rest["o"], outputs["o"][:, 4:])

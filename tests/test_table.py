@@ -50,7 +50,10 @@ def test_the_terms_of_a_token(body, gate, read, written):
 
 
 def test_json_has_what_compiles_and_what_does_not():
-    other = "flow other(K)\ninput x : K\nstate h : K\nh[t] = tanh(h[t-1] + x)\no[t] = h[t]\n"
+    other = (
+        "flow other(K, R)\ninput x : R of K\nstate h : K\n"
+        "h[t] = h[t-1]\nrepeat r in R:\n    h[t] = tanh(h[t] + x[r])\no[t] = h[t]\n"
+    )
     done = run("--json", example("kda"), "-", stdin=other)
     assert done.exit_code == 0, done.output
     one, two = json.loads(done.stdout)
@@ -61,7 +64,7 @@ def test_json_has_what_compiles_and_what_does_not():
     assert one["paper"] == "Kimi Team 2025, arXiv 2510.26692"
     assert (two["name"], two["class"]["name"], two["file"]) == ("other", "R", "<stdin>")
     assert two["terms"] is two["target"] is None
-    assert two["state"] == ["h[t] = tanh(h[t-1] + x)"]
+    assert two["state"] == ["h[t] = h[t-1]", "repeat r in R: h[t] = tanh(h[t] + x[r])"]
 
 
 def test_the_table_is_whole_on_a_pipe():

@@ -84,6 +84,7 @@ class Evaluator:
         self.now: dict[str, Point] = {s.name: Point(0, 0) for s in model.states}
         self.scanned: dict[str, sp.Expr] = {}  # the states that are scanned, as they stand
         self.rank: Axis | None = None
+        self.round: int | None = None  # of a repeat that is unrolled
 
     def bind(self, name: str, value: Expr) -> None:
         """`let name = value`; what is not affine may still be read by an output."""
@@ -118,6 +119,8 @@ class Evaluator:
             case HeadNumber(count, shape, _):
                 return self.just(shape, self.leaves.symbol(HeadValue(count)))
             case LoopNumber(_, shape, _):
+                if self.round is not None:
+                    return self.just(shape, sp.Integer(self.round))
                 assert self.rank is not None
                 return self.just(shape, self.leaves.symbol(IndexValue(self.rank)))
             case InputRef():
@@ -147,7 +150,7 @@ class Evaluator:
 
     def scan_leaf(self, name: str, shape: Shape, previous: bool) -> sp.Symbol:
         """The leaf of a scanned state, before the token or after it."""
-        axes = () if shape.kind is Kind.SCALAR else (Axis("i", shape.rows),)
+        axes = tuple(a for a in (row_axis(shape), column_axis(shape)) if a is not None)
         return self.leaves.symbol(ScanValue(name, previous, axes))
 
     def just(self, shape: Shape, expr: sp.Expr) -> Form:
@@ -158,7 +161,7 @@ class Evaluator:
         """An input or param of this token; one element of a list, or in a repeat the list itself over its rank."""
         if e.previous:
             raise Refusal(Outside("it reads the previous token's input, a shift", "shift"), e.span)
-        index = e.index if isinstance(e.index, int) else None
+        index = e.index if isinstance(e.index, int) else None if e.index is None else self.round
         ranks = (self.rank,) if isinstance(e.index, str) and self.rank is not None else ()
         axes = (*ranks, *(a for a in (row_axis(e.shape), column_axis(e.shape)) if a is not None))
         return self.just(e.shape, self.leaves.symbol(Load(e.name, index, axes, e.name in self.params)))

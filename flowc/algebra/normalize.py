@@ -32,11 +32,13 @@ from flowc.algebra.recurrence import (
     Row,
     Scan,
     Segment,
+    Stepped,
     Write,
 )
 from flowc.algebra.scans import Step as ScanStep
 from flowc.algebra.scans import scanned, shares
 from flowc.algebra.side import Side
+from flowc.algebra.stepping import step_by_step
 from flowc.algebra.term import (
     Apply,
     Axis,
@@ -81,6 +83,16 @@ def normalize(model: Model) -> Recurrence | Classification:
         return Classification(outside.class_name, outside.reason, refusal.span, outside.advice)
 
 
+def stepped(model: Model, found: Classification) -> Recurrence | Classification:
+    """The step of a model that has no normal form, `found` says why, taken token by token; or why not even that."""
+    leaves = Leaves()
+    try:
+        return _Freezer(model, leaves).stepped(step_by_step(model, leaves), found)
+    except Refusal as refusal:
+        reason = f"{found.reason}; and {refusal.outside.reason}"
+        return Classification(found.name, reason, refusal.span, refusal.outside.advice)
+
+
 def _normalized(model: Model, scanned: Iterable[str] = ()) -> Recurrence:
     """The normal form, vector states `scanned` entry by entry even where they need not be."""
     leaves = Leaves()
@@ -91,7 +103,7 @@ class _Freezer:
     def __init__(self, model: Model, leaves: Leaves) -> None:
         self.model, self.leaves = model, leaves
         self.side = Side.KEY  # of the state that is frozen
-        self.declared = {i.name: i.range for i in model.inputs}
+        self.declared = {x.name: x.range for some in (model.inputs, model.states) for x in some}
         self.steps: list[ScanStep] = []  # of scans, their axes named as scans have them
 
     def recurrence(self, found: Extracted) -> Recurrence:
@@ -113,6 +125,18 @@ class _Freezer:
             self.classify(memories, scans),
             self.value_input(memories, {reads[n].memory for r in results for n in _read_in(r.value)}),
         )
+
+    def stepped(self, found: Extracted, classification: Classification) -> Recurrence:
+        """States and outputs, entry by entry."""
+        places = {"i": "x", "j": "x2"}
+        states = found.scans
+        after = Stepped(tuple(s.state for s in states), tuple(self.frozen(s.value, places) for s in states))
+        results = tuple(Result(o.name, self.frozen(o.value, places), o.shape, o.span) for o in found.outputs)
+        matrices = [t for s, t in zip(states, after.after, strict=True) if s.state.shape.kind is Kind.MATRIX]
+        timed = [i.name for i in self.model.inputs if not i.is_param]
+        written = [name for term in matrices for name in timed if name in _over(term, "x2")]
+        value = next(iter(written), timed[0])
+        return Recurrence(self.model, (), (), (), results, classification, value, after)
 
     def memory(self, step: Step) -> Memory:
         shape, self.side = step.state.shape, step.side
@@ -192,7 +216,7 @@ class _Freezer:
     def range(self, symbol: sp.Symbol) -> Interval:
         """What is known of a leaf's values."""
         match self.leaves.term(symbol):
-            case Load(name=name):
+            case Load(name=name) | ScanValue(name, True):
                 return self.declared[name] or Interval()
             case HeadValue() | IndexValue():
                 return Interval(Fraction(0), None)
@@ -284,6 +308,12 @@ def _rows(state: State, side: Side) -> Axis:
 def _over_rows(gate: Gate) -> bool:
     """Whether a gate differs along the state's rows."""
     return gate.log_row is not None and any(a.name == "x" for a in axes_of(gate.log_row))
+
+
+def _over(term: Term, axis: str) -> set[str]:
+    """The inputs that run over an axis, as they are or within a function."""
+    own = {term.name} if isinstance(term, Load) and axis in [a.name for a in term.axes] else set()
+    return own.union(*(_over(part, axis) for part in parts(term)))
 
 
 def _vectors(term: Term) -> set[str]:

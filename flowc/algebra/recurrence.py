@@ -86,6 +86,17 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepped:
+    """States that are taken from token to token together: `after` has what each becomes, of `ScanValue`s before.
+
+    Matrices run over `x` and `x2`. What one becomes may hold what others before it in the step became.
+    """
+
+    states: tuple[State, ...]
+    after: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """S^T query at `point` of memory `memory`, or on the value side S query, as others than its updates use it."""
 
@@ -118,7 +129,7 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A step in normal form. `value_input` names the input whose dtype the outputs have."""
+    """A step in normal form, or `stepped`. `value_input` names the input whose dtype the outputs have."""
 
     model: Model
     memories: tuple[Memory, ...]
@@ -127,6 +138,7 @@ class Recurrence:
     results: tuple[Result, ...]
     classification: Classification
     value_input: str
+    stepped: Stepped | None = None
 
     @property
     def normal_form(self) -> tuple[object, ...]:
@@ -136,6 +148,7 @@ class Recurrence:
             tuple((s.kind, text(s.gate), text(s.value)) for s in self.scans),
             tuple((r.memory, text(r.query), r.point, r.rank, r.side) for r in self.reads),
             tuple(text(r.value) for r in self.results),
+            None if self.stepped is None else tuple(text(t) for t in self.stepped.after),
         )
 
     @property
@@ -152,6 +165,9 @@ class Recurrence:
         """The edits in order, then the outputs."""
         lines = [f"recurrence {self.model.name}: class {self.classification.name}, {self.classification.reason}"]
         lines += [f"  {s.state.name} = {_scan(s)}" for s in self.scans]
+        if self.stepped is not None:
+            pairs = zip(self.stepped.states, self.stepped.after, strict=True)
+            lines += [f"  {s.name} = {text(after)}   token by token" for s, after in pairs]
         for memory in self.memories:
             name = memory.state.name
             lines += [f"  {name}:"] if len(self.memories) > 1 else []

@@ -8,7 +8,7 @@ tokens past the last are zeros. Refuses, as `Uncertified`, a float that stands f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -126,6 +126,10 @@ def _walk(program: Program, carries: list[Carry], runner: Interpreter, states: M
     runner.ended |= {c.name: now[c.before].moved(partial(np.reshape, shape=shapes[c.name])) for c in carries}
 
 
+def _token(t: int, x: Any) -> Any:
+    return x[t : t + 1]
+
+
 def _of_chunk(number: Number, value: Value, c: int) -> Number:
     return number.moved(lambda x: x[c : c + 1]) if value.level is Level.CHUNK else number
 
@@ -140,6 +144,7 @@ class Interpreter:
         self.chunks = setting.chunks if chunks is None else chunks
         self.values: dict[Value, Number] = {}
         self.ended: dict[str, Number] = {}  # the states that were walked, after the last chunk
+        self.loops: dict[tuple[object, ...], list[Number]] = {}  # the states of a loop after every token
 
     def lead(self, level: Level) -> tuple[int, ...]:
         """The axes before a value's own."""
@@ -235,10 +240,34 @@ class Interpreter:
                 )
             case ir.FromRows(argument, space, part, _):
                 return from_rows(self.values[argument], space, part, self.setting.sizes)
+            case ir.Loop(number=number):
+                if op.together not in self.loops:
+                    self.loops[op.together] = self.looped(op)
+                return self.loops[op.together][number]
             case ir.Scan() | ir.Earlier() | ir.Final() | ir.Later() | ir.First():
                 return scanned(op, [self.aligned(v, value.axes, Level.TOKEN) for v in operands(op)], self.setting)
             case _:
                 return self.shaped(value, op)
+
+    def looped(self, op: ir.Loop) -> list[Number]:
+        """The states of a loop after every token, one token after another."""
+        sizes = replace(self.setting.sizes, length=1)
+        states = [self.values[s].moved(lambda x: x[:1]) for s in op.starts]
+        found: list[list[Number]] = []
+        tokens = range(self.setting.sizes.length)
+        for t in reversed(tokens) if op.reverse else tokens:
+            given: dict[tuple[str, str], Number] = {}
+            for n, v in enumerate(op.given):
+                role = "param" if v.level is Level.HEAD else "input"
+                number = self.values[v]
+                given[role, f"given{n}"] = number if role == "param" else number.moved(partial(_token, t))
+            given |= {("carry", c.name): state for c, state in zip(op.body.carries, states, strict=True)}
+            inner = Interpreter(replace(self.setting, sizes=sizes), given)
+            for node in op.body.nodes:
+                inner.run(node.value, node.op)
+            states = [inner.values[c.after] for c in op.body.carries]
+            found.append(states)
+        return [joined(list(all_), 0) for all_ in zip(*(found[::-1] if op.reverse else found), strict=True)]
 
     def exact(self, values: list[Any]) -> Number:
         """Whole numbers."""

@@ -40,6 +40,7 @@ from flowc.chunk.ir import (
     Largest,
     Later,
     Literal,
+    Loop,
     MaskMatrix,
     Node,
     Op,
@@ -243,6 +244,8 @@ def infer_axes(op: Op) -> tuple[Axis, ...]:
             return source.axes[1:]
         case Scan(start=other) | Earlier(start=other) | Final(start=other):
             return other.axes
+        case Loop(starts=starts, number=number):
+            return starts[number].axes
         case Later(argument, _) | First(argument, _):
             return argument.axes
         case Contract(left, right, axis):

@@ -24,6 +24,7 @@ from flowc.chunk.ir import (
     Head,
     Inverse,
     Literal,
+    Loop,
     MaskMatrix,
     Node,
     Relabel,
@@ -55,6 +56,10 @@ class Cost:
             self.bytes + other.bytes,
             self.launches + other.launches,
         )
+
+    def times(self, count: int) -> Cost:
+        """So many of it."""
+        return Cost(self.products * count, self.elementwise * count, self.bytes * count, self.launches * count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,11 @@ def node_cost(node: Node, sizes: Sizes, aggregation: str) -> Cost:
             return Cost(2.0 * sizes.entries(left) * columns, 0, moved + _halving(sizes, left), 20)
         case DecayApply(_, vectors, _, _, _, _):
             return Cost(2.0 * entries * sizes.of(vectors.axes[0]), 0, moved + _halving(sizes, vectors), 20)
+        case Loop(body, number=0):  # once for all its states
+            one = Sizes(sizes.dimensions, 1)
+            return sum((node_cost(n, one, aggregation) for n in body.nodes), Cost()).times(sizes.tokens)
+        case Loop():
+            return Cost()
         case _:
             return Cost(0, float(entries), moved, 1)
 

@@ -7,6 +7,8 @@ of them. Refuses, as `Refusal`, what a state's form refuses.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from flowc.algebra import term as terms
 from flowc.algebra.recurrence import Recurrence
 from flowc.algebra.term import Axis, Term
@@ -15,13 +17,15 @@ from flowc.chunk.ir import (
     Earlier,
     Element,
     Final,
+    Literal,
     Relabel,
     Scan,
 )
 from flowc.chunk.program import Carry, Program
 from flowc.chunk.state_form import StateForm
+from flowc.chunk.stepped import axes_of_state, stepped
 from flowc.chunk.values import Level, Part, Space, Value
-from flowc.semantics.model import Input, Kind
+from flowc.semantics.model import Input
 
 
 def derive(recurrence: Recurrence) -> Program:
@@ -61,12 +65,17 @@ class _Derivation:
 
     def scan(self, name: str) -> Carry:
         """A state that is scanned over the tokens, and what it carries on."""
+        if name not in self.scanned and self.recurrence.stepped is not None:
+            self.scanned |= stepped(self.builder, self.recurrence.stepped, self.lowered)
         if name not in self.scanned:
             build, scan = self.builder, self.scans[name]
-            axes = (Axis("x", scan.state.shape.rows),) if scan.state.shape.kind is Kind.COLUMN else ()
+            axes = axes_of_state(scan.state)
             start = build.argument(name, "carry", axes, Level.TOKEN)
             gate, value = (build.lower(t, self.load) for t in (scan.gate, scan.value))
-            values = build.add(Scan(scan.kind, gate, value, start), name)
+            if build.op(gate) == Literal(Fraction(0)) and scan.kind == "linear" and value.level is Level.TOKEN:
+                values = build.over(value, *axes)  # what came before is not in it: a shift
+            else:
+                values = build.add(Scan(scan.kind, gate, value, start), name)
             self.scanned[name] = Carry(name, start, build.add(Final(values, start), f"{name}_next"), True)
         return self.scanned[name]
 
@@ -78,6 +87,10 @@ class _Derivation:
         if not previous:
             return final.argument
         return self.builder.add(Earlier(final.argument, carry.before), f"{name}_before")
+
+    def lowered(self, term: Term) -> Value:
+        """A term of a token."""
+        return self.builder.lower(term, self.load)
 
     # -- the prelude --------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from flowc.algebra.derivatives import partial
 from flowc.algebra.term import Axis, Load, Term
+from flowc.chunk.adjoint_scans import ScanRules
 from flowc.chunk.builder import Builder
 from flowc.chunk.ir import (
     Apply,
@@ -41,6 +42,7 @@ from flowc.chunk.ir import (
     Largest,
     Later,
     Literal,
+    Loop,
     MaskMatrix,
     Op,
     Relabel,
@@ -70,7 +72,7 @@ def differentiate(program: Program) -> Program:
     return _Adjoint(program).program()
 
 
-class _Adjoint:
+class _Adjoint(ScanRules):
     def __init__(self, forward: Program) -> None:
         self.forward = forward
         nodes, self.moved = renumbered(forward.nodes)
@@ -172,14 +174,10 @@ class _Adjoint:
         """Give `bar`'s share to every operand of a node."""
         build = self.build
         if bar is None:
-            match op:
-                case Decay() | DecayMatrix():
-                    self.exponential(value, op, None)
-                case Argument():
-                    self.listed(value)
-                case Scan():
-                    self.scan(value, op, build.add(Spread(build.number(0), value.axes), "", value.axes, Level.TOKEN))
+            self.unreached(value, op)
             return
+        if not isinstance(op, Scan | Loop) and (value in self.last or value in self.before):
+            bar = self.shifted(value, bar)
         match op:
             case Argument():
                 self.listed(value)
@@ -215,6 +213,9 @@ class _Adjoint:
                 self.give(argument, build.add(ToRows(rows, space, axis)))
             case Scan():
                 self.scan(value, op, bar)
+            case Loop(number=number):
+                if number == 0:  # the last of its loop to be reached
+                    self.loop(op)
             case Earlier(argument, _):
                 self.before[argument] = bar
             case Final(argument, _):
@@ -222,27 +223,24 @@ class _Adjoint:
             case _:
                 self.gated(value, op, bar)
 
-    def scan(self, value: Value, op: Scan, bar: Value) -> None:
-        """A scan's cotangents by the reverse scan, with its slopes as gates, of what reaches each token's beginning."""
-        build = self.build
-        before = build.add(Earlier(value, op.start))
-        end, beside = self.last.pop(value), self.before.pop(value, None)
-        given = build.apply("add", op.gate, before)
-        match op.kind:
-            case "linear":
-                slope, share = op.gate, None
-            case "max":
-                slope, share = (self.lowered("max", number, given, op.value) for number in (0, 1))
-            case _:
-                pairs = (given, op.value), (op.value, given)
-                slope, share = (build.apply("sigmoid", build.apply("sub", *pair)) for pair in pairs)
-        through = self.summed([build.apply("mul", slope, bar), *([] if beside is None else [beside])])
-        reached = build.add(Scan("linear", slope, through, end, reverse=True), f"{value.name}_before_bar")
-        total = build.apply("add", bar, build.add(Later(reached, end)), name=f"{value.name}_all_bar")
-        given_bar = build.apply("mul", slope, total, name=f"{value.name}_given_bar")
-        self.give(op.gate, build.apply("mul", total, before) if op.kind == "linear" else given_bar)
-        self.give(op.value, total if share is None else build.apply("mul", share, total))
-        self.give(op.start, build.add(First(reached, end)))
+    def unreached(self, value: Value, op: Op) -> None:
+        """The rule of a node whose own cotangent is 0, of what else was found for it."""
+        match op:
+            case Decay() | DecayMatrix():
+                self.exponential(value, op, None)
+            case Argument():
+                self.listed(value)
+            case Scan():
+                self.scan(value, op, self.nothing(value))
+            case Loop(number=number):
+                if number == 0:
+                    self.loop(op)
+            case _ if value in self.last or value in self.before:
+                self.shifted(value, self.nothing(value))
+
+    def adjoint(self, body: Program) -> Program:
+        """The adjoint of a loop's body."""
+        return differentiate(body)
 
     def gated(self, value: Value, op: Op, bar: Value) -> None:
         """The rules of the primitives."""

@@ -15,6 +15,7 @@ from flowc.chunk.scan_ops import Earlier as Earlier
 from flowc.chunk.scan_ops import Final as Final
 from flowc.chunk.scan_ops import First as First
 from flowc.chunk.scan_ops import Later as Later
+from flowc.chunk.scan_ops import Loop as Loop
 from flowc.chunk.scan_ops import Scan as Scan
 from flowc.chunk.values import Mask, Space, Value, Where
 from flowc.semantics.size import Size
@@ -310,7 +311,7 @@ Op = (
     | Apply | Spread | Rename | Relabel | Sum | SumTokens | Largest | Contract | Join | Cut | Flatten | Unflatten
     | ToRows | FromRows
     | GateSums | GateSumsAdjoint | At | AtAdjoint | Decay | DecayMatrix | DecayDot | DecayApply | Solve | Inverse
-    | Scan | Earlier | Final | Later | First
+    | Scan | Loop | Earlier | Final | Later | First
 )  # fmt: skip
 
 
@@ -355,6 +356,8 @@ def operands(op: Op) -> tuple[Value, ...]:
             return (matrix,)
         case Scan(_, gate, value, start):
             return (gate, value, start)
+        case Loop(_, given, starts):
+            return (*given, *starts)
         case Earlier(argument, other) | Final(argument, other) | Later(argument, other) | First(argument, other):
             return (argument, other)
         case Spread() | Rename() | Relabel() | Sum() | SumTokens() | Largest() | Cut() | Flatten() | Unflatten():

@@ -122,6 +122,8 @@ def _field(value: object, names: dict[Value, str]) -> str:
             return names[value]
         case Axis(name, _):
             return name
+        case Program(nodes):
+            return f"{len(nodes)} operations"
         case Space(name, _):
             return name
         case Mask(rows, columns):

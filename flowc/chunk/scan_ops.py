@@ -7,8 +7,12 @@ Refuses nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flowc.chunk.values import Value
+
+if TYPE_CHECKING:
+    from flowc.chunk.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,26 @@ class Scan:
     value: Value
     start: Value
     reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A state after every token, number `number` of those that `body` takes from token to token together.
+
+    The body's arguments input and param are `given`, in its own order of names given0, given1, ...; its carries are the
+    states in order, `starts` before the first token, or with `reverse` after the last.
+    """
+
+    body: Program
+    given: tuple[Value, ...]
+    starts: tuple[Value, ...]
+    number: int
+    reverse: bool = False
+
+    @property
+    def together(self) -> tuple[object, ...]:
+        """What the states of one loop share."""
+        return self.body, self.given, self.starts, self.reverse
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 
 from flowc.algebra.recurrence import Gate, Recurrence, Write
 from flowc.emit.torch_printer import Statement
-from flowc.semantics.model import Model, Repeat
+from flowc.semantics.model import InputRef, Model, Repeat, Update
 from flowc.semantics.model import Statement as SpecStatement
 from flowc.source import Span
 
 
 def step_lines(model: Model) -> list[str]:
-    """The lines of the canonical spec that are statements, in order."""
-    return model.canonical.rstrip("\n").split("\n\n")[-1].split("\n")
+    """The lines of the canonical spec that are statements, in order, then what holds inputs for the next token."""
+    lines = model.canonical.rstrip("\n").split("\n\n")[-1].split("\n")
+    held = model.statements[len(model.statements) - (len(list(_spans(model.statements))) - len(lines)) :]
+    shifts = [(s.state, s.value.name) for s in held if isinstance(s, Update) and isinstance(s.value, InputRef)]
+    return [*lines, *(f"{state}[t] = {name}" for state, name in shifts)]
 
 
 def commented(statements: list[Statement], recurrence: Recurrence) -> list[Statement]:

@@ -26,6 +26,9 @@ from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.schedule.share import exponent_key
 from flowc.semantics.size import ONE, Size
 
+INDEX = {(1, 1): "[..., 0, 0]", (1, 2): "[..., 0, :]", (2, 1): "[..., 0]", (2, 2): ""}
+"""What takes the axes out of a matrix product that its factors, vectors or matrices, do not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
@@ -197,18 +200,17 @@ class Expressions(ABC):
             self.helpers["wide_product"] = None
             same = second.text == f"{first.text}.mT"
             return Code(f"_wide_product({first.text}{f', {second.text}' * (not same)})")
-        if value.level is Level.CHUNK and any(a.size == ONE for a in value.axes):
+        vector = value.level is Level.TOKEN and min(len(op.left.axes), len(op.right.axes)) == 1
+        if vector or (value.level is Level.CHUNK and any(a.size == ONE for a in value.axes)):
             self.helpers["column_product"] = None
-            return Code(f"_column_product({first.text}, {second.text})")
+            code = Code(f"_column_product({first.text}, {second.text})")
+            return Code(f"{code.text}{INDEX[len(op.left.axes), len(op.right.axes)]}")
         if value.level is Level.CHUNK and len(op.left.axes) == len(op.right.axes) == 2:
             self.products[value] = (first.text, second.text)
         text = f"{first.at(PRODUCT)} @ {second.at(UNARY)}"
         if len(op.left.axes) == 2 and len(op.right.axes) == 2:
             return Code(text, PRODUCT)
-        index = {(1, 1): "[..., 0, 0]", (1, 2): "[..., 0, :]", (2, 1): "[..., 0]"}[
-            len(op.left.axes), len(op.right.axes)
-        ]
-        return Code(f"({text}){index}")
+        return Code(f"({text}){INDEX[len(op.left.axes), len(op.right.axes)]}")
 
     def matrix(self, code: Code, value: Value, straight: bool, row: bool) -> Code:
         """A factor of a matrix product: transposed unless `straight`, a vector as a row or a column."""

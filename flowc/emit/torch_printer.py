@@ -54,6 +54,7 @@ class TorchPrinter(Expressions):
         self.named = labels(self.program)
         self.stacks: dict[Value, str] = {}
         self.statements: list[Statement] = []
+        self.loops: dict[tuple[object, ...], list[str]] = {}  # what the states of a loop are called
 
     def run(self) -> None:
         """Print the kernels."""
@@ -154,8 +155,11 @@ class TorchPrinter(Expressions):
         """Print a node, or note its code for where it is used."""
         value, op = node.value, node.op
         if isinstance(op, ir.Argument):
-            if op.role != "carry" or value.level is Level.TOKEN:
+            if value not in self.code and (op.role != "carry" or value.level is Level.TOKEN):
                 self.code[value] = Code(self.arguments[f"{op.role} {op.name}"])
+            return
+        if isinstance(op, ir.Loop):
+            self.loop(value, op)
             return
         if self.walking and value in self.stacks:
             self.stacked(value, op)
@@ -172,6 +176,52 @@ class TorchPrinter(Expressions):
         name = self.names.fresh(self.named[value])
         self.emit(f"{name} = {code.text}", value)
         self.code[value] = Code(name)
+
+    def loop(self, value: Value, op: ir.Loop) -> None:
+        """A loop over the tokens: a function of one, and the call that runs it."""
+        if op.together not in self.loops:
+            self.helpers["loop"] = None
+            made = self.loops[op.together] = [self.names.fresh(f"{c.name}_all") for c in op.body.carries]
+            step, lines, given = self.token_function(op)
+            for line in lines:
+                self.emit(line, value)
+            starts = ", ".join(self.base(s).text for s in op.starts)
+            shown = "".join(f"{text}, " for text in given)
+            reverse = ", reverse=True" * op.reverse
+            self.emit(f"{', '.join(made)}, = _loop({step}, ({shown}), ({starts},), length{reverse})", value)
+        self.code[value] = Code(self.loops[op.together][op.number])
+
+    def token_function(self, op: ir.Loop) -> tuple[str, list[str], list[str]]:
+        """The function of one token: its name, its lines, and what it is given of every token."""
+        used = {n.op.name: n.value for n in op.body.nodes if isinstance(n.op, ir.Argument) and n.op.role != "carry"}
+        known: dict[Value, Code] = {}
+        parameters, given = [], []
+        for number, value in enumerate(op.given):
+            inner = used.get(f"given{number}")
+            if inner is None:
+                continue
+            known[inner] = self.base(value)
+            if not known[inner].number and value.level is not Level.HEAD:
+                given.append(known[inner].text)
+                parameters.append(self.names.fresh(self.named[value]))
+                known[inner] = Code(parameters[-1])
+        states = {c.name: self.names.fresh(c.name) for c in op.body.carries}
+        arguments = {f"carry {name}": own for name, own in states.items()}
+        after = tuple(c.after for c in op.body.carries)
+        kernel = Kernel(Role.INTRA, op.body.nodes, after)
+        passed = Pass(op.body, Kernel(Role.ONCE, (), ()), (kernel,), frozenset())
+        printer = TorchPrinter(passed, self.sizes, arguments, self.names, (kernel,), frozenset(after))
+        printer.code |= known
+        printer.kernel(kernel)
+        self.helpers |= printer.helpers
+        results = ", ".join(printer.base(v).text for v in after)
+        body = [*(s.text for s in printer.statements), f"return {results},"]
+        name = self.names.fresh("token")
+        length = ["length = 1"] * mentions("\n".join(body), "length")
+        title = f'"""{"What reaches a token" if op.reverse else "The states after a token"}, [B, 1, H, *]."""'
+        lines = [title, *length, *body]
+        head = f"def {name}({', '.join((*parameters, *states.values()))}):"
+        return name, [head, *(f"    {line}" for line in lines)], given
 
     def direct(self, value: Value, op: Op) -> bool:
         """Note a result of one row a token: its rows go where the caller wants them, without a copy between."""

@@ -78,7 +78,8 @@ def _drawn(i: Input, model: Model, case: Case, rng: torch.Generator) -> torch.Te
     normal = torch.randn(shape, generator=rng, dtype=torch.float64)
     uniform = torch.rand(shape, generator=rng, dtype=torch.float64)
     if i.is_param:
-        return 0.1 + 0.8 * uniform if i.range else 0.3 * normal
+        below = i.range is not None and i.range.high == 0
+        return -uniform if below else 0.1 + 0.8 * uniform if i.range else 0.3 * normal
     if i.range and i.range.high == 0:
         return _gate(uniform, case.gate)
     if is_strength(i, case):

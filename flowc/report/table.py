@@ -82,7 +82,7 @@ def entry(compilation: Compilation) -> Entry:
         state=tuple(_updates(text, model.statements)),
         class_name=decided.name,
         reason=decided.reason,
-        terms=_terms(found) if isinstance(found, Recurrence) else None,
+        terms=_terms(found) if isinstance(found, Recurrence) and found.stepped is None else None,
         target=_target(compilation),
     )
 

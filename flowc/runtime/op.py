@@ -14,6 +14,7 @@ from typing import Any
 
 from flowc.certify import text
 from flowc.compiler import Compilation, Stage, compile_text
+from flowc.diagnostics import FlowError
 from flowc.options import Options
 from flowc.report.explain import explain_text
 from flowc.runtime.load import load
@@ -105,7 +106,10 @@ def compiled(source: Source, options: Options, certify: bool = False) -> Op:
     """The op of a spec that is at hand."""
     if certify:
         _certify(compile_text(source, options, Stage.PLAN))
-    return Op(compile_text(source, options, Stage.MODULE))
+    compilation = compile_text(source, options, Stage.MODULE)
+    if compilation.cautions and compilation.recurrence.classification.advice:  # there is something to write instead
+        warnings.warn(str(FlowError(source, compilation.cautions)), stacklevel=3)
+    return Op(compilation)
 
 
 def _certify(compilation: Compilation) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flowc.chunk.cost import BYTES, Sizes, node_cost
-from flowc.chunk.ir import Argument, MaskMatrix, Node, Scan, operands
+from flowc.chunk.ir import Argument, Loop, MaskMatrix, Node, Scan, operands
 from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Value
 from flowc.schedule.machine import Machine
@@ -29,7 +29,7 @@ def made_once(program: Program, sizes: Sizes, machine: Machine, segment: int) ->
         match node.op:
             case Argument(_, role):
                 ready = role in ("input", "param")
-            case Scan():  # a segment begins with what the one before it leaves
+            case Scan() | Loop():  # a segment begins with what the one before it leaves
                 ready = False
             case MaskMatrix():  # the same for every chunk
                 ready = False

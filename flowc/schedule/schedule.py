@@ -59,7 +59,8 @@ def schedule(recurrence: Recurrence, program: Program, options: Options, machine
     forward_only = _chunk_sizes(recurrence, passes[:1], options, machine)
     solves = any(isinstance(n.op, Inverse) for n in forward.nodes)
     aggregations = _aggregations(options, machine) if solves else ()
-    segments = Segments(SEGMENT, FORWARD_SEGMENT, SEGMENT_TOKENS)
+    stepped = recurrence.stepped is not None  # then the states of all its tokens are at hand: one chunk at a time
+    segments = Segments(1, 1, 1) if stepped else Segments(SEGMENT, FORWARD_SEGMENT, SEGMENT_TOKENS)
     return Plan(recurrence, options, *passes, saved, training, forward_only, aggregations, segments)
 
 
@@ -166,7 +167,7 @@ def seconds_per_token(
     passes: tuple[Pass, ...], sizes: Sizes, machine: Machine = CPU, kept: Iterable[Value] = ()
 ) -> float:
     """The predicted time of a token of a head in `passes`, the values `kept` from the first to the second."""
-    total = TRANSFERS * BYTES * sum(sizes.entries(v) for v in kept) / machine.bandwidth
+    total = TRANSFERS * BYTES * sum(_kept_entries(v, sizes) for v in kept) / machine.bandwidth
     segment = max(min(FORWARD_SEGMENT if len(passes) == 1 else SEGMENT, SEGMENT_TOKENS // sizes.tokens), 1)
     for passed in passes:
         for kernel in passed.of_segment:
@@ -181,6 +182,11 @@ def seconds_per_token(
     return total / sizes.tokens
 
 
+def _kept_entries(value: Value, sizes: Sizes) -> int:
+    """The entries that are kept of a value for a chunk: of a state that is scanned, those at its start."""
+    return sizes.entries(value) // (sizes.tokens if value.level is Level.TOKEN else 1)
+
+
 def chunk_candidates(plan: Plan, dimensions: Mapping[str, int]) -> tuple[Candidate, ...]:
     """The chunk sizes that a choice is made from at given sizes."""
     rows = rows_per_token(plan.forward.program, Sizes(dimensions, 1))
@@ -190,7 +196,7 @@ def chunk_candidates(plan: Plan, dimensions: Mapping[str, int]) -> tuple[Candida
         sizes = Sizes(dimensions, tokens)
         forward = seconds_per_token((plan.forward,), sizes)
         both = seconds_per_token((plan.forward, plan.backward), sizes, kept=kept)
-        found.append(Candidate(tokens, forward, both, BYTES * sum(sizes.entries(v) for v in kept) / tokens))
+        found.append(Candidate(tokens, forward, both, BYTES * sum(_kept_entries(v, sizes) for v in kept) / tokens))
     return tuple(found)
 
 
@@ -232,7 +238,7 @@ def _chunk_sizes(
 
     def price(rank: int, tokens: int) -> float:
         sizes = _sizes(recurrence, rank, tokens)
-        room = ROOM * BYTES * sum(sizes.entries(v) for v in kept) / tokens
+        room = ROOM * BYTES * sum(_kept_entries(v, sizes) for v in kept) / tokens
         return seconds_per_token(passes, sizes, machine, kept) + room
 
     table: list[Threshold] = []

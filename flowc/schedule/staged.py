@@ -77,6 +77,9 @@ class KernelPlan:
 def kernel_plan(plan: Plan) -> KernelPlan | Missing:
     """The kernels of a plan, or why there are none."""
     recurrence = plan.recurrence
+    if recurrence.stepped is not None:
+        why = recurrence.classification
+        return Missing((f"class {why.name}, which is taken token by token: {why.reason}",))
     if len(recurrence.memories) == 1 and not recurrence.scans:
         cuts = cut(plan)
         return cuts if isinstance(cuts, Missing) else KernelPlan((StagePlan(plan, cuts, None, ""),), None)

@@ -16,6 +16,7 @@ from flowc.semantics.expressions import Typer
 from flowc.semantics.extent import counted, written_out
 from flowc.semantics.model import Model
 from flowc.semantics.names import RESERVED, Names, Report, Result, Symbolic, Unknown
+from flowc.semantics.shifts import unshifted
 from flowc.semantics.statements import Stepper
 from flowc.source import Source
 from flowc.syntax import tree as syntax
@@ -64,7 +65,7 @@ def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
         written_out(statements, report)
     if report.diagnostics or reading.diagnostics:
         raise FlowError(source, (*reading.diagnostics, *report.diagnostics))
-    return Model(
+    model = Model(
         spec.name.text,
         spec.doc,
         tuple(dimensions(spec, names)),
@@ -74,6 +75,7 @@ def _checked(spec: syntax.Spec, source: Source, reading: Reading) -> Model:
         source,
         canonical(spec),
     )
+    return unshifted(model)
 
 
 def _lets(items: Sequence[syntax.Item]) -> Iterator[str]:

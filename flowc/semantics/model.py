@@ -217,12 +217,16 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state (`[B, H, *shape]`), started at `start` in every entry; float infinities are allowed."""
+    """A state (`[B, H, *shape]`), started at `start` in every entry; float infinities are allowed.
+
+    `range` is that of its values where it is known: of an input that it holds.
+    """
 
     name: str
     shape: Shape
     start: float
     span: Span
+    range: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class _Ranges:
 
     def __init__(self, model: Model) -> None:
         self.inputs: dict[str, Input] = {declared.name: declared for declared in model.inputs}
+        self.held = {state.name: state.range for state in model.states}
         self.lets: dict[str, Interval] = {}
         self.known: dict[int, Interval] = {}
         """Answers by the node's identity: a convex combination asks for its parts again."""
@@ -114,8 +115,9 @@ class _Ranges:
             case InputRef(name, _, previous):
                 declared = self.inputs[name].range or REAL
                 return hull(declared, point(0)) if previous else declared
-            case StateRef():
-                return REAL
+            case StateRef(name, previous):
+                held = self.held[name] if previous else None
+                return REAL if held is None else held
             case LetRef(name):
                 return self.lets[name]
             case Negate(argument):

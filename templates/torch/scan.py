@@ -56,8 +56,9 @@ def _first(values: Tensor, end: Any) -> Any:
 
 
 def _chunk_starts(start: Tensor, values: Tensor, tokens: int) -> Tensor:
-    """The state [T / C, B H, *] at every chunk's start."""
-    return _earlier(values, start)[:, ::tokens].transpose(0, 1).flatten(1, 2)
+    """The state [T / C, B H, *] at every chunk's start; a copy, so that no other token's is kept with it."""
+    starts = torch.cat((start[:, None], values[:, tokens - 1 : -1 : tokens]), 1) if values.shape[1] else values
+    return starts.transpose(0, 1).flatten(1, 2)
 
 
 def _segment_start(starts: Tensor, like: Tensor) -> Tensor:

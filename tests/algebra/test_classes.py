@@ -148,7 +148,7 @@ OUTSIDE = {
         "repeat p in R",
         "inside a repeat",
     ),
-    "the previous key": ("S[t] = S[t-1] + k[t-1] @ v.T", "shift", "k[t-1]", "shift"),
+    "the previous key of a list": ("S[t] = S[t-1] + kk[1][t-1] @ v.T", "shift", "kk[1][t-1]", "shift"),
 }
 
 
@@ -209,10 +209,10 @@ def test_an_output_that_does_not_contract_the_state(use):
     assert "without contracting its rows or columns" in found.reason
 
 
-ZOO = {
+ZOO = {"squashed_in_rounds": ("R", "S[t] + a[r] @ b[r].T")}
+STEPPED = {
     "longhorn": ("E", "outer(ones(K), ones(V)) - outer(k * k, delta)"),
     "mamba": ("E", "exp(A * outer(ones(K), softplus(dt)))"),
-    "mamba3": ("shift", "B1[t-1]"),
     "momentum_delta": ("R", "M[t] = mu * M[t-1] + beta * k @ (v - S[t-1].T @ k).T"),
     "squashed_fast_weights": ("R", "S[t-1] + a @ b.T"),
 }
@@ -222,16 +222,17 @@ def test_the_zoo_is_all_here():
     assert set(ZOO) == {path.stem for path in (ROOT / "tests/cases/zoo").glob("*.flow")}
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_the_zoo(name):
-    found, text, _ = classified((ROOT / f"tests/cases/zoo/{name}.flow").read_text())
-    assert (found.name, text) == ZOO[name]
+@pytest.mark.parametrize(("folder", "name"), [("tests/cases/zoo", n) for n in ZOO] + [("examples", n) for n in STEPPED])
+def test_the_zoo(folder, name):
+    found, text, normal = classified((ROOT / f"{folder}/{name}.flow").read_text())
+    assert (found.name, text) == (ZOO | STEPPED)[name]
     assert found.reason
+    assert not normal
 
 
 EXAMPLES = {
     "E": "hgrn",
-    "M": "linear_attention_normalized based rebased mlstm rwkv4 preconditioned_gated_deltanet gsa abc",
+    "M": "mamba3 linear_attention_normalized based rebased mlstm rwkv4 preconditioned_gated_deltanet gsa abc",
     "G": "linear_attention retnet lightning simple_gla gated_retnet gated_rfa mamba2 gla hgrn2 rwkv6 "
     "decaying_fast_weights",
     "D": "deltanet gated_deltanet kda gated_deltanet2 comba rwkv7 iplr delta_product gated_delta_product "

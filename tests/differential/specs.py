@@ -570,3 +570,32 @@ state S : K x 3*V
 S[t] = S[t-1] + k @ kron(w, v).T
 o[t] = S[t].T @ q
 """)
+
+_spec("""flow value_strength(K, V)
+input q, k : K; input v : V; input g : V <= 0; input beta : V in (0, 1)
+state S : K x V
+S[t] = S[t-1] @ diag(exp(g))
+S[t] = S[t] + k @ (beta * (v - S[t].T @ k)).T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow dense_transition(K, V)
+input q, k : K; input v : V; input A : K x K; param W : K x K
+state S : K x V = 0.5
+S[t] = 0.1 * (tanh(A) + W / (1 + norm(W))) @ S[t-1] / sqrt(K) + k @ v.T
+o[t] = S[t].T @ q
+y[t] = S[t-1] @ v + q
+""")
+
+_spec("""flow coupled_in_rounds(K)
+input q, k, v : K; input g : scalar <= 0
+state S : K x K
+state n : K = 1
+state c : scalar = -inf
+repeat r in 2:
+    let w = softmax(n[t-1]) * (r + 1)
+    n[t] = w * (S[t-1].T @ k) / (1 + norm(S[t-1])) + k
+c[t] = max(c[t-1] - 1, sum(k))
+S[t] = 0.5 * exp(g) * S[t-1].T + l2norm(k) @ (S[t-1] @ l2norm(n[t]) * 0.1 + v).T * exp(sum(k) - c[t])
+o[t] = S[t].T @ q + S[t-1] @ n[t] / (1 + norm(n[t-1]))
+""")

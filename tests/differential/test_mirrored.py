@@ -21,18 +21,20 @@ CASE = Case(2, 23, 2, (5, 4, 3, 2), 7)
 ON_KERNELS = ("gla", "kda", "rwkv7", "gated_delta_product", "gated_lowrank_delta", "outputs_everywhere", "gated_oja")
 
 
+NOT_CERTIFIED = ("squashed_fast_weights",)  # a function without an exact form, of a state
 ONE_MATRIX = [name for name in TEXTS if [s.shape.kind for s in model_of(name).states] == [Kind.MATRIX]]
 
 
 def mirrored(text):
-    """The spec of T = S^T, called S: every use of it transposed, and what is assigned."""
+    """The spec of T = S^T, called as S: every use of it transposed, and what is assigned."""
     lines = []
+    name = re.search(r"^state (\w+)", text, re.MULTILINE)[1]
     for line in text.splitlines():
-        turned = re.sub(r"S\[t(-1)?\]", lambda m: f"{m[0]}.T", line)
-        if state := re.fullmatch(r"state S : (.*?) x (.*?)( = .*)?", line):
-            turned = f"state S : {state[2]} x {state[1]}{state[3] or ''}"
-        elif update := re.fullmatch(r"(\s*)S\[t\]\.T = (.*)", turned):
-            turned = f"{update[1]}S[t] = ({update[2]}).T"
+        turned = re.sub(rf"\b{name}\[t(-1)?\]", lambda m: f"{m[0]}.T", line)
+        if state := re.fullmatch(rf"state {name} : (.*?) x (.*?)( = .*)?", line):
+            turned = f"state {name} : {state[2]} x {state[1]}{state[3] or ''}"
+        elif update := re.fullmatch(rf"(\s*){name}\[t\]\.T = (.*)", turned):
+            turned = f"{update[1]}{name}[t] = ({update[2]}).T"
         lines.append(turned)
     return "\n".join(lines) + "\n"
 
@@ -81,7 +83,7 @@ def test_as_the_oracle_on_the_interpreter(name):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="runs no kernel")
-@pytest.mark.parametrize("name", ONE_MATRIX)
+@pytest.mark.parametrize("name", [name for name in ONE_MATRIX if name not in NOT_CERTIFIED])
 def test_it_is_certified(name):
     found = mirrored_op(name).compilation.certify()
     assert found.mismatch is None

@@ -71,7 +71,8 @@ def mlstm(
     return m, C, n, (C.T @ q) / max(abs(n.T @ q), exp(-m))
 
 
-def squashed_fast_weights(S: "state K x V", q: "K", a: "K", b: "V"):
-    """squashed_fast_weights.flow -- fast weights squashed at every step (Schmidhuber 1992)"""
-    S = tanh(S + a @ b.T)
+def squashed_in_rounds(S: "state K x V", q: "K", a: "R of K", b: "R of V"):
+    """squashed_in_rounds.flow -- no chunked form, and as many rounds as the call says"""
+    for r in range(R):
+        S = tanh(S + a[r] @ b[r].T)
     return S, S.T @ q

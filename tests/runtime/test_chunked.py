@@ -18,6 +18,9 @@ class Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+STEPPED = {"longhorn", "mamba", "momentum_delta", "squashed_fast_weights"}  # token by token, as W204 says
+
+
 def counted(name, length, chunk, heads):
     """How many torch ops the forward and the backward take."""
     x = draw(model_of(name), Case(1, length, heads, (4, 3, 2, 2), chunk))
@@ -30,7 +33,9 @@ def counted(name, length, chunk, heads):
     return forward.ops, backward.ops
 
 
-@pytest.mark.parametrize("name", [*EXAMPLES, "outputs_everywhere", "prelude", "several_gates"])
+@pytest.mark.parametrize(
+    "name", [*(n for n in EXAMPLES if n not in STEPPED), "outputs_everywhere", "prelude", "several_gates"]
+)
 @pytest.mark.parametrize("heads", [1, 4])
 def test_ops_go_with_the_chunks_and_not_with_the_tokens(name, heads):
     """64 chunks either way: a loop over tokens would take four times as many ops on four times as many."""

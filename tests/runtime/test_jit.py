@@ -86,7 +86,7 @@ def test_a_function_is_checked_without_compiling_it():
     model = flowc.load(decorated.mlstm)
     assert model.canonical == flowc.load(ROOT / "examples/mlstm.flow").canonical
     with pytest.raises(flowc.FlowError, match=r"F601.*\n +--> .*decorated\.py:\d+:\d+"):
-        flowc.jit(decorated.squashed_fast_weights)
+        flowc.jit(decorated.squashed_in_rounds)
     with pytest.raises(TypeError, match="expected a function that is written in Python, not Op"):
         flowc.load(decorated.comba)
 

@@ -173,8 +173,8 @@ def test_leaves() -> None:
     assert isinstance(heads, HeadNumber)
     assert heads.count
     previous = value("q[t-1]")
-    assert isinstance(previous, InputRef)
-    assert (previous.previous, previous.index) == (True, None)
+    assert isinstance(previous, StateRef)  # an input's previous value is held in a state of its own
+    assert (previous.previous, previous.name) == (True, "q_before")
     element = value("list[1]")
     assert isinstance(element, InputRef)
     assert (element.previous, element.index, element.shape.items) == (False, 1, None)

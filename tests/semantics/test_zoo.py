@@ -98,7 +98,7 @@ def test_the_call_has_these_inputs_in_this_order(name: str) -> None:
 
 def test_all_rows_are_there() -> None:
     assert set(EXAMPLES) >= set(SIGNATURES)
-    assert len(EXAMPLES) + len(OTHERS) == 39
+    assert len(EXAMPLES) + len(OTHERS) == 40
 
 
 def test_the_source_is_the_users() -> None:

@@ -1,0 +1,136 @@
+"""States that are taken from token to token: a `Loop` with a program of its own for one token.
+
+In: a `Stepped`, and how terms that hold no state are made for all tokens at once. Out: a `Carry` for every state. The
+loop's program has what its states need of a token as arguments; numbers and vectors are made beforehand, matrices only
+where they are inputs, so that nothing of the state's size is made per token but the states. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+from flowc.algebra import term as terms
+from flowc.algebra.recurrence import Stepped
+from flowc.algebra.term import Apply, Axis, Load, ScanValue, Term, Total, axes_of, parts
+from flowc.chunk.builder import Builder, ordered
+from flowc.chunk.ir import Argument, Final, Loop, Relabel
+from flowc.chunk.program import Carry, Program
+from flowc.chunk.values import Level, Value
+from flowc.semantics.model import State
+
+
+def stepped(build: Builder, found: Stepped, lower: Callable[[Term], Value]) -> dict[str, Carry]:
+    """What every state carries on; `lower` makes a term without states for all tokens."""
+    starts = tuple(build.argument(s.name, "carry", axes_of_state(s), Level.TOKEN) for s in found.states)
+    body = _Body(found, lower)
+    program = body.program()
+    loops = [Loop(program, tuple(body.given), starts, number) for number in range(len(starts))]
+    values = [build.add(op, s.name) for op, s in zip(loops, found.states, strict=True)]
+    return {
+        s.name: Carry(s.name, start, build.add(Final(value, start), f"{s.name}_next"), True)
+        for s, start, value in zip(found.states, starts, values, strict=True)
+    }
+
+
+def axes_of_state(state: State) -> tuple[Axis, ...]:
+    """A state's axes, as those of a value per token."""
+    return tuple(Axis(n, size) for n, size in zip(("x", "x2"), state.shape.sizes, strict=False))
+
+
+class _Body:
+    """The program of one token."""
+
+    def __init__(self, found: Stepped, lower: Callable[[Term], Value]) -> None:
+        self.found, self.lower_outside = found, lower
+        self.build = Builder()
+        self.given: dict[Value, str] = {}  # what is made beforehand, and what the program calls it
+        self.before = {
+            s.name: self.build.argument(s.name, "carry", axes_of_state(s), Level.TOKEN) for s in found.states
+        }
+        self.after: dict[str, Value] = {}
+
+    def program(self) -> Program:
+        for state, term in zip(self.found.states, self.found.after, strict=True):
+            value = self.build.over(self.lower(term), *axes_of_state(state))
+            self.after[state.name] = self.build.named(value, f"{state.name}_next")
+        carries = tuple(Carry(name, before, self.after[name], True) for name, before in self.before.items())
+        return self.build.program({}, carries)
+
+    def lower(self, term: Term) -> Value:
+        """A term of one token."""
+        match term:
+            case ScanValue(name, previous, axes):
+                return _renamed(self.build, self.before[name] if previous else self.after[name], axes)
+            case _ if not _holds(term) and (len(axes_of(term)) < 2 or isinstance(term, Load)):
+                return self.argument(term)
+            case Apply(function, arguments):
+                return self.build.apply(function, *(self.lower(a) for a in arguments))
+            case Total(argument, axis):
+                return self.total(argument, axis)
+            case _:
+                return self.build.lower(term, self.lower)
+
+    def argument(self, term: Term) -> Value:
+        """What holds no state: made beforehand."""
+        if isinstance(term, terms.Constant | terms.SizeValue):
+            return self.build.lower(term, self.lower)
+        outside = self.lower_outside(term)
+        name = self.given.setdefault(outside, f"given{len(self.given)}")
+        role = "param" if outside.level is Level.HEAD else "input"
+        return self.build.add(Argument(name, role), outside.name, outside.axes, outside.level)
+
+    def total(self, term: Term, axis: Axis) -> Value:
+        """A sum over an axis: a product of matrices where its factors share no other axis."""
+        groups: list[list[Value]] = []
+        outside: list[Value] = []
+        for value in (self.lower(f) for f in _factors(term)):
+            if axis not in value.axes:
+                outside.append(value)
+                continue
+            own = {a for a in value.axes if a != axis}
+            met = [g for g in groups if own & {a for v in g for a in v.axes}]
+            groups = [g for g in groups if g not in met] + [[v for g in met for v in g] + [value]]
+        made = [reduce(lambda x, y: self.build.apply("mul", x, y), g) for g in groups]
+        made.sort(key=lambda v: len(v.axes), reverse=True)
+        total = self.contracted(made, axis)
+        return reduce(lambda x, y: self.build.apply("mul", x, y), outside, total)
+
+    def contracted(self, factors: Sequence[Value], axis: Axis) -> Value:
+        """The sum over an axis of factors that share no other."""
+        build = self.build
+        matrices = [v for v in factors if len(v.axes) > 1]
+        vectors = [v for v in factors if len(v.axes) == 1]
+        if len(matrices) > 1:
+            matrices[0] = reduce(lambda x, y: build.apply("mul", x, y), (matrices[0], *vectors))
+            vectors = []
+        vector = reduce(lambda x, y: build.apply("mul", x, y), vectors) if vectors else None
+        pair = [*matrices, *([] if vector is None else [vector])]
+        if len(pair) != 2 or any(len(v.axes) > 2 for v in pair):
+            whole = reduce(lambda x, y: build.apply("mul", x, y), pair)
+            return build.total(whole, (axis,))
+        left, right = pair
+        rest = tuple(a for v in (left, right) for a in v.axes if a != axis)
+        if rest != ordered(rest):
+            left, right = right, left
+        return build.contract(left, right, axis)
+
+
+def _factors(term: Term) -> list[Term]:
+    """What a term is the product of."""
+    match term:
+        case Apply("mul", (left, right)):
+            return [*_factors(left), *_factors(right)]
+        case _:
+            return [term]
+
+
+def _holds(term: Term) -> bool:
+    """Whether a state is in a term."""
+    return isinstance(term, ScanValue) or any(_holds(part) for part in parts(term))
+
+
+def _renamed(build: Builder, value: Value, axes: tuple[Axis, ...]) -> Value:
+    """The value with its axes called as asked."""
+    names = tuple(a.name for a in axes)
+    return value if names == tuple(a.name for a in value.axes) else build.add(Relabel(value, names), value.name)
