@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flowc.semantics.model import Model
 
 __version__ = "0.1.0"
-__all__ = ["FlowError", "Op", "__version__", "compile", "jit", "load", "reference", "verify"]
+__all__ = ["FlowError", "Op", "__version__", "compile", "jit", "load", "nn", "reference", "verify"]
 
 # What needs torch or sympy is loaded when it is first asked for: `flowc check` needs neither.
 _HOMES = {
@@ -24,7 +24,7 @@ _HOMES = {
     "compile": "flowc.runtime.op",
     "jit": "flowc.runtime.jit",
 }
-_MODULES = ("reference", "verify")
+_MODULES = ("nn", "reference", "verify")
 
 
 def load(spec: str | PathLike[str] | Callable[..., Any]) -> Model:

@@ -198,18 +198,30 @@ def _bounded(gate: Expr, model: Model) -> str:
 # -- keys ---------------------------------------------------------------------------------------------------------
 
 
+def delta_keys(model: Model) -> tuple[str, ...]:
+    """The inputs that an update subtracts what it reads at, and that nothing in the spec normalises."""
+    found = dict.fromkeys(
+        part.name for key in _bare_keys(model, Facts.of(model)) for part in parts(key) if isinstance(part, InputRef)
+    )
+    return tuple(found)
+
+
 def _key_warnings(model: Model, facts: Facts) -> Iterator[Diagnostic]:
+    for key in _bare_keys(model, facts):
+        shown = _text(model, key.span, "this key")
+        message = f"the delta read at `{shown}` subtracts, and nothing normalises `{shown}`"
+        advice = f"write `l2norm({shown})`, or make sure that its norm is at most 1"
+        yield _warning("W203", message, advice, key.span)
+
+
+def _bare_keys(model: Model, facts: Facts) -> Iterator[Expr]:
+    """The keys of delta reads that nothing normalises."""
     for statement in flat(model.statements):
         match statement:
             case Update(name, value) if not facts.is_exact_flow(value):
                 state = next(declared for declared in model.states if declared.name == name)
-                for read in _subtracted_keys(value, state, False):
-                    key = _unscaled(read, model)
-                    if not facts.is_normalized(key):
-                        shown = _text(model, key.span, "this key")
-                        message = f"the delta read at `{shown}` subtracts, and nothing normalises `{shown}`"
-                        advice = f"write `l2norm({shown})`, or make sure that its norm is at most 1"
-                        yield _warning("W203", message, advice, key.span)
+                keys = (_unscaled(read, model) for read in _subtracted_keys(value, state, False))
+                yield from (key for key in keys if not facts.is_normalized(key))
             case _:
                 pass
 
