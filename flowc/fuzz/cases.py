@@ -160,4 +160,4 @@ def type_of(i: Input, case: Case, dtype: torch.dtype) -> torch.dtype:
 
 def is_log_gate(i: Input) -> bool:
     """Whether it is declared to be at most 0."""
-    return i.range is not None and i.range.high == 0
+    return not i.is_param and i.range is not None and i.range.high == 0

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 
 from flowc import reference
-from flowc.fuzz.cases import HALVES, Case, Tensors, draw, draw_states, type_of
+from flowc.fuzz.cases import HALVES, Case, Tensors, draw, draw_states, is_log_gate, type_of
 from flowc.fuzz.targets import TORCH, Target, placed, poisoned
 from flowc.semantics.model import Model
 
@@ -214,7 +214,7 @@ def largest_sum(inputs: Tensors, model: Model, case: Case) -> float:
 
     A gate that is no input but made of some has a logarithm of about one a token; there are `Roles.gates` of them.
     """
-    gates = [i for i in model.inputs if i.range and i.range.high == 0 and inputs[i.name].numel()]
+    gates = [i for i in model.inputs if is_log_gate(i) and inputs[i.name].numel()]
     axes = {i.name: (1, 3) if i.shape.items is not None else (1,) for i in gates}
     given = sum(-inputs[i.name].clamp(min=-746).sum(axes[i.name]).min().item() for i in gates)
     made = case.roles.gates if case.roles is not None else 1

@@ -36,7 +36,7 @@ def watched(name, gate, dtype, aggregation=None):
     case, model = Case(1, 192, 2, (16, 12, 2), gate="mixed" if gate == "mixed" else "mild"), model_of(name)
     x = draw(model, case)
     for i in model.inputs:
-        if gate != "mixed" and i.range and i.range.high == 0:
+        if gate != "mixed" and i.range and i.range.high == 0 and not i.is_param:
             x[i.name] = torch.full_like(x[i.name], gate)
     leaves = {n: v.to(dtype).requires_grad_() for n, v in x.items()}
     with Watch() as watch:
