@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
+import queue
 import shlex
 import subprocess
 import sys
@@ -30,15 +31,16 @@ def run_all(train: Callable[..., Any], runs: Sequence[tuple[Any, ...]], steps: i
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, Progress() as progress:
         told = manager.Queue()
-        bars = [progress.add_task(" ".join(map(str, run)), total=steps) for run in runs]
+        names = [" ".join(str(part) for part in run if isinstance(part, str | int)) for run in runs]
+        bars = [progress.add_task(name, total=steps) for name in names]
         with context.Pool(min(workers, len(runs)), initializer=_one_thread) as pool:
             waiting = [pool.apply_async(_run, (train, run, told, at)) for at, run in enumerate(runs)]
             while not all(w.ready() for w in waiting) or not told.empty():
                 try:
                     at, done, text = told.get(timeout=0.2)
-                except Exception:  # nothing was told: look again whether all is done
+                except queue.Empty:  # look again whether all is done
                     continue
-                progress.update(bars[at], completed=done, description=f"{' '.join(map(str, runs[at]))}  {text}")
+                progress.update(bars[at], completed=done, description=f"{names[at]}  {text}")
             return [w.get() for w in waiting]
 
 

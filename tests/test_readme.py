@@ -261,8 +261,33 @@ def peer() -> str:
     return "\n".join((table(*listed), f"{packages}; {shape}; commit {found['commit'][:7]}.", ""))
 
 
+RECALL, HYBRID = (ROOT / f"benchmarks/results/{name}.json" for name in ("mqar", "hybrid_lm"))
+
+
+def recall() -> str:
+    """What examples/mqar.py found, from its JSON."""
+    found = json.loads(RECALL.read_text())
+    pairs = list(found["runs"][0]["accuracy"])
+    listed = [("op", *(f"{n} pairs" for n in pairs))]
+    for op, group in groupby(found["runs"], lambda run: run["op"]):
+        runs = [run["accuracy"] for run in group]
+        listed.append(
+            (op, *(f"{statistics.mean(r[n] for r in runs):.3f} ({min(r[n] for r in runs):.3f})" for n in pairs))
+        )
+    return table(*listed)
+
+
+def language_models() -> str:
+    """What examples/hybrid_lm.py found, from its JSON."""
+    listed = [("model", "parameters", "bits per character", "tokens per second, training")]
+    for row in json.loads(HYBRID.read_text())["models"]:
+        bits = f"{row['curve'][-1][1]:.3f}"
+        listed.append((row["model"], f"{row['parameters']:,}", bits, f"{row['tokens_per_second']:,}"))
+    return table(*listed)
+
+
 _TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics,
-           peer)  # fmt: skip
+           peer, recall, language_models)  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 

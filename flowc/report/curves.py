@@ -69,8 +69,8 @@ def _panel(panel: Panel, left: float, top: float, names: Sequence[str]) -> list[
         _, y = place(points[0][0], tick)
         parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + WIDTH}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(_text(left - 5, y + 4, f"{tick:g}" if plain_y else f"1e{round(log10(tick))}", anchor="end"))
-    places = sorted({x for x, _ in points})
-    for value in places[:: ceil(len(places) / 8)]:
+    across = sorted({x for x, _ in points})
+    for value in across[:: ceil(len(across) / 8)]:
         x, _ = place(value, ticks[0])
         parts.append(_text(x, top + HEIGHT + 15, f"{value:g}", anchor="middle"))
     for name, series in panel.series.items():
