@@ -129,7 +129,7 @@ def make(launch: Launch, target: str) -> Made:
     attributes: dict[tuple[int, ...], Any] = {}
     arguments = dict(launch.arguments)
     if "PRECISION" in arguments:
-        arguments["PRECISION"] = "ieee" if target.startswith("gfx") else __import__("os").environ.get("PREC", "tf32x3")
+        arguments["PRECISION"] = "ieee" if target.startswith("gfx") else "tf32x3"
     for at, parameter in enumerate(launch.kernel.params):
         value = arguments[parameter.name]
         if parameter.is_constexpr or value is None:

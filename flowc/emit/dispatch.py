@@ -7,10 +7,10 @@ lines. Refuses nothing itself; backend="triton" without kernels becomes an error
 from __future__ import annotations
 
 
-def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: str) -> list[str]:
+def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: str, loops: bool) -> list[str]:
     """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are.
 
-    `keys` is how many entries of a state kernels hold whole.
+    `keys` is how many entries of a state kernels hold whole; `loops`: they take tokens one by one.
     """
     asked = "backend or __options__['backend']"
     opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"
@@ -18,6 +18,9 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: 
     chunked = f"return _InChunks(cu_seqlens, {tokens}, {rows}, aggregation, dtype, keep)"
     if missing is not None:
         return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", opened, chunked]
+    if loops:
+        on_kernels = chunked.replace("_InChunks", "_InLoops")
+        return [opened, f"if _on_triton({asked}, ({passed},), 0, dtype):", f"    {on_kernels}", chunked]
     return [
         opened,
         f"keys = {keys}",

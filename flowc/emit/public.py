@@ -39,7 +39,8 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
     `solved` is the rows per token of the system, None where there is none; `missing` says why there are no Triton
     kernels, None where there are some; `keys` is how many entries of a state they hold whole.
     """
-    alone = missing is None and len(interface.states) == 1 and not interface.recurrence.scans
+    recurrence = interface.recurrence
+    alone = missing is None and len(interface.states) == 1 and not (recurrence.scans or recurrence.stepped)
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
         *([_states_type(interface)] if len(interface.states) > 1 else []),
@@ -148,7 +149,8 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None, keys
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
-    chosen = dispatched(passed, rows, counted, missing, keys)
+    loops = interface.recurrence.stepped is not None
+    chosen = dispatched(passed, rows, counted, missing, keys, loops)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
         f"def _chosen({interface.typed}, {starts}, {', '.join(options)}, keep: bool) -> Any:",

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc.emit.interface import Interface
 from flowc.emit.triton_functions import USES
+from flowc.emit.triton_loops import loops_text
 from flowc.emit.triton_stage import StageSection
 from flowc.emit.triton_whole import passes
 from flowc.resources import templates
@@ -103,6 +104,8 @@ def kernels(plan: Plan, interface: Interface, starts: tuple[str, ...]) -> Kernel
             return Kernels("", (), "", f"{plan.recurrence.model.name}: {missing}")
         case KernelPlan() as found:
             section = _Section(plan, found, interface)
+            if plan.recurrence.stepped is not None:
+                return Kernels(section.loops(), ("loop_kernel",), "", None)
             return Kernels(section.text(), tuple(section.torch_helpers), section.keys(starts), None)
 
 
@@ -173,10 +176,17 @@ class _Section:
         )
         return self.environment.get_template("section.py.j2").render(section=section)
 
-    def support(self) -> tuple[str, ...]:
+    def loops(self) -> str:
+        """The section of a recurrence that is taken token by token."""
+        made = loops_text(self.plan, self.interface.inputs, self.environment)
+        runtime = repr(("length", "heads", "blocks"))
+        section = SectionView(runtime, self.support(made.helpers), made.kernels, made.launch)
+        return self.environment.get_template("section.py.j2").render(section=section)
+
+    def support(self, own: tuple[str, ...] = ()) -> tuple[str, ...]:
         """The device functions that the kernels call."""
         needed: dict[str, None] = {}
-        todo = [name for stage in self.stages for name in stage.helpers]
+        todo = [*own, *(name for stage in self.stages for name in stage.helpers)]
         todo += ["maximum"] if self.plan.recurrence.scans else []
         while todo:
             name = todo.pop()

@@ -41,7 +41,8 @@ class TritonKernelFacts:
 class TritonFacts:
     """The kernels in order, the tokens of a chunk, what is kept for the backward, and what torch operators make.
 
-    `scans` are the states that a kernel of its own scans, which costs bytes alone and is not among `kernels`.
+    `scans` are the states that a kernel of its own scans, which costs bytes alone and is not among `kernels`; `loops`
+    those that kernels take from token to token.
     """
 
     tokens: int
@@ -49,6 +50,7 @@ class TritonFacts:
     saved: tuple[str, ...]
     by_torch: tuple[str, ...]
     scans: tuple[str, ...]
+    loops: tuple[str, ...] = ()
 
 
 def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts | Missing:
@@ -56,6 +58,10 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     found = kernel_plan(plan)
     if isinstance(found, Missing):
         return found
+    if plan.recurrence.stepped is not None:
+        (size, *_) = plan.chunk_sizes
+        kept = tuple(value.name for value, _ in plan.saved)
+        return TritonFacts(int(size.choice), (), kept, (), (), tuple(s.name for s in plan.recurrence.stepped.states))
     tokens = chunk_tokens([s.cuts for s in found.stages], rows)
     tokens = tokens if plan.options.chunk_size is None else plan.options.chunk_size
     asked = plan.options.aggregation
@@ -136,6 +142,9 @@ def triton_plan(plan: Plan) -> str:
     found = kernel_plan(plan)
     if isinstance(found, Missing):
         return f"  Triton: {found}"
+    if plan.recurrence.stepped is not None:
+        names = ", ".join(s.name for s in plan.recurrence.stepped.states)
+        return f"  Triton: tokens_forward and tokens_backward take {names} from token to token"
     lines = []
     for title, adjoint in (("forward", False), ("backward", True)):
         lines.append(f"  Triton {title}")
@@ -168,6 +177,13 @@ def triton_lines(found: TritonFacts | Missing) -> list[str]:
     """The kernels as a table."""
     if isinstance(found, Missing):
         return [f"Triton kernels: none: {found}"]
+    if found.loops:
+        names = " and ".join(found.loops)
+        return [
+            f"Triton kernels: `_tokens_forward` takes {names} from token to token, one program per sequence, head and",
+            "  block of columns if those are independent; `_tokens_backward` what reaches them, from the end. All else",
+            f"  torch operators make for {found.tokens} tokens at once; {names} are kept at a chunk's start.",
+        ]
     lines = [f"Triton kernels, per token and head, in half precision, {found.tokens} tokens a chunk", HEADER]
     for k in found.kernels:
         dots, read, written = (round(n / found.tokens) for n in (k.cost.dots, k.cost.read, k.cost.written))
@@ -208,4 +224,5 @@ def triton_record(found: TritonFacts | Missing) -> dict[str, object]:
         "saved": list(found.saved),
         "by_torch": list(found.by_torch),
         "scans": list(found.scans),
+        "loops": list(found.loops),
     }

@@ -18,6 +18,7 @@ from flowc.chunk.values import Value
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
+from flowc.schedule.stepped import missing_loops
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePlan
 from flowc.schedule.triton import cut
 
@@ -68,7 +69,10 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class KernelPlan:
-    """All stages in the order in which they run forward, none for scans; no `whole` where one state is all there is."""
+    """All stages in the order in which they run forward, none for scans; no `whole` where one state is all there is.
+
+    Of a recurrence that is taken token by token there are no stages: its kernels are those of its loops.
+    """
 
     stages: tuple[StagePlan, ...]
     whole: Whole | None
@@ -78,8 +82,7 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
     """The kernels of a plan, or why there are none."""
     recurrence = plan.recurrence
     if recurrence.stepped is not None:
-        why = recurrence.classification
-        return Missing((f"class {why.name}, which is taken token by token: {why.reason}",))
+        return missing_loops(plan) or KernelPlan((), None)
     if len(recurrence.memories) == 1 and not recurrence.scans:
         cuts = cut(plan)
         return cuts if isinstance(cuts, Missing) else KernelPlan((StagePlan(plan, cuts, None, ""),), None)

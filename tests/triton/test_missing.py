@@ -1,10 +1,12 @@
-"""All that is chunked has Triton kernels; which take torch operators within a state is a list that only shrinks."""
+"""All specs of the suite have Triton kernels; which take torch operators within a state is a list that only shrinks."""
 
 import pytest
 from differential.harness import EXAMPLES, TEXTS, op_of
 from differential.targets import MISSING as MESSAGE
 
+import flowc
 from flowc.schedule.staged import KernelPlan, kernel_plan
+from flowc.schedule.tile_plan import Missing
 
 # Several writes of a token of which one is in a repeat or of the token before, gates in a repeat, tiles over three
 # vectors.
@@ -25,27 +27,34 @@ BY_TORCH = frozenset(
 )
 
 
-STEPPED = frozenset(
-    (
-        *("coupled_in_rounds", "dense_transition", "longhorn", "mamba", "momentum_delta"),
-        *("squashed_fast_weights", "value_strength"),
-    )
-)
-
-
 def plan_of(name):
     return kernel_plan(op_of(name).compilation.plan)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_all_have_kernels(name):
-    assert isinstance(plan_of(name), KernelPlan) == (name not in STEPPED)
-    assert (f"{name}: {MESSAGE}" in op_of(name).source) == (name in STEPPED)
+    assert isinstance(plan_of(name), KernelPlan)
+    assert f"{name}: {MESSAGE}" not in op_of(name).source
+
+
+def test_what_kernels_do_not_hold_of_a_token_is_said():
+    text = """flow joined(K, V)
+input q, k : K; input v : V
+state S : 2*K x V
+S[t] = tanh(S[t-1]) + concat(k, sum(S[t-1] @ v) * k) @ v.T
+o[t] = S[t].T @ concat(q, q)
+"""
+    op = flowc.compile(text)
+    missing = kernel_plan(op.compilation.plan)
+    assert isinstance(missing, Missing)
+    assert "join of vectors within a token" in str(missing)
+    with pytest.raises(ValueError, match="join of vectors within a token"):
+        flowc.compile(text, backend="triton")
 
 
 def test_what_torch_operators_make_beside_kernels_is_pinned():
     found = set()
-    for name in TEXTS.keys() - STEPPED:
+    for name in TEXTS:
         if any(stage.cuts.by_torch for stage in plan_of(name).stages):
             found.add(name)
     assert found == BY_TORCH, "take from BY_TORCH what kernels make alone"
