@@ -346,7 +346,7 @@ def test_examples_warn_of_what_the_readme_says() -> None:
     """Of keys whose length is the caller's in delta rules, and of one gate that may come near 0; nothing else."""
     found = {path.stem: {d.code for d in warnings(load(path.read_text(), path.name))} for path in EXAMPLES}
     gated = {"gated_delta_product", "gated_deltanet", "gated_deltanet2", "gated_oja", "kda"}
-    unit_keys = {"comba", "delta_product", "deltanet", "preconditioned_gated_deltanet", *gated}
+    unit_keys = {"comba", "delta_product", "deltanet", "momentum_delta", "preconditioned_gated_deltanet", *gated}
     assert {name: codes for name, codes in found.items() if codes} == {
         **{name: {"W203"} for name in unit_keys},
         "hgrn2": {"W202"},

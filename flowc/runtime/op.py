@@ -107,7 +107,7 @@ def compiled(source: Source, options: Options, certify: bool = False) -> Op:
     if certify:
         _certify(compile_text(source, options, Stage.PLAN))
     compilation = compile_text(source, options, Stage.MODULE)
-    if compilation.cautions and compilation.recurrence.classification.advice:  # there is something to write instead
+    if compilation.cautions:
         warnings.warn(str(FlowError(source, compilation.cautions)), stacklevel=3)
     return Op(compilation)
 

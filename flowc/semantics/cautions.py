@@ -28,7 +28,7 @@ from flowc.semantics.model import (
     Update,
 )
 from flowc.semantics.ranges import at_most_one, interval
-from flowc.semantics.walk import flat, parts
+from flowc.semantics.walk import behind, flat, parts
 from flowc.semantics.words import words
 from flowc.source import Span
 
@@ -215,15 +215,29 @@ def _key_warnings(model: Model, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def _bare_keys(model: Model, facts: Facts) -> Iterator[Expr]:
-    """The keys of delta reads that nothing normalises."""
+    """The keys of delta reads that nothing normalises; states that need each other are read as one."""
+    coupled = _coupled(model)
     for statement in flat(model.statements):
         match statement:
             case Update(name, value) if not facts.is_exact_flow(value):
-                state = next(declared for declared in model.states if declared.name == name)
-                keys = (_unscaled(read, model) for read in _subtracted_keys(value, state, False))
-                yield from (key for key in keys if not facts.is_normalized(key))
+                states = (declared for declared in model.states if declared.name in coupled[name])
+                reads = (read for state in states for read in _subtracted_keys(value, state, False))
+                yield from (key for key in (_unscaled(r, model) for r in reads) if not facts.is_normalized(key))
             case _:
                 pass
+
+
+def _coupled(model: Model) -> dict[str, set[str]]:
+    """For every state, itself and those that it needs and that need it."""
+    reads: dict[str, set[str]] = {declared.name: set() for declared in model.states}
+    for statement in flat(model.statements):
+        if isinstance(statement, Update):
+            values = (statement.value, *(let.value for let in behind(statement.value, model.statements)))
+            reads[statement.state] |= {p.name for value in values for p in parts(value) if isinstance(p, StateRef)}
+    reach = {name: set(found) for name, found in reads.items()}
+    for _ in reach:
+        reach = {name: found.union(*(reach[other] for other in found)) for name, found in reach.items()}
+    return {name: {name} | {other for other in found if name in reach[other]} for name, found in reach.items()}
 
 
 def _subtracted_keys(expr: Expr, state: State, negative: bool) -> Iterator[Expr]:

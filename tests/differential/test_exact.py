@@ -213,7 +213,7 @@ def on_kernels_of(name):
     compilation = op_of(name).compilation
     found = kernel_plan(compilation.plan)
     assert not isinstance(found, Missing)
-    if found.whole is not None:  # what it stores is its stages' affair; results are compared
+    if found.whole is not None or not found.stages:  # what is stored is its stages' or a loop's affair
         programs = compilation.programs
         own = programs.forward, programs.backward, programs.saved
         return None, exact.exact(compilation.model, own, bound(compilation.model), ("wy",), False)

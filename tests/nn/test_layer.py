@@ -22,8 +22,6 @@ def layer_of(name, **options):
     recurrence = op_of(name).compilation.recurrence
     others = [d.name for d in model_of(name).dimensions if d.value is None and d.name not in recurrence.sides]
     sizes = {n: 2 for n in others} | ({"K": 3} if name in ("based", "rebased") else {})
-    if name == "momentum_delta":
-        options = {"normalize": ("k",)} | options
     return FlowLayer(op_of(name), HIDDEN, HEADS, sizes=sizes, **options).double()
 
 
@@ -75,6 +73,7 @@ def test_options():
     assert plain.conv is plain.norm is plain.gate is None
     assert plain(hidden()).shape == (2, LENGTH, HIDDEN)
     assert layer_of("deltanet").normalized == {"k"}
+    assert layer_of("momentum_delta").normalized == {"k"}  # read by one state, written by another
     assert layer_of("gla").normalized == frozenset()
     assert "deltanet, hidden_size=12, heads=2, K=6, V=6" in repr(layer_of("deltanet"))
 

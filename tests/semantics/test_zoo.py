@@ -62,6 +62,7 @@ WARNED = {
     "gated_deltanet2": KEYS,
     "gated_oja": KEYS,
     "kda": KEYS,
+    "momentum_delta": KEYS,
     "preconditioned_gated_deltanet": KEYS,
 }
 
