@@ -279,10 +279,13 @@ def recall() -> str:
 
 def language_models() -> str:
     """What examples/hybrid_lm.py found, from its JSON."""
-    listed = [("model", "parameters", "bits per character", "tokens per second, training")]
+    listed = [
+        ("model", "parameters", "least bits per character", "at step", "at the end", "tokens per second, training")
+    ]
     for row in json.loads(HYBRID.read_text())["models"]:
-        bits = f"{row['curve'][-1][1]:.3f}"
-        listed.append((row["model"], f"{row['parameters']:,}", bits, f"{row['tokens_per_second']:,}"))
+        (step, least), (_, last) = min(row["curve"], key=lambda point: point[1]), row["curve"][-1]
+        numbers = f"{least:.3f}", str(step), f"{last:.3f}", f"{row['tokens_per_second']:,}"
+        listed.append((row["model"], f"{row['parameters']:,}", *numbers))
     return table(*listed)
 
 
