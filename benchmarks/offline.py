@@ -69,8 +69,9 @@ class _Recorder:
     def __getitem__(self, grid: object) -> Any:
         options = ("num_warps", "num_stages", "enable_fp_fusion")
 
-        def launch(**given: Any) -> None:
-            arguments = {k: v for k, v in given.items() if k not in options}
+        def launch(*placed: Any, **given: Any) -> None:
+            named = dict(zip((p.name for p in self.kernel.params), placed, strict=False))
+            arguments = named | {k: v for k, v in given.items() if k not in options}
             self.found.append(Launch(self.name, self.kernel, arguments, {k: given[k] for k in options if k in given}))
 
         return launch
@@ -84,6 +85,11 @@ def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
     for name, value in before.items():
         if isinstance(value, JITFunction):
             setattr(module, name, _Recorder(name, value, found))
+    if "_LOOP_KERNELS" in before:
+        rows = before["_LOOP_KERNELS"]
+        module._LOOP_KERNELS = {
+            way: (_Recorder(row[0].fn.__name__, row[0], found), *row[1:]) for way, row in rows.items()
+        }
     vars(module).update(_on_triton=lambda *_: True, _family=lambda *_: family)
     try:
         yield found

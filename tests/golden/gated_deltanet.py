@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_d2b8640d494abecc"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_a274e465afd6650a"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 

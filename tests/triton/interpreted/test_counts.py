@@ -67,7 +67,10 @@ def test_products_are_made_on_matrix_units(name):
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ON_KERNELS)
+STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # token by token, as W204 says
+
+
+@pytest.mark.parametrize("name", [name for name in ON_KERNELS if name not in STEPPED])
 def test_work_goes_with_the_chunks_and_not_with_the_tokens(name):
     """Twice the chunks: as many launches, twice the products. Four times the tokens in as many chunks: two more levels.
 
