@@ -196,11 +196,13 @@ class Lowering(TokenLowering):
         over = {} if op.axis is None else {"x": self.lane(op.axis)}
         found = []
         self.exact = True
-        for part in op.parts:
-            assert part is not None
-            log = self.build.masked(self.token(part, frame, over), lanes[0], "log_gate")
-            found.append(self.build.spread(log, lanes))
-        self.exact = False
+        try:
+            for part in op.parts:
+                assert part is not None
+                log = self.build.masked(self.token(part, frame, over), lanes[0], "log_gate")
+                found.append(self.build.spread(log, lanes))
+        finally:
+            self.exact = False
         return found
 
     def split(self, gates: Value, frame: Size) -> tuple[Tile, ...]:
