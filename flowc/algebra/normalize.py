@@ -129,10 +129,11 @@ class _Freezer:
     def stepped(self, found: Extracted, classification: Classification) -> Recurrence:
         """States and outputs, entry by entry."""
         places = {"i": "x", "j": "x2"}
-        states = found.scans
-        after = Stepped(tuple(s.state for s in states), tuple(self.frozen(s.value, places) for s in states))
+        assigned = tuple((s.state, self.frozen(s.value, places)) for s in found.scans)
+        own = {s.name for s in self.model.states}
+        after = Stepped(tuple(s for s, _ in assigned if s.name in own), assigned)
         results = tuple(Result(o.name, self.frozen(o.value, places), o.shape, o.span) for o in found.outputs)
-        matrices = [t for s, t in zip(states, after.after, strict=True) if s.state.shape.kind is Kind.MATRIX]
+        matrices = [term for state, term in assigned if state.shape.kind is Kind.MATRIX]
         timed = [i.name for i in self.model.inputs if not i.is_param]
         written = [name for term in matrices for name in timed if name in _over(term, "x2")]
         value = next(iter(written), timed[0])

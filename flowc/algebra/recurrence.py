@@ -87,13 +87,14 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """States that are taken from token to token together: `after` has what each becomes, of `ScanValue`s before.
+    """States that are taken from token to token together: `assigned` has what each becomes, in the step's order.
 
-    Matrices run over `x` and `x2`. What one becomes may hold what others before it in the step became.
+    Matrices run over `x` and `x2`. What one becomes is made of `ScanValue`s before the token, and of what was assigned
+    before it. A state that is updated several times has names of its own for what it is in between.
     """
 
     states: tuple[State, ...]
-    after: tuple[Term, ...]
+    assigned: tuple[tuple[State, Term], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Recurrence:
             tuple((s.kind, text(s.gate), text(s.value)) for s in self.scans),
             tuple((r.memory, text(r.query), r.point, r.rank, r.side) for r in self.reads),
             tuple(text(r.value) for r in self.results),
-            None if self.stepped is None else tuple(text(t) for t in self.stepped.after),
+            None if self.stepped is None else tuple(text(t) for _, t in self.stepped.assigned),
         )
 
     @property
@@ -166,8 +167,7 @@ class Recurrence:
         lines = [f"recurrence {self.model.name}: class {self.classification.name}, {self.classification.reason}"]
         lines += [f"  {s.state.name} = {_scan(s)}" for s in self.scans]
         if self.stepped is not None:
-            pairs = zip(self.stepped.states, self.stepped.after, strict=True)
-            lines += [f"  {s.name} = {text(after)}   token by token" for s, after in pairs]
+            lines += [f"  {s.name} = {text(after)}   token by token" for s, after in self.stepped.assigned]
         for memory in self.memories:
             name = memory.state.name
             lines += [f"  {name}:"] if len(self.memories) > 1 else []

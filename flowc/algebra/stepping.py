@@ -6,7 +6,8 @@ In: a `Model`, whatever its class. Out: `Extracted` with a `ScanEdit` for every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from flowc.algebra.edits import Extracted, OutputEdit, ScanEdit
@@ -30,8 +31,19 @@ class _Stepping:
             self.evaluator.scanned[s.name] = self.evaluator.scan_leaf(s.name, s.shape, previous=True)
         rounds = list(_rounds(model.statements))
         self.left = {s.name: sum(u.state == s.name for u, _ in rounds if isinstance(u, Update)) for s in model.states}
+        self.inlined = self.read_between([s for s, _ in rounds])
         self.scans: list[ScanEdit] = []
         self.outputs: list[OutputEdit] = []
+
+    def read_between(self, statements: Iterable[Let | Update | Output]) -> bool:
+        """Whether an output stands between two updates of a state: what it reads is then written out."""
+        left = dict(self.left)
+        for statement in statements:
+            if isinstance(statement, Update):
+                left[statement.state] -= 1
+            elif isinstance(statement, Output) and any(0 < left[n] < count for n, count in self.left.items()):
+                return True
+        return False
 
     def run(self) -> Extracted:
         saved = dict(self.evaluator.lets)
@@ -48,7 +60,7 @@ class _Stepping:
         match statement:
             case Let(name, value, _):
                 self.evaluator.bind(name, value)
-            case Update(state, value, span):
+            case Update(state, _, _):
                 self.update(state, statement)
             case Output(name, value, span):
                 self.outputs.append(OutputEdit(name, self.evaluator.plain(value), value.shape, span))
@@ -56,13 +68,15 @@ class _Stepping:
                 assert_never(statement)
 
     def update(self, name: str, statement: Update) -> None:
-        """What a state becomes; after its last update it is a leaf of its own."""
-        state, value = self.states[name], self.evaluator.plain(statement.value)
+        """What a state becomes: a leaf of its own, or several uses of it would each be all that it was made of."""
+        value = self.evaluator.plain(statement.value)
         self.left[name] -= 1
-        if self.left[name]:
+        if self.left[name] and self.inlined:
             self.evaluator.scanned[name] = value
             return
-        before, after = (self.evaluator.scan_leaf(name, state.shape, previous=p) for p in (True, False))
+        own = f"{name} {self.left[name]}" if self.left[name] else name  # no name of a spec has a space
+        state = replace(self.states[name], name=own)
+        before, after = (self.evaluator.scan_leaf(own, state.shape, previous=p) for p in (True, False))
         self.scans.append(ScanEdit(state, before, after, value, statement.value.span))
         self.evaluator.scanned[name] = after
 

@@ -51,7 +51,7 @@ class _Body:
         self.after: dict[str, Value] = {}
 
     def program(self) -> Program:
-        for state, term in zip(self.found.states, self.found.after, strict=True):
+        for state, term in self.found.assigned:
             value = self.build.over(self.lower(term), *axes_of_state(state))
             self.after[state.name] = self.build.named(value, f"{state.name}_next")
         carries = tuple(Carry(name, before, self.after[name], True) for name, before in self.before.items())

@@ -599,3 +599,12 @@ c[t] = max(c[t-1] - 1, sum(k))
 S[t] = 0.5 * exp(g) * S[t-1].T + l2norm(k) @ (S[t-1] @ l2norm(n[t]) * 0.1 + v).T * exp(sum(k) - c[t])
 o[t] = S[t].T @ q + S[t-1] @ n[t] / (1 + norm(n[t-1]))
 """)
+
+_spec("""flow value_gates_in_rounds(K, V)
+input q : K; input k : 3 of K; input v : 3 of V; input g : V <= 0; input beta : 3 of scalar in (0, 1)
+state S : K x V
+S[t] = S[t-1] @ diag(exp(g))
+repeat r in 3:
+    S[t] = S[t] + beta[r] * l2norm(k[r]) @ (v[r] - S[t].T @ l2norm(k[r])).T
+o[t] = S[t].T @ q
+""")

@@ -76,6 +76,7 @@ INEXACT = {
     "states_in_turn": "Final",
     "value_gate_and_rank": "Contract",
     "value_gate_of_a_param": "sigmoid",
+    "value_gates_in_rounds": "the square root of a non-square",
     "value_gates_in_repeat": "GateSumsAdjoint",
 }
 
