@@ -85,11 +85,6 @@ def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
     for name, value in before.items():
         if isinstance(value, JITFunction):
             setattr(module, name, _Recorder(name, value, found))
-    if "_LOOP_KERNELS" in before:
-        rows = before["_LOOP_KERNELS"]
-        module._LOOP_KERNELS = {
-            way: (_Recorder(row[0].fn.__name__, row[0], found), *row[1:]) for way, row in rows.items()
-        }
     vars(module).update(_on_triton=lambda *_: True, _family=lambda *_: family)
     try:
         yield found

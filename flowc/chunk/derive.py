@@ -11,21 +11,19 @@ from fractions import Fraction
 
 from flowc.algebra import term as terms
 from flowc.algebra.recurrence import Recurrence
-from flowc.algebra.term import Axis, Term
-from flowc.chunk.builder import RANK, Builder
+from flowc.algebra.term import Term
+from flowc.chunk.builder import Builder
+from flowc.chunk.inputs import loaded, renamed
 from flowc.chunk.ir import (
     Earlier,
-    Element,
     Final,
     Literal,
-    Relabel,
     Scan,
 )
 from flowc.chunk.program import Carry, Program
 from flowc.chunk.state_form import StateForm
 from flowc.chunk.stepped import axes_of_state, stepped
 from flowc.chunk.values import Level, Part, Space, Value
-from flowc.semantics.model import Input
 
 
 def derive(recurrence: Recurrence) -> Program:
@@ -101,27 +99,10 @@ class _Derivation:
                 if index not in self.reads:
                     read = self.recurrence.reads[index]
                     self.reads[index] = self.memories[read.memory].read(index, read)
-                return self.renamed(self.reads[index], axes)
+                return renamed(self.builder, self.reads[index], axes)
             case terms.ScanValue(name, previous, axes):
-                return self.renamed(self.scan_value(name, previous), axes)
+                return renamed(self.builder, self.scan_value(name, previous), axes)
             case terms.Load(name, index, axes, _):
-                return self.loaded(self.inputs[name], index, axes)
+                return loaded(self.builder, self.inputs[name], index, axes)
             case _:
                 raise TypeError(f"{term} is no leaf")
-
-    def loaded(self, declared: Input, index: int | None, axes: tuple[Axis, ...]) -> Value:
-        level = Level.HEAD if declared.is_param else Level.TOKEN
-        role = "param" if declared.is_param else "input"
-        sizes = declared.shape.sizes
-        names = [RANK, "x", "x2"] if declared.shape.items is not None else ["x", "x2"]
-        stored = tuple(Axis(n, s) for n, s in zip(names, sizes, strict=False))
-        value = self.builder.argument(declared.name, role, stored, level)
-        if index is not None:
-            value = self.builder.add(Element(value, index), f"{declared.name}{index}")
-        return self.renamed(value, axes)
-
-    def renamed(self, value: Value, axes: tuple[Axis, ...]) -> Value:
-        """The value with its axes called as asked."""
-        names = tuple(a.name for a in axes)
-        same = names == tuple(a.name for a in value.axes)
-        return value if same else self.builder.add(Relabel(value, names), value.name)

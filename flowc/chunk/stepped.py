@@ -1,8 +1,9 @@
-"""States that are taken from token to token: a `Loop` with a program of its own for one token.
+"""States that are taken from token to token: programs of one token.
 
-In: a `Stepped`, and how terms that hold no state are made for all tokens at once. Out: a `Carry` for every state. The
-loop's program has what its states need of a token as arguments; numbers and vectors are made beforehand, matrices only
-where they are inputs, so that nothing of the state's size is made per token but the states. Refuses nothing.
+In: a recurrence that is `stepped`. Out: for torch operators a `Carry` for every state of a `Loop`, whose program has
+what its states need of a token as arguments: numbers and vectors are made for all tokens at once, matrices only where
+they are inputs, so that nothing of the state's size is made per token but the states. For kernels `token_program`: all
+of a token, from inputs to outputs. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 
 from flowc.algebra import term as terms
-from flowc.algebra.recurrence import Stepped
+from flowc.algebra.recurrence import Recurrence, Stepped
 from flowc.algebra.term import Apply, Axis, Load, ScanValue, Term, Total, axes_of, parts
 from flowc.chunk.builder import Builder, ordered
-from flowc.chunk.ir import Argument, Final, Loop, Relabel
+from flowc.chunk.inputs import loaded, renamed
+from flowc.chunk.ir import Argument, Final, Loop
 from flowc.chunk.program import Carry, Program
 from flowc.chunk.values import Level, Value
-from flowc.semantics.model import State
+from flowc.semantics.model import Input, State
+
+Lower = Callable[[Term], Value]
 
 
-def stepped(build: Builder, found: Stepped, lower: Callable[[Term], Value]) -> dict[str, Carry]:
+def stepped(build: Builder, found: Stepped, lower: Lower) -> dict[str, Carry]:
     """What every state carries on; `lower` makes a term without states for all tokens."""
     starts = tuple(build.argument(s.name, "carry", axes_of_state(s), Level.TOKEN) for s in found.states)
-    body = _Body(found, lower)
-    program = body.program()
+    body = _LoopBody(found, lower)
+    program = body.build.program({}, body.carries())
     loops = [Loop(program, tuple(body.given), starts, number) for number in range(len(starts))]
     values = [build.add(op, s.name) for op, s in zip(loops, found.states, strict=True)]
     return {
@@ -33,52 +37,56 @@ def stepped(build: Builder, found: Stepped, lower: Callable[[Term], Value]) -> d
     }
 
 
+def token_program(recurrence: Recurrence) -> Program:
+    """One token of a recurrence that is `stepped`: of its inputs and states the outputs and the next states."""
+    assert recurrence.stepped is not None
+    body = _TokenBody(recurrence.stepped, recurrence.model.inputs)
+    carries = {c.name: c for c in body.carries()}
+    results = {r.name: body.build.named(body.lower(r.value), r.name) for r in recurrence.results}
+    return body.build.program(results, tuple(carries[s.name] for s in recurrence.model.states))
+
+
 def axes_of_state(state: State) -> tuple[Axis, ...]:
     """A state's axes, as those of a value per token."""
     return tuple(Axis(n, size) for n, size in zip(("x", "x2"), state.shape.sizes, strict=False))
 
 
 class _Body:
-    """The program of one token."""
+    """What happens at one token."""
 
-    def __init__(self, found: Stepped, lower: Callable[[Term], Value]) -> None:
-        self.found, self.lower_outside = found, lower
+    def __init__(self, found: Stepped) -> None:
+        self.found = found
         self.build = Builder()
-        self.given: dict[Value, str] = {}  # what is made beforehand, and what the program calls it
         self.before = {
             s.name: self.build.argument(s.name, "carry", axes_of_state(s), Level.TOKEN) for s in found.states
         }
         self.after: dict[str, Value] = {}
 
-    def program(self) -> Program:
+    def leaf(self, term: Term) -> Value | None:
+        """What is not made of its parts."""
+        raise NotImplementedError
+
+    def carries(self) -> tuple[Carry, ...]:
+        """Every state before the token and after it."""
         for state, term in self.found.assigned:
             value = self.build.over(self.lower(term), *axes_of_state(state))
             self.after[state.name] = self.build.named(value, f"{state.name}_next")
-        carries = tuple(Carry(name, before, self.after[name], True) for name, before in self.before.items())
-        return self.build.program({}, carries)
+        return tuple(Carry(name, before, self.after[name], True) for name, before in self.before.items())
 
     def lower(self, term: Term) -> Value:
         """A term of one token."""
+        leaf = self.leaf(term)
+        if leaf is not None:
+            return leaf
         match term:
             case ScanValue(name, previous, axes):
-                return _renamed(self.build, self.before[name] if previous else self.after[name], axes)
-            case _ if not _holds(term) and (len(axes_of(term)) < 2 or isinstance(term, Load)):
-                return self.argument(term)
+                return renamed(self.build, self.before[name] if previous else self.after[name], axes)
             case Apply(function, arguments):
                 return self.build.apply(function, *(self.lower(a) for a in arguments))
             case Total(argument, axis):
                 return self.total(argument, axis)
             case _:
                 return self.build.lower(term, self.lower)
-
-    def argument(self, term: Term) -> Value:
-        """What holds no state: made beforehand."""
-        if isinstance(term, terms.Constant | terms.SizeValue):
-            return self.build.lower(term, self.lower)
-        outside = self.lower_outside(term)
-        name = self.given.setdefault(outside, f"given{len(self.given)}")
-        role = "param" if outside.level is Level.HEAD else "input"
-        return self.build.add(Argument(name, role), outside.name, outside.axes, outside.level)
 
     def total(self, term: Term, axis: Axis) -> Value:
         """A sum over an axis: a product of matrices where its factors share no other axis."""
@@ -116,6 +124,38 @@ class _Body:
         return build.contract(left, right, axis)
 
 
+class _LoopBody(_Body):
+    """What happens to the states; what holds none is made beforehand."""
+
+    def __init__(self, found: Stepped, lower: Lower) -> None:
+        super().__init__(found)
+        self.lower_outside = lower
+        self.given: dict[Value, str] = {}  # what is made beforehand, and what the program calls it
+
+    def leaf(self, term: Term) -> Value | None:
+        """What holds no state; of matrices, inputs."""
+        if _holds(term) or (len(axes_of(term)) > 1 and not isinstance(term, Load)):
+            return None
+        if isinstance(term, terms.Constant | terms.SizeValue):
+            return self.build.lower(term, self.lower)
+        outside = self.lower_outside(term)
+        name = self.given.setdefault(outside, f"given{len(self.given)}")
+        role = "param" if outside.level is Level.HEAD else "input"
+        return self.build.add(Argument(name, role), outside.name, outside.axes, outside.level)
+
+
+class _TokenBody(_Body):
+    """All that happens."""
+
+    def __init__(self, found: Stepped, inputs: Sequence[Input]) -> None:
+        super().__init__(found)
+        self.inputs = {i.name: i for i in inputs}
+
+    def leaf(self, term: Term) -> Value | None:
+        """An input."""
+        return loaded(self.build, self.inputs[term.name], term.index, term.axes) if isinstance(term, Load) else None
+
+
 def _factors(term: Term) -> list[Term]:
     """What a term is the product of."""
     match term:
@@ -128,9 +168,3 @@ def _factors(term: Term) -> list[Term]:
 def _holds(term: Term) -> bool:
     """Whether a state is in a term."""
     return isinstance(term, ScanValue) or any(_holds(part) for part in parts(term))
-
-
-def _renamed(build: Builder, value: Value, axes: tuple[Axis, ...]) -> Value:
-    """The value with its axes called as asked."""
-    names = tuple(a.name for a in axes)
-    return value if names == tuple(a.name for a in value.axes) else build.add(Relabel(value, names), value.name)

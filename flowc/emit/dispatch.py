@@ -19,8 +19,8 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: 
     if missing is not None:
         return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", opened, chunked]
     if loops:
-        on_kernels = chunked.replace("_InChunks", "_InLoops")
-        return [opened, f"if _on_triton({asked}, ({passed},), 0, dtype):", f"    {on_kernels}", chunked]
+        by_tokens = f"return _InTokens(cu_seqlens, {tokens}, keep)"
+        return [opened, f"if _on_triton({asked}, ({passed},), {keys}, dtype):", f"    {by_tokens}", chunked]
     return [
         opened,
         f"keys = {keys}",

@@ -12,7 +12,7 @@ from flowc.chunk.ir import Inverse, Op
 from flowc.chunk.values import CHUNK_LENGTH, Value
 from flowc.emit.checks import checked, range_checks, range_text
 from flowc.emit.dispatch import dispatched
-from flowc.emit.interface import Interface
+from flowc.emit.interface import Interface, mentions
 from flowc.emit.names import field_names
 from flowc.emit.pieces import piece
 from flowc.emit.sizes import size_code
@@ -40,7 +40,8 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
     kernels, None where there are some; `keys` is how many entries of a state they hold whole.
     """
     recurrence = interface.recurrence
-    alone = missing is None and len(interface.states) == 1 and not (recurrence.scans or recurrence.stepped)
+    alone = missing is None and len(interface.states) == 1 and not recurrence.scans
+    one_kernel = (missing is None and recurrence.stepped is not None) or alone
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
         *([_states_type(interface)] if len(interface.states) > 1 else []),
@@ -52,7 +53,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
         _choice(interface, solved, missing, keys),
         piece("operators"),
         _op(interface),
-        _step(interface, keys if alone else ""),
+        _step(interface, keys if one_kernel else ""),
         _reference(interface),
     ]
     return "\n\n\n".join(parts)
@@ -232,11 +233,12 @@ def _on_kernels(interface: Interface, keys: str) -> list[str]:
     inputs = ", ".join(n if i.is_param else f"{n}[:, None]" for i, n in named)
     outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
     passed = ", ".join((*interface.inputs.values(), ""))
+    keys = f"_largest_tile({inputs})" if interface.recurrence.stepped is not None else keys
     return [
-        "    (start,) = starts",
+        *(["    (start,) = starts"] if mentions(keys, "start") else []),
         f"    if _on_triton(backend or __options__['backend'], ({passed.strip()}), {keys}, dtype):",
-        f"        outputs, final = _one_token(({inputs},), start, backend)",
-        f"        return {outputs}, final",
+        f"        outputs, finals = _one_token(({inputs},), starts, backend)",
+        f"        return {outputs}, {_final(interface, 'finals')}",
     ]
 
 

@@ -30,7 +30,6 @@ from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.schedule import saved_name, system_rows
-from flowc.schedule.stepped import missing_loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,6 @@ class _Writer:
         self.plan = plan
         self.model = plan.recurrence.model
         self.interface = Interface(plan.recurrence)
-        stepped = plan.recurrence.stepped is not None
-        self.loops = stepped and missing_loops(plan) is None  # whether loops over tokens have kernels
         self.helpers: dict[str, None] = {}
         self.forward_names: dict[Value, str] = {}
         self.backward_names: dict[Value, str] = {}
@@ -202,7 +199,6 @@ class _Writer:
         passed = plan.forward
         arguments = self.arguments | _carries(states)
         printer = TorchPrinter(passed, interface.sizes, arguments, names, passed.of_segment, kept)
-        printer.kernels = self.loops
         taken = self.given(printer, given)
         printer.run()
         self.take(printer)
@@ -286,7 +282,6 @@ class _Writer:
         arguments = self.arguments | {f"saved {saved_name(b)}": name for b, name in saved.items()}
         arguments |= {f"cotangent {n}": bar for n, bar in bars.items()} | _carries(states)
         printer = TorchPrinter(plan.backward, interface.sizes, arguments, names, plan.backward.of_segment)
-        printer.kernels = self.loops
         taken = self.given(printer, given)
         printer.run()
         self.take(printer)

@@ -18,7 +18,6 @@ from flowc.emit.labels import labels
 from flowc.emit.names import Names
 from flowc.emit.torch_expressions import Expressions
 from flowc.emit.torch_functions import Code
-from flowc.emit.triton_loop import body_sizes
 from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.schedule.share import exponent_key
 
@@ -55,7 +54,6 @@ class TorchPrinter(Expressions):
         self.named = labels(self.program)
         self.stacks: dict[Value, str] = {}
         self.statements: list[Statement] = []
-        self.kernels = False  # whether loops have some
         self.loops: dict[tuple[object, ...], list[str]] = {}  # what the states of a loop are called
 
     def run(self) -> None:
@@ -190,13 +188,7 @@ class TorchPrinter(Expressions):
             starts = ", ".join(self.base(s).text for s in op.starts)
             shown = "".join(f"{text}, " for text in given)
             reverse = ", reverse=True" * op.reverse
-            called = f"_loop({step}"
-            if self.kernels:
-                every = "".join(f"{self.base(v).text}, " for v in op.given)
-                sizes = "".join(f"{self.size(s)}, " for s in body_sizes(op.body))
-                way = "backward" if op.reverse else "forward"
-                called = f"_tokens_of({way!r}, ({every}), ({sizes}), {step}"
-            self.emit(f"{', '.join(made)}, = {called}, ({shown}), ({starts},), length{reverse})", value)
+            self.emit(f"{', '.join(made)}, = _loop({step}, ({shown}), ({starts},), length{reverse})", value)
         self.code[value] = Code(self.loops[op.together][op.number])
 
     def token_function(self, op: ir.Loop) -> tuple[str, list[str], list[str]]:

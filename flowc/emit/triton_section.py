@@ -12,14 +12,15 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc.emit.interface import Interface
+from flowc.emit.token_kernels import TokenKernels
 from flowc.emit.triton_functions import USES
-from flowc.emit.triton_loops import loops_text
 from flowc.emit.triton_stage import StageSection
 from flowc.emit.triton_whole import passes
 from flowc.resources import templates
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.staged import KernelPlan, kernel_plan
+from flowc.schedule.stepped import TokenPlan
 from flowc.schedule.tile_plan import Missing
 from flowc.schedule.tilings import MOST_KEYS, MOST_SPLIT, chunk_rows, tilings
 from flowc.semantics.size import ONE
@@ -104,8 +105,9 @@ def kernels(plan: Plan, interface: Interface, starts: tuple[str, ...]) -> Kernel
             return Kernels("", (), "", f"{plan.recurrence.model.name}: {missing}")
         case KernelPlan() as found:
             section = _Section(plan, found, interface)
-            if plan.recurrence.stepped is not None:
-                return Kernels(section.loops(), ("loop_kernel",), "", None)
+            if found.tokens is not None:
+                largest = f"_largest_tile({', '.join(interface.inputs.values())})"
+                return Kernels(section.by_tokens(found.tokens), (), largest, None)
             return Kernels(section.text(), tuple(section.torch_helpers), section.keys(starts), None)
 
 
@@ -176,11 +178,10 @@ class _Section:
         )
         return self.environment.get_template("section.py.j2").render(section=section)
 
-    def loops(self) -> str:
+    def by_tokens(self, found: TokenPlan) -> str:
         """The section of a recurrence that is taken token by token."""
-        made = loops_text(self.plan, self.interface.inputs, self.environment)
-        runtime = repr(("length", "heads", "blocks"))
-        section = SectionView(runtime, self.support(made.helpers), made.kernels, made.launch)
+        made = TokenKernels(found, self.interface, self.environment).text()
+        section = SectionView(repr(made.runtime), self.support(made.helpers), made.kernels, made.launch)
         return self.environment.get_template("section.py.j2").render(section=section)
 
     def support(self, own: tuple[str, ...] = ()) -> tuple[str, ...]:

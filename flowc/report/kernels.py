@@ -180,9 +180,9 @@ def triton_lines(found: TritonFacts | Missing) -> list[str]:
     if found.loops:
         names = " and ".join(found.loops)
         return [
-            f"Triton kernels: `_tokens_forward` takes {names} from token to token, one program per sequence, head and",
-            "  block of columns if those are independent; `_tokens_backward` what reaches them, from the end. All else",
-            f"  torch operators make for {found.tokens} tokens at once; {names} are kept at a chunk's start.",
+            f"Triton kernels: `_tokens_forward` takes {names} from token to token, from inputs to outputs, one program",
+            "  per sequence, head and block of columns or rows if those are independent; `_tokens_backward` makes them",
+            f"  again, {found.tokens} tokens at a time from the end, and all gradients; {names} are kept as often.",
         ]
     lines = [f"Triton kernels, per token and head, in half precision, {found.tokens} tokens a chunk", HEADER]
     for k in found.kernels:

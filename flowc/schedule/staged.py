@@ -18,7 +18,7 @@ from flowc.chunk.values import Value
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
-from flowc.schedule.stepped import missing_loops
+from flowc.schedule.stepped import TokenPlan, token_plan
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePlan
 from flowc.schedule.triton import cut
 
@@ -71,18 +71,19 @@ class Whole:
 class KernelPlan:
     """All stages in the order in which they run forward, none for scans; no `whole` where one state is all there is.
 
-    Of a recurrence that is taken token by token there are no stages: its kernels are those of its loops.
+    Of a recurrence that is taken token by token there are no stages, but `tokens`.
     """
 
     stages: tuple[StagePlan, ...]
     whole: Whole | None
+    tokens: TokenPlan | None = None
 
 
 def kernel_plan(plan: Plan) -> KernelPlan | Missing:
     """The kernels of a plan, or why there are none."""
     recurrence = plan.recurrence
     if recurrence.stepped is not None:
-        return missing_loops(plan) or KernelPlan((), None)
+        return KernelPlan((), None, token_plan(recurrence))
     if len(recurrence.memories) == 1 and not recurrence.scans:
         cuts = cut(plan)
         return cuts if isinstance(cuts, Missing) else KernelPlan((StagePlan(plan, cuts, None, ""),), None)

@@ -1,40 +1,38 @@
-"""Whether a recurrence that is taken token by token has a kernel for its loop.
+"""The kernels of a recurrence that is taken token by token: one program of a token for each pass.
 
-In: a `Plan` of one. Out: `Missing` with what its loops hold that kernels do not, or None. Refuses nothing.
+In: a `Recurrence` that is `stepped`. Out: `TokenPlan`. Refuses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
-from flowc.chunk import ir
-from flowc.schedule.plan import Plan
-from flowc.schedule.tile_plan import Missing
-
-HELD = (
-    ir.Argument, ir.Literal, ir.Extent, ir.Head, ir.Index, ir.Apply, ir.Spread, ir.Rename, ir.Relabel, ir.Sum,
-    ir.Largest, ir.Contract,
-)  # fmt: skip
-MOST_AXES = 2
+from flowc.algebra.recurrence import Recurrence
+from flowc.chunk.differentiate import cotangent, differentiate
+from flowc.chunk.program import Program
+from flowc.chunk.stepped import token_program
+from flowc.schedule.shares import Shares, divided, undivided
 
 
-def loops(plan: Plan) -> Iterator[ir.Loop]:
-    """The loops of a plan's two passes, forward and backward, once each."""
-    found: dict[bool, ir.Loop] = {}
-    for passed in (plan.forward, plan.backward):
-        for node in passed.program.nodes:
-            if isinstance(node.op, ir.Loop) and node.op.number == 0:
-                found.setdefault(node.op.reverse, node.op)
-    yield from found.values()
+@dataclass(frozen=True, slots=True)
+class TokenPlan:
+    """What happens at a token, and its adjoint; what a program holds of it. `blocks`: states are divided."""
+
+    forward: Program
+    backward: Program
+    forward_shares: Shares
+    backward_shares: Shares
+    blocks: bool
 
 
-def missing_loops(plan: Plan) -> Missing | None:
-    """Why there are no kernels for a plan's loops, if there are none."""
-    reasons: dict[str, None] = {}
-    for loop in loops(plan):
-        for node in loop.body.nodes:
-            if not isinstance(node.op, HELD):
-                reasons[f"{type(node.op).__name__.lower()} of vectors within a token"] = None
-            elif len(node.value.axes) > MOST_AXES:
-                reasons["a tensor of three axes within a token"] = None
-    return Missing(tuple(reasons)) if reasons else None
+@lru_cache(maxsize=16)
+def token_plan(recurrence: Recurrence) -> TokenPlan:
+    """The kernels' programs, in blocks of the states' columns where those are independent, or else of their rows."""
+    forward = token_program(recurrence)
+    backward = differentiate(forward)
+    for place in (1, 0):
+        first, second = (divided(p, cotangent, place) for p in (forward, backward))
+        if first is not None and second is not None:
+            return TokenPlan(forward, backward, first, second, True)
+    return TokenPlan(forward, backward, undivided(forward), undivided(backward), False)

@@ -608,3 +608,39 @@ repeat r in 3:
     S[t] = S[t] + beta[r] * l2norm(k[r]) @ (v[r] - S[t].T @ l2norm(k[r])).T
 o[t] = S[t].T @ q
 """)
+
+_spec("""flow squashed_features(K, V)
+input q, k : K; input v : V
+state S : K + K*K x V
+let fk = concat(k, kron(k, l2norm(k)) / 2)
+S[t] = tanh(S[t-1] + fk @ v.T)
+o[t] = S[t].T @ concat(q, kron(q, k))
+""")
+
+_spec("""flow joined_reads(K, V)
+input q, k : K; input v : V
+state S : 2*K x V
+let read = concat(k, q)
+S[t] = tanh(S[t-1]) / 2 + concat(k, sum(tanh(S[t-1]) @ v) * q) @ v.T
+o[t] = concat(S[t].T @ read, v)
+p[t] = kron(S[t].T @ read, q)
+""")
+
+# what every block of columns has whole, what it has a part of, and elements of a list that are not used
+_spec("""flow beside_columns(K, V)
+input q : K; input k : 3 of K; input v : V; input a : scalar; param w : K
+state S : K x V
+state n : K = 0.5
+n[t] = tanh(n[t-1] + k[1]) * w
+S[t] = tanh(S[t-1] + n[t] @ v.T)
+m[t] = n[t].T @ q + a
+w_read[t] = S[t] @ v
+o[t] = (S[t].T @ q) / (1 + abs(n[t].T @ q))
+""")
+
+_spec("""flow rows_alone(K, V)
+input q, k : K; input v : V
+state S : V x K
+S[t] = tanh(S[t-1] - 0.1 * (S[t-1] @ k - v) @ k.T)
+o[t] = S[t] @ q
+""")

@@ -25,7 +25,7 @@ from flowc import reference
 SPECS = ("several_gates", "matrix_output", "shared_vector", "outputs_everywhere")
 # Torch operators or sums over columns are part of these.
 IN_CHUNKS = ("two_repeats", "normalised", "scalar_output", "gated_oja")
-STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # whose one token is torch operators
+SEVERAL = ("momentum_delta", "coupled_in_rounds", "beside_columns")  # states, taken token by token
 LENGTH = 4
 
 
@@ -37,11 +37,12 @@ def op_of(name):
 @contextmanager
 def launched(op):
     """The roles of the kernels that are launched."""
-    kernels, found = op._module._Kernels, []
+    by_tokens = getattr(op._module, "_Tokens", None)  # then a token is a call of one
+    kernels, found = by_tokens or op._module._Kernels, []
     run = kernels.run
 
     def noted(self, kernel, role, *rest, **arguments):
-        found.append(role)
+        found.append("step" if by_tokens and kernel is op._module._tokens_forward else role)
         return run(self, kernel, role, *rest, **arguments)
 
     kernels.run = noted
@@ -78,7 +79,7 @@ def truth(name, x, start):
 
 
 @on_kernels
-@pytest.mark.parametrize("name", dict.fromkeys((*(n for n in ON_KERNELS if n not in STEPPED), *SPECS, *IN_CHUNKS)))
+@pytest.mark.parametrize("name", dict.fromkeys((*ON_KERNELS, *SPECS, *IN_CHUNKS)))
 def test_as_the_oracle(name, target):
     """Values and state; every token in one launch, where one kernel holds the step.
 
@@ -93,6 +94,24 @@ def test_as_the_oracle(name, target):
     for quantity, error in errors(exact, found).items():
         assert error <= BAR * lost[quantity] + FLOOR * target.single, quantity
     assert (roles == ["step"] * LENGTH) == (name not in IN_CHUNKS)
+
+
+@on_kernels
+@pytest.mark.parametrize("name", SEVERAL)
+def test_of_several_states(name, target):
+    """Every token in one launch, and what torch operators make of it, but for a rounding of each of its few sums."""
+    case = Case(2, LENGTH, 2, (20, 20, 3, 2), gate="mixed")
+    model = model_of(name)
+    x = {n: placed(v, torch.float32, target.device) for n, v in draw(model, case).items()}
+    now = {i.name: x[i.name] if i.is_param else x[i.name][:, 0] for i in model.inputs}
+    states = tuple(placed(v, torch.float32, target.device) for v in draw_states(model, case).values())
+    with launched(op_of(name)) as roles:
+        made, finals = op_of(name).step(**now, state=states)
+    assert roles == ["step"]
+    expected, others = op_of(name).step(**now, state=states, backend="torch")
+    made, expected = ((x,) if isinstance(x, torch.Tensor) else x for x in (made, expected))
+    for found, exact in zip((*made, *finals), (*expected, *others), strict=True):
+        torch.testing.assert_close(found, exact, rtol=64 * 2**-23, atol=64 * 2**-23 * exact.abs().max().item())
 
 
 @on_kernels

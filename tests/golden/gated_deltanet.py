@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_a274e465afd6650a"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_0275b8d32d19424c"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2977,17 +2977,19 @@ def _step_kernel(
 
 
 def _one_token(
-    inputs: tuple[Tensor, ...], start: Tensor, backend: str | None
-) -> tuple[Sequence[Tensor], Tensor]:
+    inputs: tuple[Tensor, ...], starts: Sequence[Tensor], backend: str | None
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
+    (start,) = starts
     traced = torch.compiler.is_compiling() or (
         torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
     )
     held = (start.shape[2], start.shape[3])[0] <= 256
     if held and not traced and not _is_empty(inputs, (start,)):
-        return _step_kernel(inputs, start)
-    *outputs, final = _called([*inputs, start], None, None, None, backend)
-    return outputs, final
+        outputs, final = _step_kernel(inputs, start)
+        return outputs, [final]
+    made = _called([*inputs, start], None, None, None, backend)
+    return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
 def _is_empty(inputs: Sequence[Tensor], starts: Sequence[Tensor]) -> bool:
@@ -3933,7 +3935,7 @@ def step(
         (start.shape[2], start.shape[3])[0],
         dtype,
     ):
-        outputs, final = _one_token(
+        outputs, finals = _one_token(
             (
                 q[:, None],
                 k[:, None],
@@ -3941,10 +3943,10 @@ def step(
                 g[:, None],
                 beta[:, None],
             ),
-            start,
+            starts,
             backend,
         )
-        return outputs[0][:, 0], final
+        return outputs[0][:, 0], finals[0]
     heads = v.shape[1]
     with _uncast(v.device):
         outputs, finals = _advance(

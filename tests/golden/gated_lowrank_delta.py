@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_552658bb04101469"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_3d4ee55408afa819"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3225,9 +3225,10 @@ def _step_kernel(
 
 
 def _one_token(
-    inputs: tuple[Tensor, ...], start: Tensor, backend: str | None
-) -> tuple[Sequence[Tensor], Tensor]:
+    inputs: tuple[Tensor, ...], starts: Sequence[Tensor], backend: str | None
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
+    (start,) = starts
     traced = torch.compiler.is_compiling() or (
         torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
     )
@@ -3236,9 +3237,10 @@ def _one_token(
         _chosen(
             *inputs, start, None, None, None, backend, keep=False
         )  # refuses rows that tiles do not hold
-        return _step_kernel(inputs, start)
-    *outputs, final = _called([*inputs, start], None, None, None, backend)
-    return outputs, final
+        outputs, final = _step_kernel(inputs, start)
+        return outputs, [final]
+    made = _called([*inputs, start], None, None, None, backend)
+    return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
 def _is_empty(inputs: Sequence[Tensor], starts: Sequence[Tensor]) -> bool:
@@ -4214,7 +4216,7 @@ def step(
         (start.shape[2], start.shape[3])[0],
         dtype,
     ):
-        outputs, final = _one_token(
+        outputs, finals = _one_token(
             (
                 q[:, None],
                 A[:, None],
@@ -4222,10 +4224,10 @@ def step(
                 W[:, None],
                 g[:, None],
             ),
-            start,
+            starts,
             backend,
         )
-        return outputs[0][:, 0], final
+        return outputs[0][:, 0], finals[0]
     heads = W.shape[1]
     with _uncast(W.device):
         outputs, finals = _advance(

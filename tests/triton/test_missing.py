@@ -1,12 +1,12 @@
 """All specs of the suite have Triton kernels; which take torch operators within a state is a list that only shrinks."""
 
 import pytest
+import torch
 from differential.harness import EXAMPLES, TEXTS, op_of
 from differential.targets import MISSING as MESSAGE
 
 import flowc
 from flowc.schedule.staged import KernelPlan, kernel_plan
-from flowc.schedule.tile_plan import Missing
 
 # Several writes of a token of which one is in a repeat or of the token before, gates in a repeat, tiles over three
 # vectors.
@@ -37,19 +37,14 @@ def test_all_have_kernels(name):
     assert f"{name}: {MESSAGE}" not in op_of(name).source
 
 
-def test_what_kernels_do_not_hold_of_a_token_is_said():
-    text = """flow joined(K, V)
-input q, k : K; input v : V
-state S : 2*K x V
-S[t] = tanh(S[t-1]) + concat(k, sum(S[t-1] @ v) * k) @ v.T
-o[t] = S[t].T @ concat(q, q)
-"""
-    op = flowc.compile(text)
-    missing = kernel_plan(op.compilation.plan)
-    assert isinstance(missing, Missing)
-    assert "join of vectors within a token" in str(missing)
-    with pytest.raises(ValueError, match="join of vectors within a token"):
-        flowc.compile(text, backend="triton")
+def test_a_matrix_that_no_program_holds_is_said():
+    op = flowc.compile(TEXTS["dense_transition"])
+    x = {n: torch.zeros(1, 2, 1, 300) for n in "qkv"}
+    x |= {"A": torch.zeros(1, 2, 1, 300, 300), "W": torch.zeros(1, 300, 300)}
+    with pytest.raises(
+        ValueError, match="a token's largest tile has 262144 entries, and the kernels hold at most 65536"
+    ):
+        op(**x, backend="triton")
 
 
 def test_what_torch_operators_make_beside_kernels_is_pinned():

@@ -1,0 +1,331 @@
+"""The program of a token as Triton statements.
+
+In: a program of one token and what a kernel's programs hold of it (`Shares`). Out: statements before the loop over the
+tokens, in it and after it, and the text of every value. Refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+
+from flowc.algebra.term import Axis
+from flowc.chunk import ir
+from flowc.chunk.ir import operands
+from flowc.chunk.program import Program
+from flowc.chunk.values import Level, Value
+from flowc.emit.token_tiles import Lane, Tiles, spot
+from flowc.emit.torch_functions import ATOM, SUM, Code
+from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
+from flowc.schedule.shares import Share, Shares, leaves
+
+Load = Callable[[ir.Argument, int | None, tuple[tuple[Lane, int], ...]], str]
+
+
+class TokenPrinter:
+    """Prints what values need, each once."""
+
+    def __init__(
+        self,
+        program: Program,
+        shares: Shares,
+        tiles: Tiles,
+        load: Load,
+        states: Mapping[str, str],
+        wanted: Iterable[Value],
+        params: dict[str, str],
+    ) -> None:
+        """`load` prints an input, of a list one element, from its axes with their places in memory.
+
+        `states` are what the states are called, and their cotangents; `wanted` are the values that are made; `params`
+        is what other programs of the kernel have made of params.
+        """
+        self.program, self.shares, self.tiles, self.names = program, shares, tiles, tiles.names
+        self.load, self.states = load, states
+        self.used: dict[str, None] = {}  # support functions
+        self.code: dict[Value, Code] = {}
+        self.before: list[str] = []
+        self.body: list[str] = []
+        self.after: list[str] = []
+        self.params, self.tokens = params, dict[str, str]()  # what was made, by its text
+        self.views: dict[Value, tuple[ir.Argument, int | None, tuple[tuple[str, int], ...]]] = {}
+        self.late: set[Value] = set()  # what is made of sums over all tokens
+        self.leaves = leaves(program)
+        self.wanted = set(wanted)
+        for node in reversed(program.nodes):
+            if node.value in self.wanted and node.value not in self.leaves:
+                self.wanted.update(operands(node.op))
+        for node in program.nodes:
+            self.node(node.value, node.op)
+
+    def lanes(self, value: Value) -> tuple[Lane, ...]:
+        """A value's axes."""
+        return tuple(Lane(a.name, a.size, self.shares.split(value, a)) for a in value.axes)
+
+    def whole(self, value: Value) -> str:
+        """A value with all its axes there."""
+        return self.operand(value, self.lanes(value)).text
+
+    # -- statements ---------------------------------------------------------------------------------------------------
+
+    def node(self, value: Value, op: ir.Op) -> None:
+        """A statement for a value that is wanted; views of inputs are noted for what they are views of."""
+        if value in self.leaves:
+            self.views[value] = self.view(value, op)
+        if value not in self.wanted:
+            return
+        if isinstance(op, ir.Argument) and op.role == "carry":
+            self.code[value] = Code(self.states[op.name])
+            return
+        if value.level is Level.HEAD and any(v in self.late or isinstance(op, ir.SumTokens) for v in operands(op)):
+            self.late.add(value)
+        if isinstance(op, ir.SumTokens):
+            self.summed(value, op.argument)
+            return
+        code = Code(self.loaded(value)) if value in self.leaves else self.expression(value, op)
+        if code.number or code.text.isidentifier():
+            self.code[value] = code
+            return
+        lines = self.after if value in self.late else self.before if value.level is Level.HEAD else self.body
+        made = self.params if lines is self.before else self.tokens
+        if code.text not in made or lines is self.after:
+            made[code.text] = self.names.fresh(value.name or "t")
+            lines.append(f"{made[code.text]} = {code.text}")
+        self.code[value] = Code(made[code.text])
+
+    def view(self, value: Value, op: ir.Op) -> tuple[ir.Argument, int | None, tuple[tuple[str, int], ...]]:
+        """An input, the element of a list, and the place in memory of every axis."""
+        match op:
+            case ir.Argument():
+                return op, None, tuple((a.name, n) for n, a in enumerate(value.axes))
+            case ir.Element(source, index):
+                argument, _, places = self.views[source]
+                return argument, index, places[1:]
+            case ir.Relabel(source, names):
+                argument, element, places = self.views[source]
+                known = {n: place for n, (_, place) in zip(names, places, strict=True)}
+                return argument, element, tuple((a.name, known[a.name]) for a in value.axes)
+        raise TypeError(f"{type(op).__name__} is no view of an input")
+
+    def loaded(self, value: Value) -> str:
+        """An input from memory."""
+        argument, element, places = self.views[value]
+        return self.load(argument, element, tuple(zip(self.lanes(value), (p for _, p in places), strict=True)))
+
+    def summed(self, value: Value, argument: Value) -> None:
+        """A sum over the tokens: begun before them, added to at each."""
+        name = self.names.fresh(value.name or "sum")
+        lanes = self.lanes(value)
+        self.before.append(
+            f"{name} = " + (f"tl.zeros({self.tiles.shape(lanes)}, tl.float32)" if lanes else "program * 0.0")
+        )
+        self.body.append(f"{name} += {self.operand(argument, lanes).text}")
+        self.code[value] = Code(name)
+
+    # -- operands -----------------------------------------------------------------------------------------------------
+
+    def operand(self, value: Value, lanes: tuple[Lane, ...]) -> Code:
+        """A value among axes, all of them there."""
+        code = self.among(value, lanes)
+        if value.axes and len(value.axes) == len(lanes):
+            return code
+        return (
+            Code(f"tl.broadcast_to({self.tensor(code)}, {self.tiles.shape(lanes)})")
+            if lanes
+            else Code(self.tensor(code))
+        )
+
+    def among(self, value: Value, lanes: tuple[Lane, ...]) -> Code:
+        """A value that broadcasts to axes."""
+        code, own = self.code[value], [a.name for a in value.axes]
+        if code.number or not own or len(own) == len(lanes):
+            return code
+        return Code(f"{code.at(ATOM)}[{', '.join(':' if a.name in own else 'None' for a in lanes)}]")
+
+    def tensor(self, code: Code) -> str:
+        """A number as a tensor."""
+        return f"tl.full((), {code.text}, tl.float32)" if code.number else code.text
+
+    def once(self, value: Value, number_: int, code: Code) -> Code:
+        """What is whole beside parts of a sum: added by the first block alone."""
+        if (value, number_) not in self.shares.first or code.text == "0.0":
+            return code
+        return Code(f"tl.where(block == 0, {code.text}, 0.0)")
+
+    # -- operations ---------------------------------------------------------------------------------------------------
+
+    def expression(self, value: Value, op: ir.Op) -> Code:
+        """The expression of an operation."""
+        tiles = self.tiles
+        match op:
+            case ir.Literal(exact):
+                return number(exact)
+            case ir.Extent(size):
+                return Code(f"tl.full((), {tiles.number(size)}, tl.float32)")
+            case ir.Head(count):
+                return Code("heads.to(tl.float32)" if count else "head.to(tl.float32)")
+            case ir.Index():
+                return Code(f"{tiles.index(self.lanes(value)[0])}.to(tl.float32)")
+            case ir.Apply(function, arguments):
+                return self.applied(value, function, arguments)
+            case ir.Spread(argument, _):
+                return self.operand(argument, self.lanes(value))
+            case ir.Rename(argument):
+                return self.code[argument]
+            case ir.Relabel(argument, names):
+                return self.turned(self.code[argument].text, names, [a.name for a in value.axes])
+            case ir.Sum(argument, axes):
+                return self.reduced("sum", "0.0", argument, axes)
+            case ir.Largest(argument, axis):
+                return self.reduced("max", 'float("-inf")', argument, (axis,))
+            case ir.Contract(left, right, axis):
+                return self.contracted(value, left, right, axis)
+            case _:
+                return self.moved(value, op)
+
+    def turned(self, text: str, names: Iterable[str], wanted: Iterable[str]) -> Code:
+        """A tile with its axes in another order."""
+        own = list(names)
+        order = [own.index(n) for n in wanted]
+        if order == sorted(order):
+            return Code(text)
+        return Code(f"tl.trans({text})" if len(order) == 2 else f"tl.permute({text}, {tuple(order)})")
+
+    def reduced(self, function: str, fill: str, argument: Value, axes: tuple[Axis, ...]) -> Code:
+        """What is summed, or the largest, over axes."""
+        lanes = self.lanes(argument)
+        text = f"tl.where({self.tiles.live(lanes)}, {self.operand(argument, lanes).text}, {fill})"
+        for axis in reversed([a for a in argument.axes if a in axes]):
+            text = f"tl.{function}({text}, {argument.axes.index(axis)})"
+        return Code(text)
+
+    def contracted(self, value: Value, left: Value, right: Value, axis: Axis) -> Code:
+        """A product of matrices, or with a vector."""
+        one, other = self.lanes(left), self.lanes(right)
+        if len(one) == len(other) == 2:
+            live = [
+                f"tl.where({self.tiles.live(n)}, {self.code[v].text}, 0.0)" for n, v in ((one, left), (other, right))
+            ]
+            first = live[0] if left.axes[1] == axis else f"tl.trans({live[0]})"
+            second = live[1] if right.axes[0] == axis else f"tl.trans({live[1]})"
+            return Code(f'tl.dot({first}, {second}, input_precision="ieee")')
+        lanes = tuple({a.name: a for a in (*one, *other)}.values())
+        names = [a.name for a in lanes]
+        text = f"{self.among_of(left, lanes)} * {self.among_of(right, lanes)}"
+        text = f"tl.sum(tl.where({self.tiles.live(lanes)}, {text}, 0.0), {names.index(axis.name)})"
+        return self.turned(text, [n for n in names if n != axis.name], [a.name for a in value.axes])
+
+    def among_of(self, value: Value, lanes: tuple[Lane, ...]) -> str:
+        """A factor among axes that may lie in another order."""
+        own = [a.name for a in value.axes]
+        wanted = [a.name for a in lanes if a.name in own]
+        code = self.code[value] if own == wanted else self.turned(self.code[value].text, own, wanted)
+        if code.number or len(own) in (0, len(lanes)):
+            return code.at(SUM + 1)
+        return f"{code.at(ATOM)}[{', '.join(':' if a.name in own else 'None' for a in lanes)}]"
+
+    def applied(self, value: Value, function: str, arguments: tuple[Value, ...]) -> Code:
+        """An elementwise function."""
+        lanes = self.lanes(value)
+        found = [self.once(value, n, self.among(a, lanes)) for n, a in enumerate(arguments)]
+        if all(a.number for a in found):
+            found[0] = Code(self.tensor(found[0]))
+        if function == "pow":
+            return self.power(arguments, found)
+        self.used |= dict.fromkeys(helpers(function))
+        return call(function, found)
+
+    def power(self, arguments: tuple[Value, ...], found: list[Code]) -> Code:
+        """A power: of a whole or half exponent by products, of a positive base by its logarithm."""
+        base, exponent = (self.program.defined[a] for a in arguments)
+        if isinstance(exponent, ir.Literal) and (2 * exponent.value).denominator == 1 and abs(exponent.value) <= 8:
+            code, used = whole_power(found[0], exponent.value)
+            self.used |= dict.fromkeys(used)
+            return code
+        if isinstance(base, ir.Extent) or (isinstance(base, ir.Literal) and base.value > Fraction(0)):
+            return exact_power(*found)
+        self.used["real_power"] = None
+        return Code(f"_tl_real_power({found[0].text}, {found[1].text})")
+
+    # -- entries that move --------------------------------------------------------------------------------------------
+
+    def moved(self, value: Value, op: ir.Op) -> Code:
+        """Axes that are joined, cut, flattened or unflattened: entries are gathered from where they were."""
+        match op:
+            case ir.Join(parts, inner, axis):
+                return self.joined(value, parts, inner, axis)
+            case ir.Cut(argument, axis, start, inner):
+                at = self.at(value, inner)
+                index = f"{at} + {self.tiles.number(start)}"
+                names = [inner.name if a == axis else a.name for a in argument.axes]
+                return self.gathered(argument, axis, index, value, inner, names)
+            case ir.Flatten(argument, (outer, fast), axis):
+                return self.flattened(value, argument, outer, fast, axis)
+            case ir.Unflatten(argument, (outer, fast), axis):
+                return self.unflattened(value, argument, outer, fast, axis)
+        raise TypeError(f"{type(op).__name__} is no operation of a token")
+
+    def at(self, value: Value, axis: Axis) -> str:
+        """The indices along an axis of a value."""
+        return self.tiles.along(self.lanes(value), value.axes.index(axis))
+
+    def gathered(self, argument: Value, axis: Axis, index: str, value: Value, own: Axis, names: list[str]) -> Code:
+        """Entries along an axis; `names` are the argument's axes as the value calls them."""
+        wanted = [a.name for a in value.axes]
+        text = self.turned(self.operand(argument, self.lanes(argument)).text, names, wanted).text
+        return Code(
+            self.picked(text, f"S{self.tiles.place(axis.size)}", index, self.lanes(value), value.axes.index(own))
+        )
+
+    def picked(self, text: str, size: str, index: str, lanes: tuple[Lane, ...], at: int) -> str:
+        """Entries of a tile along its axis `at`, of those there are."""
+        inside = f"tl.where(({index} >= 0) & ({index} < {size}), {index}, 0)"
+        return f"tl.gather({text}, tl.broadcast_to({inside}, {self.tiles.shape(lanes)}), {at})"
+
+    def joined(self, value: Value, parts: tuple[Value, ...], inner: tuple[Axis, ...], axis: Axis) -> Code:
+        """Parts one after another."""
+        at, start, text = self.at(value, axis), "0", "0.0"
+        for number_, (part, own) in enumerate(zip(parts, inner, strict=True)):
+            size = self.tiles.number(own.size)
+            index = at if start == "0" else f"({at} - {start})"
+            names = [axis.name if a == own else a.name for a in part.axes]
+            code = self.gathered(part, own, index, value, axis, names)
+            code = self.once(value, number_, code)
+            text = f"tl.where(({index} >= 0) & ({index} < {size}), {code.text}, {text})"
+            start = f"({start} + {size})"
+        return Code(text)
+
+    def flattened(self, value: Value, argument: Value, outer: Axis, fast: Axis, axis: Axis) -> Code:
+        """Two axes as one."""
+        lanes = {a.name: a for a in self.lanes(argument)}
+        rest = [a.name for a in argument.axes if a not in (outer, fast)]
+        text = self.turned(self.whole(argument), [a.name for a in argument.axes], [outer.name, fast.name, *rest]).text
+        tiles = [self.tiles.length(lanes[n]) for n in (outer.name, fast.name)]
+        others = [self.tiles.length(lanes[n]) for n in rest]
+        text = f"tl.reshape({text}, ({', '.join((' * '.join(tiles), *others))},))"
+        new = (next(a for a in self.lanes(value) if a.name == axis.name), *(lanes[n] for n in rest))
+        i, size = self.tiles.index(new[0]), self.tiles.number(fast.size)
+        index = f"({i} // {size} * {tiles[1]} + {i} % {size}){spot(len(new), 0)}"
+        return self.turned(
+            self.picked(text, " * ".join(tiles), index, new, 0), [axis.name, *rest], [a.name for a in value.axes]
+        )
+
+    def unflattened(self, value: Value, argument: Value, outer: Axis, fast: Axis, axis: Axis) -> Code:
+        """One axis as two."""
+        lanes = {a.name: a for a in (*self.lanes(argument), *self.lanes(value))}
+        rest = [a.name for a in argument.axes if a != axis]
+        text = self.turned(self.whole(argument), [a.name for a in argument.axes], [axis.name, *rest]).text
+        tiles = [self.tiles.length(lanes[n]) for n in (outer.name, fast.name)]
+        first, second = (self.tiles.index(lanes[n]) for n in (outer.name, fast.name))
+        flat, others = " * ".join(tiles), [self.tiles.length(lanes[n]) for n in rest]
+        index = f"tl.reshape({first}[:, None] * {self.tiles.number(fast.size)} + {second}[None, :], ({flat},))"
+        index = f"{index}{spot(1 + len(rest), 0)}"
+        inside = f"tl.where({index} < S{self.tiles.place(axis.size)}, {index}, 0)"
+        shape = ", ".join((flat, *others))
+        text = f"tl.gather({text}, tl.broadcast_to({inside}, ({shape},)), 0)"
+        text = f"tl.reshape({text}, ({', '.join((*tiles, *others))}))"
+        return self.turned(text, [outer.name, fast.name, *rest], [a.name for a in value.axes])
+
+    def shared(self, value: Value) -> Share:
+        """What a program has of a value."""
+        return self.shares.shares[value]
