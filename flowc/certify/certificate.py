@@ -194,7 +194,7 @@ def _compared(model: Model, programs: Programs, sizes: Sizes, seed: int) -> tupl
             return point, point.mismatch(programs)
         except Redraw as redraw:
             reason = str(redraw)
-    raise Uncertified(f"no draw was found without {reason}")
+    raise Uncertified(f"it has no exact form: every draw met {reason}")
 
 
 def _chunked(

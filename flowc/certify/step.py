@@ -120,7 +120,7 @@ def head_of(draw: Draw, head: int) -> Head:
             draw.again(head, None)
             continue
         return run_
-    raise Uncertified(f"no draw was found without {reason}")
+    raise Uncertified(f"it has no exact form: every draw met {reason}")
 
 
 def _started(draw: Draw, head: int) -> Head:

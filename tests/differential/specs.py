@@ -639,8 +639,8 @@ o[t] = (S[t].T @ q) / (1 + abs(n[t].T @ q))
 """)
 
 _spec("""flow rows_alone(K, V)
-input q, k : K; input v : V
+input q, x : K; input v : V
 state S : V x K
-S[t] = tanh(S[t-1] - 0.1 * (S[t-1] @ k - v) @ k.T)
+S[t] = tanh(S[t-1] - 0.1 * (S[t-1] @ x - v) @ x.T)
 o[t] = S[t] @ q
 """)

@@ -26,6 +26,7 @@ SIZES = (4, 3, 2, 2)
 INEXACT = {
     "abc": "Final",
     "based": "the constant 1.4142135623730951 is a rounded float",
+    "beside_columns": "an exponent without an inverse",
     "bounded_gate": "sub",
     "by_head": "Contract",
     "constants": "Literal",
@@ -45,6 +46,7 @@ INEXACT = {
     "held_reads": "Literal",
     "hgrn": "sigmoid",
     "hgrn2": "sub",
+    "joined_reads": "an exponent without an inverse",
     "length_of_nothing": "the square root of a non-square",
     "lightning": "Contract",
     "linear_attention_normalized": "softplus",
@@ -66,18 +68,20 @@ INEXACT = {
     "read_then_write": "DecayMatrix",
     "rebased": "Literal",
     "retnet": "Contract",
+    "rows_alone": "an exponent without an inverse",
     "rwkv4": "a division by 0",
     "rwkv6": "Decay",
-    "scan_of_a_read": "a division by 0",
     "scalar_output": "the square root of a non-square",
+    "scan_of_a_read": "a division by 0",
     "small_denominators": "the square root of a non-square",
     "square": "Literal",
     "squashed_fast_weights": "an exponent without an inverse",
+    "squashed_features": "the square root of a non-square",
     "states_in_turn": "Final",
     "value_gate_and_rank": "Contract",
     "value_gate_of_a_param": "sigmoid",
-    "value_gates_in_rounds": "the square root of a non-square",
     "value_gates_in_repeat": "GateSumsAdjoint",
+    "value_gates_in_rounds": "the square root of a non-square",
 }
 
 
