@@ -34,7 +34,7 @@ def interval(e: sp.Expr, ranges: Ranges) -> Interval:
         case sp.Rational(p=p, q=q):
             value = Fraction(int(p), int(q))
             return Interval(value, value)
-        case _ if e.is_number:
+        case _ if e.is_number and not e.args:
             return Interval()
         case sp.Add():
             return reduce(lambda a, b: applied("+", (a, b)), parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: str, loops: bool) -> list[str]:
     """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are.
 
-    `keys` is how many entries of a state kernels hold whole; `loops`: they take tokens one by one.
+    `keys` is how many entries of a state kernels hold whole; `loops`: those of a `TokenPlan`.
     """
     asked = "backend or __options__['backend']"
     opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"

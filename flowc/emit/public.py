@@ -41,7 +41,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
     """
     recurrence = interface.recurrence
     alone = missing is None and len(interface.states) == 1 and not recurrence.scans
-    one_kernel = (missing is None and recurrence.stepped is not None) or alone
+    one_kernel = (missing is None and not recurrence.memories) or alone
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
         *([_states_type(interface)] if len(interface.states) > 1 else []),
@@ -150,7 +150,7 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None, keys
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
-    loops = interface.recurrence.stepped is not None
+    loops = not interface.recurrence.memories
     chosen = dispatched(passed, rows, counted, missing, keys, loops)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
@@ -233,7 +233,7 @@ def _on_kernels(interface: Interface, keys: str) -> list[str]:
     inputs = ", ".join(n if i.is_param else f"{n}[:, None]" for i, n in named)
     outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
     passed = ", ".join((*interface.inputs.values(), ""))
-    keys = f"_largest_tile({inputs})" if interface.recurrence.stepped is not None else keys
+    keys = f"_largest_tile({inputs})" if not interface.recurrence.memories else keys
     return [
         *(["    (start,) = starts"] if mentions(keys, "start") else []),
         f"    if _on_triton(backend or __options__['backend'], ({passed.strip()}), {keys}, dtype):",

@@ -13,13 +13,16 @@ from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.ir import operands
 from flowc.chunk.program import Program
-from flowc.chunk.values import Level, Value
-from flowc.emit.token_tiles import Lane, Tiles, spot
+from flowc.chunk.values import CHUNK_LENGTH, Level, Value
+from flowc.emit.token_moves import MovePrinter
+from flowc.emit.token_scans import ScanPrinter
+from flowc.emit.token_tiles import ROWS, Lane, Tiles
 from flowc.emit.torch_functions import ATOM, SUM, Code
 from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
-from flowc.schedule.shares import Share, Shares, leaves
+from flowc.schedule.shares import Share, Shares, has_tokens, leaves
 
-Load = Callable[[ir.Argument, int | None, tuple[tuple[Lane, int], ...]], str]
+Load = Callable[[ir.Argument, int | None, tuple[Lane, ...], tuple[int, ...]], str]
+ROW = Lane(ROWS, CHUNK_LENGTH, False)
 
 
 class TokenPrinter:
@@ -34,14 +37,16 @@ class TokenPrinter:
         states: Mapping[str, str],
         wanted: Iterable[Value],
         params: dict[str, str],
+        rows: bool,
     ) -> None:
         """`load` prints an input, of a list one element, from its axes with their places in memory.
 
         `states` are what the states are called, and their cotangents; `wanted` are the values that are made; `params`
-        is what other programs of the kernel have made of params.
+        is what other programs of the kernel have made of params; `rows`: tiles have several tokens.
         """
         self.program, self.shares, self.tiles, self.names = program, shares, tiles, tiles.names
         self.load, self.states = load, states
+        self.rows, self.timed = rows, has_tokens(program) if rows else frozenset[Value]()
         self.used: dict[str, None] = {}  # support functions
         self.code: dict[Value, Code] = {}
         self.before: list[str] = []
@@ -59,8 +64,20 @@ class TokenPrinter:
             self.node(node.value, node.op)
 
     def lanes(self, value: Value) -> tuple[Lane, ...]:
-        """A value's axes."""
+        """A value's axes, after that of the tokens where it has one."""
+        return (*((ROW,) if value in self.timed else ()), *self.own(value))
+
+    def own(self, value: Value) -> tuple[Lane, ...]:
+        """A value's axes at a token."""
         return tuple(Lane(a.name, a.size, self.shares.split(value, a)) for a in value.axes)
+
+    def every(self, value: Value) -> tuple[Lane, ...]:
+        """A value's axes, of every token even where all have the same."""
+        return (*((ROW,) if self.rows else ()), *self.own(value))
+
+    def called(self, value: Value) -> list[str]:
+        """What a value's axes are called."""
+        return [a.name for a in self.lanes(value)]
 
     def whole(self, value: Value) -> str:
         """A value with all its axes there."""
@@ -110,34 +127,33 @@ class TokenPrinter:
     def loaded(self, value: Value) -> str:
         """An input from memory."""
         argument, element, places = self.views[value]
-        return self.load(argument, element, tuple(zip(self.lanes(value), (p for _, p in places), strict=True)))
+        return self.load(argument, element, self.lanes(value), tuple(p for _, p in places))
 
     def summed(self, value: Value, argument: Value) -> None:
         """A sum over the tokens: begun before them, added to at each."""
         name = self.names.fresh(value.name or "sum")
-        lanes = self.lanes(value)
-        self.before.append(
-            f"{name} = " + (f"tl.zeros({self.tiles.shape(lanes)}, tl.float32)" if lanes else "program * 0.0")
-        )
-        self.body.append(f"{name} += {self.operand(argument, lanes).text}")
+        lanes, every = self.own(value), self.every(argument)
+        zeros = f"tl.zeros({self.tiles.shape(lanes)}, tl.float32)" if lanes else "tl.full((), 0.0, tl.float32)"
+        self.before.append(f"{name} = {zeros}")
+        text = self.operand(argument, every).text
+        if self.rows:
+            text = f"tl.sum(tl.where({self.tiles.live(every)}, {text}, 0.0), 0)"
+        self.body.append(f"{name} += {text}")
         self.code[value] = Code(name)
 
     # -- operands -----------------------------------------------------------------------------------------------------
 
     def operand(self, value: Value, lanes: tuple[Lane, ...]) -> Code:
         """A value among axes, all of them there."""
-        code = self.among(value, lanes)
-        if value.axes and len(value.axes) == len(lanes):
+        code, own = self.among(value, lanes), self.called(value)
+        if own and len(own) == len(lanes):
             return code
-        return (
-            Code(f"tl.broadcast_to({self.tensor(code)}, {self.tiles.shape(lanes)})")
-            if lanes
-            else Code(self.tensor(code))
-        )
+        tensor = self.tensor(code)
+        return Code(f"tl.broadcast_to({tensor}, {self.tiles.shape(lanes)})" if lanes else tensor)
 
     def among(self, value: Value, lanes: tuple[Lane, ...]) -> Code:
         """A value that broadcasts to axes."""
-        code, own = self.code[value], [a.name for a in value.axes]
+        code, own = self.code[value], self.called(value)
         if code.number or not own or len(own) == len(lanes):
             return code
         return Code(f"{code.at(ATOM)}[{', '.join(':' if a.name in own else 'None' for a in lanes)}]")
@@ -165,7 +181,7 @@ class TokenPrinter:
             case ir.Head(count):
                 return Code("heads.to(tl.float32)" if count else "head.to(tl.float32)")
             case ir.Index():
-                return Code(f"{tiles.index(self.lanes(value)[0])}.to(tl.float32)")
+                return Code(f"{tiles.index(self.own(value)[0])}.to(tl.float32)")
             case ir.Apply(function, arguments):
                 return self.applied(value, function, arguments)
             case ir.Spread(argument, _):
@@ -173,15 +189,18 @@ class TokenPrinter:
             case ir.Rename(argument):
                 return self.code[argument]
             case ir.Relabel(argument, names):
-                return self.turned(self.code[argument].text, names, [a.name for a in value.axes])
+                names = (*(n for n in self.called(argument) if n == ROWS), *names)
+                return self.turned(self.code[argument].text, names, self.called(value))
             case ir.Sum(argument, axes):
                 return self.reduced("sum", "0.0", argument, axes)
             case ir.Largest(argument, axis):
                 return self.reduced("max", 'float("-inf")', argument, (axis,))
             case ir.Contract(left, right, axis):
                 return self.contracted(value, left, right, axis)
+            case ir.Scan() | ir.Earlier() | ir.Later() | ir.Final() | ir.First():
+                return ScanPrinter(self).expression(value, op)
             case _:
-                return self.moved(value, op)
+                return MovePrinter(self).expression(value, op)
 
     def turned(self, text: str, names: Iterable[str], wanted: Iterable[str]) -> Code:
         """A tile with its axes in another order."""
@@ -196,28 +215,28 @@ class TokenPrinter:
         lanes = self.lanes(argument)
         text = f"tl.where({self.tiles.live(lanes)}, {self.operand(argument, lanes).text}, {fill})"
         for axis in reversed([a for a in argument.axes if a in axes]):
-            text = f"tl.{function}({text}, {argument.axes.index(axis)})"
+            text = f"tl.{function}({text}, {self.called(argument).index(axis.name)})"
         return Code(text)
 
     def contracted(self, value: Value, left: Value, right: Value, axis: Axis) -> Code:
         """A product of matrices, or with a vector."""
         one, other = self.lanes(left), self.lanes(right)
-        if len(one) == len(other) == 2:
-            live = [
-                f"tl.where({self.tiles.live(n)}, {self.code[v].text}, 0.0)" for n, v in ((one, left), (other, right))
-            ]
-            first = live[0] if left.axes[1] == axis else f"tl.trans({live[0]})"
-            second = live[1] if right.axes[0] == axis else f"tl.trans({live[1]})"
-            return Code(f'tl.dot({first}, {second}, input_precision="ieee")')
-        lanes = tuple({a.name: a for a in (*one, *other)}.values())
+        if len(one) == len(other) == 2 and len({a.name for a in (*one, *other)}) == 3:
+            both = ((one, left), (other, right))
+            first, second = (f"tl.where({self.tiles.live(n)}, {self.code[v].text}, 0.0)" for n, v in both)
+            first = first if one[1].name == axis.name else f"tl.trans({first})"
+            second = second if other[0].name == axis.name else f"tl.trans({second})"
+            names = [a.name for a in (*one, *other) if a.name != axis.name]
+            return self.turned(f'tl.dot({first}, {second}, input_precision="ieee")', names, self.called(value))
+        lanes = tuple({a.name: a for a in sorted((*one, *other), key=lambda a: a.name != ROWS)}.values())
         names = [a.name for a in lanes]
         text = f"{self.among_of(left, lanes)} * {self.among_of(right, lanes)}"
         text = f"tl.sum(tl.where({self.tiles.live(lanes)}, {text}, 0.0), {names.index(axis.name)})"
-        return self.turned(text, [n for n in names if n != axis.name], [a.name for a in value.axes])
+        return self.turned(text, [n for n in names if n != axis.name], self.called(value))
 
     def among_of(self, value: Value, lanes: tuple[Lane, ...]) -> str:
         """A factor among axes that may lie in another order."""
-        own = [a.name for a in value.axes]
+        own = self.called(value)
         wanted = [a.name for a in lanes if a.name in own]
         code = self.code[value] if own == wanted else self.turned(self.code[value].text, own, wanted)
         if code.number or len(own) in (0, len(lanes)):
@@ -246,85 +265,6 @@ class TokenPrinter:
             return exact_power(*found)
         self.used["real_power"] = None
         return Code(f"_tl_real_power({found[0].text}, {found[1].text})")
-
-    # -- entries that move --------------------------------------------------------------------------------------------
-
-    def moved(self, value: Value, op: ir.Op) -> Code:
-        """Axes that are joined, cut, flattened or unflattened: entries are gathered from where they were."""
-        match op:
-            case ir.Join(parts, inner, axis):
-                return self.joined(value, parts, inner, axis)
-            case ir.Cut(argument, axis, start, inner):
-                at = self.at(value, inner)
-                index = f"{at} + {self.tiles.number(start)}"
-                names = [inner.name if a == axis else a.name for a in argument.axes]
-                return self.gathered(argument, axis, index, value, inner, names)
-            case ir.Flatten(argument, (outer, fast), axis):
-                return self.flattened(value, argument, outer, fast, axis)
-            case ir.Unflatten(argument, (outer, fast), axis):
-                return self.unflattened(value, argument, outer, fast, axis)
-        raise TypeError(f"{type(op).__name__} is no operation of a token")
-
-    def at(self, value: Value, axis: Axis) -> str:
-        """The indices along an axis of a value."""
-        return self.tiles.along(self.lanes(value), value.axes.index(axis))
-
-    def gathered(self, argument: Value, axis: Axis, index: str, value: Value, own: Axis, names: list[str]) -> Code:
-        """Entries along an axis; `names` are the argument's axes as the value calls them."""
-        wanted = [a.name for a in value.axes]
-        text = self.turned(self.operand(argument, self.lanes(argument)).text, names, wanted).text
-        return Code(
-            self.picked(text, f"S{self.tiles.place(axis.size)}", index, self.lanes(value), value.axes.index(own))
-        )
-
-    def picked(self, text: str, size: str, index: str, lanes: tuple[Lane, ...], at: int) -> str:
-        """Entries of a tile along its axis `at`, of those there are."""
-        inside = f"tl.where(({index} >= 0) & ({index} < {size}), {index}, 0)"
-        return f"tl.gather({text}, tl.broadcast_to({inside}, {self.tiles.shape(lanes)}), {at})"
-
-    def joined(self, value: Value, parts: tuple[Value, ...], inner: tuple[Axis, ...], axis: Axis) -> Code:
-        """Parts one after another."""
-        at, start, text = self.at(value, axis), "0", "0.0"
-        for number_, (part, own) in enumerate(zip(parts, inner, strict=True)):
-            size = self.tiles.number(own.size)
-            index = at if start == "0" else f"({at} - {start})"
-            names = [axis.name if a == own else a.name for a in part.axes]
-            code = self.gathered(part, own, index, value, axis, names)
-            code = self.once(value, number_, code)
-            text = f"tl.where(({index} >= 0) & ({index} < {size}), {code.text}, {text})"
-            start = f"({start} + {size})"
-        return Code(text)
-
-    def flattened(self, value: Value, argument: Value, outer: Axis, fast: Axis, axis: Axis) -> Code:
-        """Two axes as one."""
-        lanes = {a.name: a for a in self.lanes(argument)}
-        rest = [a.name for a in argument.axes if a not in (outer, fast)]
-        text = self.turned(self.whole(argument), [a.name for a in argument.axes], [outer.name, fast.name, *rest]).text
-        tiles = [self.tiles.length(lanes[n]) for n in (outer.name, fast.name)]
-        others = [self.tiles.length(lanes[n]) for n in rest]
-        text = f"tl.reshape({text}, ({', '.join((' * '.join(tiles), *others))},))"
-        new = (next(a for a in self.lanes(value) if a.name == axis.name), *(lanes[n] for n in rest))
-        i, size = self.tiles.index(new[0]), self.tiles.number(fast.size)
-        index = f"({i} // {size} * {tiles[1]} + {i} % {size}){spot(len(new), 0)}"
-        return self.turned(
-            self.picked(text, " * ".join(tiles), index, new, 0), [axis.name, *rest], [a.name for a in value.axes]
-        )
-
-    def unflattened(self, value: Value, argument: Value, outer: Axis, fast: Axis, axis: Axis) -> Code:
-        """One axis as two."""
-        lanes = {a.name: a for a in (*self.lanes(argument), *self.lanes(value))}
-        rest = [a.name for a in argument.axes if a != axis]
-        text = self.turned(self.whole(argument), [a.name for a in argument.axes], [axis.name, *rest]).text
-        tiles = [self.tiles.length(lanes[n]) for n in (outer.name, fast.name)]
-        first, second = (self.tiles.index(lanes[n]) for n in (outer.name, fast.name))
-        flat, others = " * ".join(tiles), [self.tiles.length(lanes[n]) for n in rest]
-        index = f"tl.reshape({first}[:, None] * {self.tiles.number(fast.size)} + {second}[None, :], ({flat},))"
-        index = f"{index}{spot(1 + len(rest), 0)}"
-        inside = f"tl.where({index} < S{self.tiles.place(axis.size)}, {index}, 0)"
-        shape = ", ".join((flat, *others))
-        text = f"tl.gather({text}, tl.broadcast_to({inside}, ({shape},)), 0)"
-        text = f"tl.reshape({text}, ({', '.join((*tiles, *others))}))"
-        return self.turned(text, [outer.name, fast.name, *rest], [a.name for a in value.axes])
 
     def shared(self, value: Value) -> Share:
         """What a program has of a value."""

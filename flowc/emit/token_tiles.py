@@ -13,6 +13,8 @@ from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
 from flowc.semantics.size import Size
 
+ROWS = "tokens"  # the axis of tiles that have several tokens
+
 
 class Lane(NamedTuple):
     """An axis of a tile; `split`: programs hold a block of it."""
@@ -47,10 +49,14 @@ class Tiles:
 
     def length(self, lane: Lane) -> str:
         """How many entries a tile has along an axis."""
+        if lane.name == ROWS:
+            return "TOKENS"
         return "BLOCK" if lane.split else f"T{self.place(lane.size)}"
 
     def index(self, lane: Lane) -> str:
         """The indices along an axis."""
+        if lane.name == ROWS:
+            return "row"
         key = lane.size, lane.split
         if key not in self.indices:
             own = self.indices[key] = self.names.fresh("column" if lane.split else f"i{self.place(lane.size)}")
@@ -64,7 +70,10 @@ class Tiles:
 
     def live(self, lanes: Sequence[Lane]) -> str:
         """Which entries of a tile there are."""
-        parts = (f"({self.index(a)} < S{self.place(a.size)}){spot(len(lanes), n)}" for n, a in enumerate(lanes))
+        ends = ["left" if a.name == ROWS else f"S{self.place(a.size)}" for a in lanes]
+        parts = (
+            f"({self.index(a)} < {e}){spot(len(lanes), n)}" for n, (a, e) in enumerate(zip(lanes, ends, strict=True))
+        )
         return " & ".join(parts)
 
     def shape(self, lanes: Sequence[Lane]) -> str:
@@ -72,13 +81,14 @@ class Tiles:
         return f"({', '.join(self.length(a) for a in lanes)}{',' * (len(lanes) == 1)})"
 
     def offsets(self, lanes: Sequence[Lane], strides: Sequence[str]) -> str:
-        """Where entries lie, with a stride for every axis."""
-        return "".join(f" + {self.along(lanes, n)} * {s}" for n, s in enumerate(strides))
+        """Where entries of a token lie, with a stride for every axis of its."""
+        first = len(lanes) - len(strides)
+        return "".join(f" + {self.along(lanes, first + n)} * {s}" for n, s in enumerate(strides))
 
     def packed(self, lanes: Sequence[Lane]) -> tuple[str, str]:
-        """How many entries there are, and where they lie one after another."""
-        sizes = [f"S{self.place(a.size)}" for a in lanes]
-        strides = [" * ".join(sizes[n + 1 :]) or "1" for n in range(len(lanes))]
+        """How many entries a token has, and where they lie one after another."""
+        sizes = [f"S{self.place(a.size)}" for a in lanes if a.name != ROWS]
+        strides = [" * ".join(sizes[n + 1 :]) or "1" for n in range(len(sizes))]
         return " * ".join(sizes) or "1", self.offsets(lanes, strides)
 
     def scratch(self, lanes: Sequence[Lane]) -> tuple[str, str]:
@@ -87,6 +97,11 @@ class Tiles:
         own = [f"tl.arange(0, {n}){spot(len(lanes), at)}" for at, n in enumerate(sizes)]
         strides = [" * ".join(sizes[n + 1 :]) or "1" for n in range(len(lanes))]
         return " * ".join(sizes) or "1", "".join(f" + {i} * {s}" for i, s in zip(own, strides, strict=True))
+
+
+def by_token(lanes: Sequence[Lane], text: str) -> str:
+    """What every token has of its own, or all have, among axes."""
+    return f"({text}){spot(len(lanes), 0)}" if lanes and lanes[0].name == ROWS else text
 
 
 def spot(count: int, at: int) -> str:

@@ -56,6 +56,7 @@ USES = {
     "exprel": ("expm1",),
     "softplus": ("maximum", "log1p"),
     "tanh": ("expm1",),
+    "scans": ("maximum",),
     "inverse_wy": ("substitution", "merged"),
     "inverse_tensorinv": ("merged",),
     "inverse_signature": ("substitution", "diagonal"),

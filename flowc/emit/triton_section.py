@@ -29,7 +29,7 @@ ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
     "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "dot", "diagonal", "substitution",
     "merged", "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve", "halves",
-    "pairs", "own_token", "decay_dot", "decay_apply",
+    "pairs", "own_token", "decay_dot", "decay_apply", "scans",
 )  # fmt: skip
 ALONE = (
     "(call,), (start,) = calls, starts",
@@ -188,7 +188,7 @@ class _Section:
         """The device functions that the kernels call."""
         needed: dict[str, None] = {}
         todo = [*own, *(name for stage in self.stages for name in stage.helpers)]
-        todo += ["maximum"] if self.plan.recurrence.scans else []
+        todo += ["scans"] if self.stages and self.plan.recurrence.scans else []
         while todo:
             name = todo.pop()
             if name not in needed:

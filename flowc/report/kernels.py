@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from flowc.schedule.loops import splits_rows
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
+from flowc.schedule.stepped import SCANNED_TOKENS
 from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
@@ -41,8 +42,8 @@ class TritonKernelFacts:
 class TritonFacts:
     """The kernels in order, the tokens of a chunk, what is kept for the backward, and what torch operators make.
 
-    `scans` are the states that a kernel of its own scans, which costs bytes alone and is not among `kernels`; `loops`
-    those that kernels take from token to token.
+    `scans` are the states that a kernel of its own scans, which costs bytes alone and is not among `kernels`: all,
+    where there are no others. `loops` are those that kernels take from token to token.
     """
 
     tokens: int
@@ -58,10 +59,12 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     found = kernel_plan(plan)
     if isinstance(found, Missing):
         return found
-    if plan.recurrence.stepped is not None:
+    if found.tokens is not None:
         (size, *_) = plan.chunk_sizes
-        kept = tuple(value.name for value, _ in plan.saved)
-        return TritonFacts(int(size.choice), (), kept, (), (), tuple(s.name for s in plan.recurrence.stepped.states))
+        states = tuple(s.name for s in plan.recurrence.model.states)
+        if found.tokens.rows:
+            return TritonFacts(SCANNED_TOKENS, (), states, (), states)
+        return TritonFacts(int(size.choice), (), states, (), (), states)
     tokens = chunk_tokens([s.cuts for s in found.stages], rows)
     tokens = tokens if plan.options.chunk_size is None else plan.options.chunk_size
     asked = plan.options.aggregation
@@ -142,9 +145,10 @@ def triton_plan(plan: Plan) -> str:
     found = kernel_plan(plan)
     if isinstance(found, Missing):
         return f"  Triton: {found}"
-    if plan.recurrence.stepped is not None:
-        names = ", ".join(s.name for s in plan.recurrence.stepped.states)
-        return f"  Triton: tokens_forward and tokens_backward take {names} from token to token"
+    if found.tokens is not None:
+        names = ", ".join(s.name for s in plan.recurrence.model.states)
+        how = f"scan {names} over tiles of tokens" if found.tokens.rows else f"take {names} from token to token"
+        return f"  Triton: tokens_forward and tokens_backward {how}"
     lines = []
     for title, adjoint in (("forward", False), ("backward", True)):
         lines.append(f"  Triton {title}")
@@ -183,6 +187,13 @@ def triton_lines(found: TritonFacts | Missing) -> list[str]:
             f"Triton kernels: `_tokens_forward` takes {names} from token to token, from inputs to outputs, one program",
             "  per sequence, head and block of columns or rows if those are independent; `_tokens_backward` makes them",
             f"  again, {found.tokens} tokens at a time from the end, and all gradients; {names} are kept as often.",
+        ]
+    if not found.kernels:
+        names = " and ".join(found.scans)
+        return [
+            f"Triton kernels: `_tokens_forward` scans {names} over {found.tokens} tokens at a time, from inputs to",
+            "  outputs, one program per sequence, head and block of independent entries; `_tokens_backward`",
+            f"  makes them again, and all gradients, from the end; {names} are kept every {found.tokens} tokens.",
         ]
     lines = [f"Triton kernels, per token and head, in half precision, {found.tokens} tokens a chunk", HEADER]
     for k in found.kernels:

@@ -19,6 +19,7 @@ from flowc.chunk.values import Value
 
 Place = tuple[int, str]  # a value's number and the name of one of its axes
 SUMS = ("add", "sub")
+ADDED = (ir.Join, ir.Earlier, ir.Later, ir.Final, ir.First)
 LINEAR = (ir.Spread, ir.Rename, ir.Relabel, ir.Sum, ir.SumTokens, ir.Join, ir.Cut, ir.Flatten, ir.Unflatten)
 
 
@@ -83,6 +84,23 @@ def leaves(program: Program) -> frozenset[Value]:
                 found.add(node.value)
             case ir.Element(source, _) | ir.Relabel(source, _) if source in found:
                 found.add(node.value)
+    return frozenset(found)
+
+
+def has_tokens(program: Program) -> frozenset[Value]:
+    """Values of which every token has its own, where a program scans over several."""
+    found: set[Value] = set()
+    for node in program.nodes:
+        match node.op:
+            case ir.Argument(_, role):
+                every = role in ("input", "cotangent")
+            case ir.Scan() | ir.Earlier() | ir.Later():
+                every = True
+            case ir.Final() | ir.First() | ir.SumTokens():
+                every = False
+            case _:
+                every = any(v in found for v in operands(node.op))
+        found |= {node.value} if every else set()
     return frozenset(found)
 
 
@@ -203,9 +221,10 @@ class _Judge:
         """What is made of parts: parts, where it is linear in them."""
         if Share.BLOCK in own:
             raise _NeedsOthers
-        several = isinstance(op, ir.Join) or (isinstance(op, ir.Apply) and op.function in SUMS)
-        if several:
-            self.first |= {(value, n) for n, s in enumerate(own) if s is Share.WHOLE}
+        several = isinstance(op, ADDED) or (isinstance(op, ir.Apply) and op.function in SUMS)
+        scanned = isinstance(op, ir.Scan) and op.kind == "linear" and own[0] is Share.WHOLE
+        if several or scanned:
+            self.first |= {(value, n) for n, s in enumerate(own) if s is Share.WHOLE and n >= scanned}
             return Share.PART
         match op:
             case ir.Apply("neg"):

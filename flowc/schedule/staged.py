@@ -71,7 +71,7 @@ class Whole:
 class KernelPlan:
     """All stages in the order in which they run forward, none for scans; no `whole` where one state is all there is.
 
-    Of a recurrence that is taken token by token there are no stages, but `tokens`.
+    Of a recurrence without products over a chunk there are no stages, but `tokens`.
     """
 
     stages: tuple[StagePlan, ...]
@@ -82,7 +82,7 @@ class KernelPlan:
 def kernel_plan(plan: Plan) -> KernelPlan | Missing:
     """The kernels of a plan, or why there are none."""
     recurrence = plan.recurrence
-    if recurrence.stepped is not None:
+    if not recurrence.memories:
         return KernelPlan((), None, token_plan(recurrence))
     if len(recurrence.memories) == 1 and not recurrence.scans:
         cuts = cut(plan)

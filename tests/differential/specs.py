@@ -644,3 +644,29 @@ state S : V x K
 S[t] = tanh(S[t-1] - 0.1 * (S[t-1] @ x - v) @ x.T)
 o[t] = S[t] @ q
 """)
+
+# scans alone: several kinds together, shifts, what is joined, summed and read of them, params beside tokens
+_spec("""flow scans_together(K, V)
+input x, f : K; input v : V; input a : scalar; param w, p : K; param c : V
+state h, r : K
+state m : V = -inf
+state l : scalar = -inf
+let g = sigmoid(f)
+h[t] = g * h[t-1] + (1 - g) * x[t-1]
+r[t] = exp(-softplus(w)) * r[t-1] + h[t-1] + p
+m[t] = max(m[t-1] - 0.1, v + c)
+l[t] = log(exp(l[t-1] - 1) + exp(a))
+o[t] = concat(h[t], tanh(r[t])) * (1 + sum(l2norm(h[t] + x) * w))
+y[t] = m[t] * exp(v - m[t]) + sum(p) + exp(l[t] - max(l[t], a))
+z[t] = c
+""")
+
+_spec("""flow scans_in_blocks(V)
+input x, f : V; input a, b : scalar; param w : V
+state h : V
+state z : scalar = 0.5
+h[t] = sigmoid(f) * h[t-1] + x
+z[t] = sigmoid(a) * z[t-1] + b
+o[t] = h[t] * z[t-1] + w
+s[t] = sum(h[t] * w) * z[t] + b
+""")

@@ -73,6 +73,8 @@ INEXACT = {
     "rwkv6": "Decay",
     "scalar_output": "the square root of a non-square",
     "scan_of_a_read": "a division by 0",
+    "scans_in_blocks": "sigmoid",
+    "scans_together": "the square root of a non-square",
     "small_denominators": "the square root of a non-square",
     "square": "Literal",
     "squashed_fast_weights": "an exponent without an inverse",

@@ -20,6 +20,7 @@ from flowc.schedule.turned import state_sizes
 from flowc.source import Source
 
 CHUNKS = 2
+STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # token by token: products with a vector are sums
 SIDE = 64
 
 
@@ -47,7 +48,7 @@ def counted(name, case, dtype=torch.float16):
 # -- matrix units ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ON_KERNELS)
+@pytest.mark.parametrize("name", [name for name in ON_KERNELS if name not in STEPPED])
 def test_products_are_made_on_matrix_units(name):
     """At least 90 % of the flops of a pass's products go through `tl.dot`.
 
@@ -65,9 +66,6 @@ def test_products_are_made_on_matrix_units(name):
 
 
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
-
-
-STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # token by token, as W204 says
 
 
 @pytest.mark.parametrize("name", [name for name in ON_KERNELS if name not in STEPPED])
