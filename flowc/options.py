@@ -54,6 +54,7 @@ class Options:
         "how the chunk program is cut into kernels",
         auto="the compiler's choice",
         split="one kernel per stage, intermediates through memory",
+        fused="outputs in the kernel that carries the state, where Triton has one; torch operators run stages",
     )
     backend: str = _choice(
         "auto",

@@ -14,7 +14,7 @@ from flowc.options import Options, option_names
         ("chunk_size", "64", "chunk_size is '64'"),
         ("aggregation", "magic", "aggregation is 'magic'; allowed: 'auto', 'wy', 'tensorinv', 'signature'"),
         ("backend", "cuda", "backend is 'cuda'; allowed: 'auto', 'torch', 'triton'"),
-        ("schedule", "fused", "schedule is 'fused'; allowed: 'auto', 'split'"),
+        ("schedule", "merged", "schedule is 'merged'; allowed: 'auto', 'split', 'fused'"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name, value, words):

@@ -29,6 +29,7 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: 
         f"        chunk_size = _kernel_tokens({rows}, keys, _product_type(({passed},)))",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
-        f"    return _OnTriton(cu_seqlens, _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted}), how)",
+        f"    tokens = _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted})",
+        "    return _OnTriton(cu_seqlens, tokens, how, schedule or __options__['schedule'], keep)",
         chunked,
     ]

@@ -138,7 +138,7 @@ def _op(interface: Interface) -> str:
         f"    starts, _ = _checked({passed}, initial_state, cu_seqlens, True)",
         *(f"    _option({name!r}, {name}, {allowed!r})" for name, allowed in choices().items()),
         *range_checks(interface),
-        f"    made = _called([{passed}, *starts], cu_seqlens, chunk_size, aggregation, backend)",
+        f"    made = _called([{passed}, *starts], cu_seqlens, chunk_size, aggregation, schedule, backend)",
         "    result = Outputs(*made[:_OUTPUTS])" if interface.several else "    result = made[0]",
         f"    return (result, {_final(interface, 'made[_OUTPUTS:]')}) if output_final_state else result",
     ]
@@ -149,7 +149,8 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None, keys
     """The function that chooses what a call runs on, and in which chunks."""
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
-    options = ("cu_seqlens: Tensor | None", "chunk_size: int | None", "aggregation: str | None", "backend: str | None")
+    options = [f"{n}: {t} | None" for n, t in (("cu_seqlens", "Tensor"), ("chunk_size", "int"), ("aggregation", "str"))]
+    options += ["schedule: str | None", "backend: str | None"]
     loops = not interface.recurrence.memories
     chosen = dispatched(passed, rows, counted, missing, keys, loops)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))

@@ -122,7 +122,12 @@ class TritonPrinter:
         assert self.states is not None
         at, mask = self.memory.scratch(self.states, lanes)
         pointer = self.memory.pointer("scratch", self.states)
-        self.body.append(f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
+        self.given(pointer, f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
+
+    def given(self, pointer: str, text: str) -> None:
+        """A value's store; of a kernel that makes outputs too, where there is memory for it."""
+        optional = self.kernel.role is Role.WALK and any(not s.fetched for s in self.kernel.stores[1:])
+        self.body += [f"if {pointer} is not None:", f"    {text}"] if optional else [text]
 
     def parts(self, parts: Iterable[Part]) -> None:
         """Statements and loops."""
@@ -130,6 +135,8 @@ class TritonPrinter:
             match part:
                 case Step():
                     self.step(part)
+                case Store() if part.fetched:
+                    self.given(self.memory.pointer("scratch", part.name), self.store(part))
                 case Store():
                     self.body.append(self.store(part))
                 case Levels():

@@ -22,7 +22,7 @@ from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.staged import KernelPlan, kernel_plan
 from flowc.schedule.stepped import TokenPlan
 from flowc.schedule.tile_plan import Missing
-from flowc.schedule.tilings import MOST_KEYS, MOST_SPLIT, chunk_rows, tilings
+from flowc.schedule.tilings import MOST_FUSED, MOST_KEYS, MOST_SPLIT, chunk_rows, fuses, tilings
 from flowc.semantics.size import ONE
 
 ORDER = (
@@ -71,6 +71,9 @@ class LauncherView:
     tilings: tuple[str, ...]
     rows: tuple[int, int]
     most_rows: int
+    most_fused: int
+    fuses: bool
+    first: str
     ranked: bool
     apart: bool
 
@@ -166,6 +169,9 @@ class _Section:
             tilings=tuple(row for cuts, suffix in plans for row in tilings(cuts, suffix)),
             rows=chunk_rows([cuts for cuts, _ in plans]),
             most_rows=MOST_ROWS,
+            most_fused=MOST_FUSED if any(s.cuts.fused for s in self.stages) else 0,
+            fuses=all(fuses(s.cuts) for s in self.stages),
+            first=self.stages[0].suffix if self.stages else "",
             ranked=system_rows(self.plan.forward.program) not in (None, ONE),
             apart=whole is not None or any(cuts.by_torch for cuts, _ in plans),
         )

@@ -34,6 +34,7 @@ TITLES = {
     "walk": "The walk: the state at every chunk's start, and what only it can make.",
     "columns": "Results of a chunk over the state's columns.",
     "rows": "Results of a chunk that are sums over the state's columns.",
+    "fused": "The walk with the outputs; states and what only it can make are stored where memory is given.",
     "step": "The outputs and the next state of one token.",
 }
 TAKEN = ("inputs", "call", "grads", "begin", "final", "how", "places")
@@ -145,7 +146,8 @@ class StageSection:
     @property
     def whole_rows(self) -> bool:
         """Whether a walk's programs hold all of the state's rows."""
-        return not all(splits_rows(k) for k, _ in self.planned.kernels() if k.role is Role.WALK)
+        walks = [k for k, _ in self.planned.kernels() if k.role is Role.WALK and k is not self.cuts.fused]
+        return not all(splits_rows(k) for k in walks)
 
     def extents(self, start: str) -> str:
         """The sizes of the state as kernels see it, by the tensor that it starts with."""
@@ -206,13 +208,23 @@ class StageSection:
             kinds = ["zeros=True"] * (name in self.cuts.read_by_torch) + ["system=True"] * (name in self.cuts.systems)
             sizes = [self.extent(lane) for lane in found]
             self.made[name] = f"call.memory({', '.join((*sizes, *kinds))})"
-            lines.append(f"{self.memory[name]} = {self.placed(name)}")
+            alone = not adjoint and self.cuts.fused is not None and name in self.walked
+            lines.append(
+                f"{self.memory[name]} = {self.placed(name)}" + " if call.keep or not call.fused else None" * alone
+            )
         suffix = f"{'_backward' if adjoint else ''}{self.suffix}"
         if passed.before is not None:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
             made = self.part(passed.before, f"_before{suffix}", "What kernels fetch and do not make: {}.")
             lines.append(f"{self.named(passed.before)}, = call.given({lanes_of}, *{made})")
-        lines += [self.kernel(kernel, passed.states, adjoint) for kernel in passed.kernels]
+        launches = [(k, self.kernel(k, passed.states, adjoint)) for k in passed.kernels]
+        if adjoint or self.cuts.fused is None:
+            lines += [line for _, line in launches]
+        else:
+            fused = self.kernel(self.cuts.fused, passed.states, adjoint)
+            lines += [line for k, line in launches if k.role is Role.INTRA]
+            lines += ["if call.fused:", f"    {fused}", "else:"]
+            lines += [f"    {line}" for k, line in launches if k.role is not Role.INTRA]
         if passed.after is not None:
             made = self.part(passed.after, f"_after{suffix}", "What kernels do not make of their results: {}.")
             targets = ", ".join(self.argument("result", n, adjoint) for n, _ in passed.after.made)
@@ -222,11 +234,17 @@ class StageSection:
                 lines += [f"for out, made in zip(({targets},), {made}):", "    out.copy_(made)"]
         return lines
 
+    @property
+    def walked(self) -> set[str]:
+        """What the walk leaves in memory for the kernels after it, and for the backward pass."""
+        walk = next(k for k in self.cuts.forward.kernels if k.role is Role.WALK)
+        return {self.cuts.forward.states, *(s.name for s in walk.stores[1:] if s.fetched)}
+
     def placed(self, name: str) -> str:
         """Memory of its own, or that which the caller has for what is saved."""
         if name not in self.cuts.saved:
             return self.made[name]
-        return f"{self.made[name]} if places is None else places[{self.cuts.saved.index(name)}]"
+        return f"({self.made[name]} if places is None else places[{self.cuts.saved.index(name)}])"
 
     def part(self, part: TorchPart, name: str, title: str) -> str:
         """A function of torch operators; its call."""

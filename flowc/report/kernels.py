@@ -98,7 +98,7 @@ def _whole(found: KernelPlan) -> tuple[str, ...]:
 
 def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
     passed = stage.cuts.backward if adjoint else stage.cuts.forward
-    for kernel in passed.kernels:
+    for kernel in stage.chosen(adjoint):
         most, _ = tiling(stage.cuts, f"{kernel.name}{'_backward' if adjoint else ''}")
         block = min(most[0], power_of_two(at.values))
         walked = MOST_SPLIT if splits_rows(kernel) else power_of_two(at.keys)
@@ -165,7 +165,7 @@ def _planned(stage: StagePlan, adjoint: bool) -> list[str]:
     passed = stage.cuts.backward if adjoint else stage.cuts.forward
     before, after = _by_torch(passed, adjoint)
     lines = [f"    torch operators make {', '.join(before)}"] if before else []
-    for kernel in passed.kernels:
+    for kernel in stage.chosen(adjoint):
         how = "a program per block of columns" if kernel.blocked else "a program goes through all columns"
         how = how if _has_columns(kernel) else "of no column"
         reads, stores = ", ".join(dict.fromkeys(_read(kernel))), _stored(kernel, passed, adjoint)
@@ -204,6 +204,13 @@ def triton_lines(found: TritonFacts | Missing) -> list[str]:
     total = sum((k.cost for k in found.kernels), TileCost())
     dots, read, written = (round(n / found.tokens) for n in (total.dots, total.read, total.written))
     lines.append(f"  {'in all':29}{dots:>12,}{read:>8,}{written:>9,}")
+    if any(k.name.startswith("fused") for k in found.kernels):
+        lines.append(
+            "  `fused` runs where it has half as many programs as the device has processors, or by schedule='fused';"
+        )
+        lines.append(
+            "  else a walk that stores every chunk's state, and after it a kernel for all chunks at once ('split')"
+        )
     if found.saved:
         lines.append(f"  kept for the backward pass beside the inputs: {', '.join(found.saved)}")
     if found.scans:

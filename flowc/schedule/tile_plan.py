@@ -112,13 +112,15 @@ class TilePass:
 class TilePlan:
     """Both passes; `saved` are the names of what the forward keeps for the backward.
 
-    `step` makes the outputs and the next state of one token, forward only; None where one kernel cannot.
+    `step` makes the outputs and the next state of one token, forward only; `fused` is a walk that makes the outputs as
+    well, in the place of the forward pass's kernels from its walk on. None where one kernel cannot.
     """
 
     forward: TilePass
     backward: TilePass
     saved: tuple[str, ...]
     step: TileKernel | None
+    fused: TileKernel | None = None
 
     @property
     def systems(self) -> frozenset[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from flowc.schedule.tile_plan import TileKernel, TilePlan
-from flowc.schedule.tiles import DecayApply, DecayDot, Selected
+from flowc.schedule.tiles import DecayApply, DecayDot, DecayMatrix, Selected, Solve
+from flowc.semantics.size import ONE
 
 MOST_KEYS = 256
 """The most rows of a state that a walk holds."""
@@ -22,6 +23,9 @@ ROWS = (64, 32, 16)
 """Rows of a chunk: what a warp group multiplies at once; fewer where gates or feature maps take registers too;
 the fewest that the matrix units take, where there are many such, and in float32, which is multiplied in three parts."""
 
+MOST_FUSED = 128
+"""The most rows of a state that a walk holds which makes outputs as well."""
+
 MANY_GATED = 5
 """Primitives with such gates in one kernel."""
 
@@ -29,6 +33,8 @@ Tiling = tuple[int, int, int, int]
 TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: for half precision, and for float32
     "matrices": ((32, 32, 4, 1), (16, 32, 8, 1)),
     "walk": ((32, 64, 4, 2), (16, 32, 8, 1)),
+    "fused": ((32, 64, 8, 1), (16, 32, 8, 1)),
+    "fused_solving": ((16, 64, 8, 1), (16, 32, 8, 1)),  # with gates between rows as well
     "columns": ((64, 64, 4, 2), (16, 16, 4, 1)),
     "rows": ((64, 64, 8, 1), (16, 32, 4, 1)),
     "matrices_backward": ((32, 32, 4, 1), (16, 32, 4, 1)),
@@ -62,12 +68,14 @@ A wavefront counts as two warps.
 def tilings(plan: TilePlan, suffix: str = "") -> tuple[str, ...]:
     """Configurations as rows of a module's table, those of a family before those of any; roles end in `suffix`."""
     kernels = {k.name: k for k in plan.forward.kernels} | {f"{k.name}_backward": k for k in plan.backward.kernels}
-    own = {} if plan.step is None else {plan.step.name: plan.step}
+    own = {k.name: k for k in (plan.step, plan.fused) if k is not None}
     return tuple(repr((family, f"{role}{suffix}", *row)) for family, role, *row in _rows(plan, kernels | own))
 
 
 def tiling(plan: TilePlan, role: str) -> tuple[Tiling, Tiling]:
     """The configuration of a role on devices that have none of their own, for half precision and for float32."""
+    if role == "fused" and plan.fused is not None and any(isinstance(s.op, DecayMatrix) for s in plan.fused.steps):
+        role = "fused" if not any(isinstance(s.op, Solve) for s in plan.fused.steps) else "fused_solving"
     half, single = TILINGS[role]
     across = any(k.name == "rows" and gated(k) for k in plan.forward.kernels)
     return (ACROSS.get(role, half) if across else half), single
@@ -100,6 +108,13 @@ def chunk_rows(plans: Sequence[TilePlan]) -> tuple[int, int]:
     kernels = [k for p in plans for k in (*p.forward.kernels, *p.backward.kernels)]
     most = max((max(gated(k), expands(k)) for k in kernels), default=0)
     return ROWS[most], ROWS[-1]
+
+
+def fuses(plan: TilePlan) -> bool:
+    """Whether outputs are made by the walk where nothing else is asked for: several rows a token spill."""
+    if plan.fused is None:
+        return False
+    return all(lane.frame == ONE for s in plan.fused.steps for lane in s.tile.lanes if lane.over_rows)
 
 
 def expands(kernel: TileKernel) -> bool:

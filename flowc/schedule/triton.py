@@ -43,7 +43,7 @@ def cut(plan: Plan) -> TilePlan | Missing:
         second = backward.run()
     except Unsupported as reason:
         return Missing((str(reason),))
-    return TilePlan(first, second, tuple(backward.used), step)
+    return TilePlan(first, second, tuple(backward.used), step, forward.fused(frozenset(backward.used)))
 
 
 class _Cutter(Crossing):
@@ -95,6 +95,22 @@ class _Cutter(Crossing):
         except Unsupported:
             return None
         kernel = self._kernel("step", Role.WALK, low, (Store("", state, False), *results))
+        return kernel if kernel.blocked else None
+
+    def fused(self, kept: frozenset[str]) -> TileKernel | None:
+        """The walk that makes the results as well; it stores what the backward pass uses of it, and nothing else."""
+        if self.outside or self.finished:
+            return None
+        low = self._lowering((*self.walked, self.program.carries[0].before), walks=True)
+        try:
+            state = low.build.spread(low.chunk(self.program.carries[0].after), (KEY, VALUE))
+            results = [self._result(low, name, value) for name, value in self.program.results]
+        except Unsupported:
+            return None
+        own = [v for v in self.walked if self.fetched[v] in kept]
+        stores = [Store(self.fetched[v], low.full(v), True) for v in own]
+        first = Store(self.fetched[self.program.carries[0].before], state, False)
+        kernel = self._kernel("fused", Role.WALK, low, (first, *stores, *results))
         return kernel if kernel.blocked else None
 
     # -- kernels ------------------------------------------------------------------------------------------------------

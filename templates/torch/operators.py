@@ -122,10 +122,10 @@ class _TransformedGradient(torch.autograd.Function):
 
 def _operator(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    backend: str | None, keep: bool,
+    schedule: str | None, backend: str | None, keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep)
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(call, tensors, call.places(tensors, memory) if keep else None)
     return [*outputs, *finals, *memory]
@@ -133,20 +133,21 @@ def _operator(
 
 def _operator_backward(
     tensors: list[Tensor], memory: list[Tensor], cotangents: list[Tensor | None], wanted: list[bool],
-    cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None, backend: str | None,
+    cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
+    schedule: str | None, backend: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, True)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True)
     grads = _run_backward(call, tensors, call.places(tensors, memory), cotangents, wanted)
     return [x.contiguous() for x in grads if x is not None]
 
 
 def _operator_fake(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    backend: str | None, keep: bool,
+    schedule: str | None, backend: str | None, keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep)
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
     return [*_outputs(*inputs), *finals, *(call.memory(tensors) if keep else [])]
@@ -172,12 +173,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     tensors, cu_seqlens, memory = ctx.saved_tensors[:count], ctx.saved_tensors[count], ctx.saved_tensors[count + 1 :]
     bars = cotangents[:_RESULTS]
     found = iter(_BACKWARD(list(tensors), list(memory), list(bars), list(wanted), cu_seqlens, *ctx.options))
-    return [next(found) if needed else None for needed in wanted], *[None] * 5
+    return [next(found) if needed else None for needed in wanted], *[None] * 6
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -198,7 +199,8 @@ _FORWARD, _BACKWARD = _operators()
 
 
 def _called(
-    tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None, backend: str | None
+    tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
+    schedule: str | None, backend: str | None,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call.
 
@@ -210,9 +212,9 @@ def _called(
         if torch.autograd.forward_ad._current_level >= 0:  # where an operator's tangents would be 0
             _forward_mode()
         if not transformed:
-            return _FORWARD(tensors, cu_seqlens, chunk_size, aggregation, backend, keep)[:_RESULTS]
+            return _FORWARD(tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep)[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep or transformed)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep or transformed)
     if transformed:
         return _TransformedOp.apply(call, *tensors)[:_RESULTS]
     return _Op.apply(call, keep, *tensors)

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_0275b8d32d19424c"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_1ae4cf2da383016e"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1675,6 +1675,176 @@ def _columns(
 
 
 @_jit
+def _fused(
+    S_ptr,
+    g_ptr,
+    k_ptr,
+    beta_ptr,
+    v_ptr,
+    inverse_ptr,
+    q_ptr,
+    U_ptr,
+    o_ptr,
+    k_heads,
+    q_heads,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The walk with the outputs; states and what only it can make are stored where memory is given.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        tokens, place, apart = length, program, programs
+        begin = program // heads * length
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+        begin = tl.load(entry).to(tl.int64)
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    k_head = head // (heads // k_heads)
+    q_head = head // (heads // q_heads)
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        if S_ptr is not None:
+            tl.store(
+                S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+                S.to(S_ptr.dtype.element_ty),
+                mask=key_live[:, None] & value_live[None, :],
+            )
+        g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live, g_, 0.0)
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        beta = tl.load(
+            beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+        )
+        v = tl.load(
+            v_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
+        t = tl.exp2(sums_whole + sums_rest)
+        scale = -beta.to(tl.float32)
+        t_ = _tl_dot(k, S.to(DOT), None, PRECISION)
+        Z = v_ + (t * scale)[:, None] * t_
+        U = _tl_solve(
+            inverse_ptr + chunk * TOKENS * TOKENS,
+            left,
+            Z,
+            TOKENS,
+            1,
+            1,
+            AGGREGATION,
+            False,
+            DOT,
+            PRECISION,
+        )
+        S_next = _tl_dot(
+            tl.trans(k),
+            (
+                tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
+                    :, None
+                ]
+                * U
+            ).to(DOT),
+            tl.exp2(g_last_whole + g_last_rest) * S,
+            PRECISION,
+        )
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t_2 = _tl_dot(q, S.to(DOT), None, PRECISION)
+        decay = tl.where(
+            row[:, None] >= row[None, :],
+            tl.exp2(
+                tl.where(
+                    row[:, None] >= row[None, :],
+                    (sums_whole[:, None] - sums_whole[None, :])
+                    + (sums_rest[:, None] - sums_rest[None, :]),
+                    0.0,
+                )
+            ),
+            0.0,
+        )
+        t_3 = _tl_dot(q, tl.trans(k.to(DOT)), None, PRECISION)
+        P = decay * t_3
+        O = t[:, None] * t_2 + _tl_product(P.to(DOT), U.to(DOT), PRECISION)
+        if U_ptr is not None:
+            tl.store(
+                U_ptr
+                + chunk * TOKENS * VALUES
+                + row[:, None] * VALUES
+                + value[None, :],
+                U.to(U_ptr.dtype.element_ty),
+                mask=live[:, None] & value_live[None, :],
+            )
+        tl.store(
+            o_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            O.to(o_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        S = S_next
+    tl.store(final_ptr + state_at, S, mask=state_live)
+
+
+@_jit
 def _matrices_backward(
     q_ptr,
     k_ptr,
@@ -2459,6 +2629,8 @@ class _Kernels:
         table: _Table | None,
         tokens: int,
         how: str,
+        schedule: str = "split",
+        keep: bool = True,
     ) -> None:
         """Sizes as the kernels take them, a state's as they see it; memory holds `chunks` times `programs` values."""
         like = inputs[2]
@@ -2483,11 +2655,24 @@ class _Kernels:
         }
         self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
         self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
+        self.keep, self.fused = keep, self.fuses(schedule)
         self.sizes |= {
             "PRECISION": "tf32x3"
             if like.is_cuda and torch.version.hip is None
             else "ieee"
         }
+
+    def fuses(self, schedule: str) -> bool:
+        """Whether outputs are made by the walk: where its programs hold the state's rows, and there are enough of them.
+
+        Matrix units of 16 rows at a time (ampere) leave no registers for that with 64 rows.
+        """
+        if _tile(self.keys) > 128 or schedule != "auto":
+            return _tile(self.keys) <= 128 and schedule == "fused"
+        device = self.like.device
+        block, *_ = _tiling("fused", self.dot, device)
+        room = _family(device) != "ampere" or _tile(self.tokens) <= 32
+        return room and 2 * self.walks * -(-self.values // block) >= _processors(device)
 
     def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
         """Memory for a value of every chunk: matrices in the type of products, the rest in float32; `zeros` for torch.
@@ -2515,7 +2700,7 @@ class _Kernels:
         A walk that can be `split` has programs of a block of rows each.
         """
         block, part, warps, stages = _tiling(role, self.dot, self.like.device)
-        walks = role.startswith("walk")
+        walks = role.startswith(("walk", "fused"))
         part = (
             min(128 if walks else part, _tile(self.keys)) if split else _tile(self.keys)
         )
@@ -2569,6 +2754,15 @@ def _family(device: torch.device) -> str:
     return "ampere" if major < 9 else "any" if major == 9 else "blackwell"
 
 
+def _processors(device: torch.device) -> int:
+    """How many programs a device runs beside one another, at least."""
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else 1
+    )
+
+
 def _tiling(
     role: str, dot: torch.dtype, device: torch.device
 ) -> tuple[int, int, int, int]:
@@ -2612,6 +2806,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("any", "rows_backward", 4, 16, 16, 4, 1),
     ("any", "step", 2, 32, 64, 4, 1),
     ("any", "step", 4, 32, 32, 8, 1),
+    ("any", "fused", 2, 16, 64, 8, 1),
+    ("any", "fused", 4, 16, 32, 8, 1),
 )
 
 
@@ -2693,8 +2889,16 @@ def _forward_kernels(
         if places is None
         else places[0]
     )
-    U = call.memory(call.tokens, call.values) if places is None else places[1]
-    S = call.memory(call.keys, call.values) if places is None else places[2]
+    U = (
+        (call.memory(call.tokens, call.values) if places is None else places[1])
+        if call.keep or not call.fused
+        else None
+    )
+    S = (
+        (call.memory(call.keys, call.values) if places is None else places[2])
+        if call.keep or not call.fused
+        else None
+    )
     call.run(
         _matrices,
         "matrices",
@@ -2706,41 +2910,66 @@ def _forward_kernels(
         inverse_ptr=inverse,
         k_heads=inputs[1].shape[2],
     )
-    call.run(
-        _walk,
-        "walk",
-        True,
-        False,
-        S_ptr=S,
-        g_ptr=inputs[3],
-        k_ptr=inputs[1],
-        beta_ptr=inputs[4],
-        v_ptr=inputs[2],
-        inverse_ptr=inverse,
-        U_ptr=U,
-        k_heads=inputs[1].shape[2],
-        start_ptr=start,
-        final_ptr=final,
+    if call.fused:
+        call.run(
+            _fused,
+            "fused",
+            True,
+            False,
+            S_ptr=S,
+            g_ptr=inputs[3],
+            k_ptr=inputs[1],
+            beta_ptr=inputs[4],
+            v_ptr=inputs[2],
+            inverse_ptr=inverse,
+            q_ptr=inputs[0],
+            U_ptr=U,
+            o_ptr=outputs[0],
+            k_heads=inputs[1].shape[2],
+            q_heads=inputs[0].shape[2],
+            start_ptr=start,
+            final_ptr=final,
+        )
+    else:
+        call.run(
+            _walk,
+            "walk",
+            True,
+            False,
+            S_ptr=S,
+            g_ptr=inputs[3],
+            k_ptr=inputs[1],
+            beta_ptr=inputs[4],
+            v_ptr=inputs[2],
+            inverse_ptr=inverse,
+            U_ptr=U,
+            k_heads=inputs[1].shape[2],
+            start_ptr=start,
+            final_ptr=final,
+        )
+        call.run(
+            _columns,
+            "columns",
+            True,
+            True,
+            q_ptr=inputs[0],
+            S_ptr=S,
+            k_ptr=inputs[1],
+            g_ptr=inputs[3],
+            U_ptr=U,
+            o_ptr=outputs[0],
+            q_heads=inputs[0].shape[2],
+            k_heads=inputs[1].shape[2],
+        )
+    saved = (
+        [
+            inverse,
+            U,
+            S,
+        ]
+        if call.keep
+        else []
     )
-    call.run(
-        _columns,
-        "columns",
-        True,
-        True,
-        q_ptr=inputs[0],
-        S_ptr=S,
-        k_ptr=inputs[1],
-        g_ptr=inputs[3],
-        U_ptr=U,
-        o_ptr=outputs[0],
-        q_heads=inputs[0].shape[2],
-        k_heads=inputs[1].shape[2],
-    )
-    saved = [
-        inverse,
-        U,
-        S,
-    ]
     return final, saved if places is None else [
         p if x is p else p.copy_(x) for x, p in zip(saved, places, strict=True)
     ]
@@ -2871,6 +3100,8 @@ def _calls(
     table: _Table | None,
     tokens: int,
     how: str,
+    schedule: str = "split",
+    keep: bool = True,
 ) -> list[_Kernels]:
     """What the launches of each state share."""
     return [
@@ -2881,6 +3112,8 @@ def _calls(
             table,
             tokens,
             how,
+            schedule,
+            keep,
         ),
     ]
 
@@ -2896,6 +3129,8 @@ def _forward_triton(
     table: _Table | None,
     tokens: int,
     how: str,
+    schedule: str,
+    keep: bool,
     places: Sequence[Tensor] | None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Run the forward kernels: outputs, final states, and what the backward pass uses again, in `places` if given."""
@@ -2906,7 +3141,7 @@ def _forward_triton(
         g,
         beta,
     ) = inputs = tuple(x.contiguous() for x in inputs)
-    calls = _calls(inputs, starts, table, tokens, how)
+    calls = _calls(inputs, starts, table, tokens, how, schedule, keep)
     outputs, finals = _outputs(*inputs), list(starts)
     (call,), (start,) = calls, starts
     final, saved = _forward_kernels(call, inputs, start, outputs, places)
@@ -2988,7 +3223,7 @@ def _one_token(
     if held and not traced and not _is_empty(inputs, (start,)):
         outputs, final = _step_kernel(inputs, start)
         return outputs, [final]
-    made = _called([*inputs, start], None, None, None, backend)
+    made = _called([*inputs, start], None, None, None, None, backend)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
@@ -3024,14 +3259,22 @@ def _launches(like: Tensor, cu_seqlens: Tensor | None, size: int) -> list[_Launc
 class _OnTriton:
     """A call in Triton kernels: those of the chunk program, and its adjoint's."""
 
-    def __init__(self, cu_seqlens: Tensor | None, tokens: int, how: str) -> None:
-        """Sequences, the tokens of a chunk, and how systems are solved."""
+    def __init__(
+        self,
+        cu_seqlens: Tensor | None,
+        tokens: int,
+        how: str,
+        schedule: str,
+        keep: bool,
+    ) -> None:
+        """Sequences, the tokens of a chunk, how systems are solved, the schedule, whether a backward pass may follow."""
         self.cu_seqlens, self.tokens, self.how, self.dtype = (
             cu_seqlens,
             tokens,
             how,
             torch.float32,
         )
+        self.schedule, self.keep = schedule, keep
         self.launches: list[_Launch] | None = None
 
     def planned(self, like: Tensor) -> list[_Launch]:
@@ -3062,7 +3305,14 @@ class _OnTriton:
                     None if places is None else places[len(saved) : len(saved) + each]
                 )
                 *results, kept = _forward_triton(
-                    given, begins, table, self.tokens, self.how, where
+                    given,
+                    begins,
+                    table,
+                    self.tokens,
+                    self.how,
+                    self.schedule,
+                    self.keep,
+                    where,
                 )
                 made.append(results)
             saved += kept
@@ -3483,6 +3733,7 @@ def _chosen(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
     keep: bool,
 ) -> Any:
@@ -3526,7 +3777,10 @@ def _chosen(
             )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
-        return _OnTriton(cu_seqlens, _in_tiles(_tokens(chunk_size, 1), 1), how)
+        tokens = _in_tiles(_tokens(chunk_size, 1), 1)
+        return _OnTriton(
+            cu_seqlens, tokens, how, schedule or __options__["schedule"], keep
+        )
     return _InChunks(
         cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep
     )
@@ -3689,11 +3943,14 @@ def _operator(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+    )
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(
         call, tensors, call.places(tensors, memory) if keep else None
@@ -3709,10 +3966,13 @@ def _operator_backward(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, True)
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True
+    )
     grads = _run_backward(
         call, tensors, call.places(tensors, memory), cotangents, wanted
     )
@@ -3724,11 +3984,14 @@ def _operator_fake(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+    )
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
     return [*_outputs(*inputs), *finals, *(call.memory(tensors) if keep else [])]
@@ -3775,12 +4038,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
             *ctx.options,
         )
     )
-    return [next(found) if needed else None for needed in wanted], *[None] * 5
+    return [next(found) if needed else None for needed in wanted], *[None] * 6
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -3814,6 +4077,7 @@ def _called(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call.
@@ -3831,11 +4095,17 @@ def _called(
             _forward_mode()
         if not transformed:
             return _FORWARD(
-                tensors, cu_seqlens, chunk_size, aggregation, backend, keep
+                tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
             )[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, backend, keep or transformed
+        *tensors,
+        cu_seqlens,
+        chunk_size,
+        aggregation,
+        schedule,
+        backend,
+        keep or transformed,
     )
     if transformed:
         return _TransformedOp.apply(call, *tensors)[:_RESULTS]
@@ -3883,13 +4153,18 @@ def gated_deltanet(
     """
     starts, _ = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
-    _option("schedule", schedule, ("auto", "split"))
+    _option("schedule", schedule, ("auto", "split", "fused"))
     _option("backend", backend, ("auto", "torch", "triton"))
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
         _in_range("beta", beta, (beta > 0.0) & (beta < 1.0), "in (0, 1)")
     made = _called(
-        [q, k, v, g, beta, *starts], cu_seqlens, chunk_size, aggregation, backend
+        [q, k, v, g, beta, *starts],
+        cu_seqlens,
+        chunk_size,
+        aggregation,
+        schedule,
+        backend,
     )
     result = made[0]
     return (result, made[_OUTPUTS:][0]) if output_final_state else result

@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_3d4ee55408afa819"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_af69c4c3c857d419"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1726,6 +1726,204 @@ def _columns(
 
 
 @_jit
+def _fused(
+    S_ptr,
+    g_ptr,
+    B_ptr,
+    W_ptr,
+    A_ptr,
+    inverse_ptr,
+    q_ptr,
+    U_ptr,
+    o_ptr,
+    B_heads,
+    A_heads,
+    q_heads,
+    RANK1: tl.constexpr,
+    PADDED1: tl.constexpr,
+    R_size: tl.constexpr,
+    K_size: tl.constexpr,
+    V_size: tl.constexpr,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The walk with the outputs; states and what only it can make are stored where memory is given.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        tokens, place, apart = length, program, programs
+        begin = program // heads * length
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+        begin = tl.load(entry).to(tl.int64)
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    ROWS1: tl.constexpr = ROWS * PADDED1
+    row1 = tl.arange(0, ROWS1)
+    at1, sub1 = row1 // PADDED1, row1 % PADDED1
+    B_head = head // (heads // B_heads)
+    A_head = head // (heads // A_heads)
+    q_head = head // (heads // q_heads)
+    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        live1 = (sub1 < RANK1) & (at1 < left)
+        if S_ptr is not None:
+            tl.store(
+                S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+                S.to(S_ptr.dtype.element_ty),
+                mask=key_live[:, None] & value_live[None, :],
+            )
+        g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live, g_, 0.0)
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        g_2 = tl.load(
+            g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0
+        )
+        g_3 = _tl_floor_log(g_2.to(tl.float32))
+        log_gate_ = tl.where(live1, g_3, 0.0)
+        gate_whole_, gate_rest_ = _tl_split(log_gate_)
+        sums_whole, sums_rest = (
+            tl.cumsum(tl.where(sub1 == 0, gate_whole_, 0.0), 0),
+            tl.cumsum(tl.where(sub1 == 0, gate_rest_, 0.0), 0),
+        )
+        B = tl.load(
+            B_ptr
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
+            + sub1[:, None],
+            mask=live1[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        W = tl.load(
+            W_ptr
+            + (token * heads + head) * (R_size * V_size)
+            + at1[:, None] * (heads * (R_size * V_size))
+            + value[None, :] * R_size
+            + sub1[:, None],
+            mask=live1[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        A = tl.load(
+            A_ptr
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
+            + sub1[:, None],
+            mask=live1[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t = _tl_dot(A, S.to(DOT), None, PRECISION)
+        Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
+        U = _tl_solve(
+            inverse_ptr + chunk * (TOKENS * RANK1) * (TOKENS * RANK1),
+            left,
+            Z,
+            TOKENS,
+            RANK1,
+            PADDED1,
+            AGGREGATION,
+            False,
+            DOT,
+            PRECISION,
+        )
+        S_next = _tl_dot(
+            tl.trans(B),
+            (
+                tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[
+                    :, None
+                ]
+                * U
+            ).to(DOT),
+            tl.exp2(g_last_whole + g_last_rest) * S,
+            PRECISION,
+        )
+        sums_whole_, sums_rest_ = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        t_ = _tl_dot(q, S.to(DOT), None, PRECISION)
+        decay = tl.where(
+            row[:, None] >= at1[None, :],
+            tl.exp2(
+                tl.where(
+                    row[:, None] >= at1[None, :],
+                    (sums_whole_[:, None] - sums_whole[None, :])
+                    + (sums_rest_[:, None] - sums_rest[None, :]),
+                    0.0,
+                )
+            ),
+            0.0,
+        )
+        t_2 = _tl_dot(q, tl.trans(B.to(DOT)), None, PRECISION)
+        P = decay * t_2
+        O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_ + _tl_product(
+            P.to(DOT), U.to(DOT), PRECISION
+        )
+        if U_ptr is not None:
+            tl.store(
+                U_ptr
+                + chunk * (TOKENS * RANK1) * VALUES
+                + (at1[:, None] * RANK1 + sub1[:, None]) * VALUES
+                + value[None, :],
+                U.to(U_ptr.dtype.element_ty),
+                mask=live1[:, None] & value_live[None, :],
+            )
+        tl.store(
+            o_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            O.to(o_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        S = S_next
+    tl.store(final_ptr + state_at, S, mask=state_live)
+
+
+@_jit
 def _matrices_backward(
     q_ptr,
     B_ptr,
@@ -2639,6 +2837,8 @@ class _Kernels:
         table: _Table | None,
         tokens: int,
         how: str,
+        schedule: str = "split",
+        keep: bool = True,
     ) -> None:
         """Sizes as the kernels take them, a state's as they see it; memory holds `chunks` times `programs` values."""
         like = inputs[3]
@@ -2663,11 +2863,21 @@ class _Kernels:
         }
         self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
         self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
+        self.keep, self.fused = keep, self.fuses(schedule)
         self.sizes |= {
             "PRECISION": "tf32x3"
             if like.is_cuda and torch.version.hip is None
             else "ieee"
         }
+
+    def fuses(self, schedule: str) -> bool:
+        """Whether outputs are made by the walk: where its programs hold the state's rows, and there are enough of them.
+
+        Matrix units of 16 rows at a time (ampere) leave no registers for that with 64 rows.
+        """
+        if _tile(self.keys) > 128 or schedule != "auto":
+            return _tile(self.keys) <= 128 and schedule == "fused"
+        return False
 
     def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
         """Memory for a value of every chunk: matrices in the type of products, the rest in float32; `zeros` for torch.
@@ -2695,7 +2905,7 @@ class _Kernels:
         A walk that can be `split` has programs of a block of rows each.
         """
         block, part, warps, stages = _tiling(role, self.dot, self.like.device)
-        walks = role.startswith("walk")
+        walks = role.startswith(("walk", "fused"))
         part = (
             min(128 if walks else part, _tile(self.keys)) if split else _tile(self.keys)
         )
@@ -2749,6 +2959,15 @@ def _family(device: torch.device) -> str:
     return "ampere" if major < 9 else "any" if major == 9 else "blackwell"
 
 
+def _processors(device: torch.device) -> int:
+    """How many programs a device runs beside one another, at least."""
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else 1
+    )
+
+
 def _tiling(
     role: str, dot: torch.dtype, device: torch.device
 ) -> tuple[int, int, int, int]:
@@ -2792,6 +3011,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number: columns, 
     ("any", "rows_backward", 4, 16, 16, 4, 1),
     ("any", "step", 2, 32, 64, 4, 1),
     ("any", "step", 4, 32, 32, 8, 1),
+    ("any", "fused", 2, 16, 64, 8, 1),
+    ("any", "fused", 4, 16, 32, 8, 1),
 )
 
 
@@ -2883,11 +3104,19 @@ def _forward_kernels(
         else places[0]
     )
     U = (
-        call.memory(call.tokens * inputs[1].shape[4], call.values)
-        if places is None
-        else places[1]
+        (
+            call.memory(call.tokens * inputs[1].shape[4], call.values)
+            if places is None
+            else places[1]
+        )
+        if call.keep or not call.fused
+        else None
     )
-    S = call.memory(call.keys, call.values) if places is None else places[2]
+    S = (
+        (call.memory(call.keys, call.values) if places is None else places[2])
+        if call.keep or not call.fused
+        else None
+    )
     call.run(
         _matrices,
         "matrices",
@@ -2904,51 +3133,82 @@ def _forward_kernels(
         R_size=inputs[1].shape[4],
         K_size=inputs[0].shape[3],
     )
-    call.run(
-        _walk,
-        "walk",
-        True,
-        False,
-        S_ptr=S,
-        g_ptr=inputs[4],
-        B_ptr=inputs[2],
-        W_ptr=inputs[3],
-        A_ptr=inputs[1],
-        inverse_ptr=inverse,
-        U_ptr=U,
-        B_heads=inputs[2].shape[2],
-        A_heads=inputs[1].shape[2],
-        RANK1=inputs[1].shape[4],
-        PADDED1=_padded(inputs[1].shape[4]),
-        R_size=inputs[1].shape[4],
-        K_size=inputs[0].shape[3],
-        V_size=inputs[3].shape[3],
-        start_ptr=start,
-        final_ptr=final,
+    if call.fused:
+        call.run(
+            _fused,
+            "fused",
+            True,
+            False,
+            S_ptr=S,
+            g_ptr=inputs[4],
+            B_ptr=inputs[2],
+            W_ptr=inputs[3],
+            A_ptr=inputs[1],
+            inverse_ptr=inverse,
+            q_ptr=inputs[0],
+            U_ptr=U,
+            o_ptr=outputs[0],
+            B_heads=inputs[2].shape[2],
+            A_heads=inputs[1].shape[2],
+            q_heads=inputs[0].shape[2],
+            RANK1=inputs[1].shape[4],
+            PADDED1=_padded(inputs[1].shape[4]),
+            R_size=inputs[1].shape[4],
+            K_size=inputs[0].shape[3],
+            V_size=inputs[3].shape[3],
+            start_ptr=start,
+            final_ptr=final,
+        )
+    else:
+        call.run(
+            _walk,
+            "walk",
+            True,
+            False,
+            S_ptr=S,
+            g_ptr=inputs[4],
+            B_ptr=inputs[2],
+            W_ptr=inputs[3],
+            A_ptr=inputs[1],
+            inverse_ptr=inverse,
+            U_ptr=U,
+            B_heads=inputs[2].shape[2],
+            A_heads=inputs[1].shape[2],
+            RANK1=inputs[1].shape[4],
+            PADDED1=_padded(inputs[1].shape[4]),
+            R_size=inputs[1].shape[4],
+            K_size=inputs[0].shape[3],
+            V_size=inputs[3].shape[3],
+            start_ptr=start,
+            final_ptr=final,
+        )
+        call.run(
+            _columns,
+            "columns",
+            True,
+            True,
+            q_ptr=inputs[0],
+            S_ptr=S,
+            B_ptr=inputs[2],
+            g_ptr=inputs[4],
+            U_ptr=U,
+            o_ptr=outputs[0],
+            q_heads=inputs[0].shape[2],
+            B_heads=inputs[2].shape[2],
+            RANK1=inputs[1].shape[4],
+            PADDED1=_padded(inputs[1].shape[4]),
+            R_size=inputs[1].shape[4],
+            K_size=inputs[0].shape[3],
+        )
+    saved = (
+        [
+            inverse,
+            U,
+            S,
+        ]
+        if call.keep
+        else []
     )
-    call.run(
-        _columns,
-        "columns",
-        True,
-        True,
-        q_ptr=inputs[0],
-        S_ptr=S,
-        B_ptr=inputs[2],
-        g_ptr=inputs[4],
-        U_ptr=U,
-        o_ptr=outputs[0],
-        q_heads=inputs[0].shape[2],
-        B_heads=inputs[2].shape[2],
-        RANK1=inputs[1].shape[4],
-        PADDED1=_padded(inputs[1].shape[4]),
-        R_size=inputs[1].shape[4],
-        K_size=inputs[0].shape[3],
-    )
-    saved = [
-        inverse,
-        U,
-        S,
-    ]
     return final, saved if places is None else [
         p if x is p else p.copy_(x) for x, p in zip(saved, places, strict=True)
     ]
@@ -3113,6 +3373,8 @@ def _calls(
     table: _Table | None,
     tokens: int,
     how: str,
+    schedule: str = "split",
+    keep: bool = True,
 ) -> list[_Kernels]:
     """What the launches of each state share."""
     return [
@@ -3123,6 +3385,8 @@ def _calls(
             table,
             tokens,
             how,
+            schedule,
+            keep,
         ),
     ]
 
@@ -3138,6 +3402,8 @@ def _forward_triton(
     table: _Table | None,
     tokens: int,
     how: str,
+    schedule: str,
+    keep: bool,
     places: Sequence[Tensor] | None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Run the forward kernels: outputs, final states, and what the backward pass uses again, in `places` if given."""
@@ -3148,7 +3414,7 @@ def _forward_triton(
         W,
         g,
     ) = inputs = tuple(x.contiguous() for x in inputs)
-    calls = _calls(inputs, starts, table, tokens, how)
+    calls = _calls(inputs, starts, table, tokens, how, schedule, keep)
     outputs, finals = _outputs(*inputs), list(starts)
     (call,), (start,) = calls, starts
     final, saved = _forward_kernels(call, inputs, start, outputs, places)
@@ -3235,11 +3501,11 @@ def _one_token(
     held = (start.shape[2], start.shape[3])[0] <= 256
     if held and not traced and not _is_empty(inputs, (start,)):
         _chosen(
-            *inputs, start, None, None, None, backend, keep=False
+            *inputs, start, None, None, None, None, backend, keep=False
         )  # refuses rows that tiles do not hold
         outputs, final = _step_kernel(inputs, start)
         return outputs, [final]
-    made = _called([*inputs, start], None, None, None, backend)
+    made = _called([*inputs, start], None, None, None, None, backend)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
@@ -3275,14 +3541,22 @@ def _launches(like: Tensor, cu_seqlens: Tensor | None, size: int) -> list[_Launc
 class _OnTriton:
     """A call in Triton kernels: those of the chunk program, and its adjoint's."""
 
-    def __init__(self, cu_seqlens: Tensor | None, tokens: int, how: str) -> None:
-        """Sequences, the tokens of a chunk, and how systems are solved."""
+    def __init__(
+        self,
+        cu_seqlens: Tensor | None,
+        tokens: int,
+        how: str,
+        schedule: str,
+        keep: bool,
+    ) -> None:
+        """Sequences, the tokens of a chunk, how systems are solved, the schedule, whether a backward pass may follow."""
         self.cu_seqlens, self.tokens, self.how, self.dtype = (
             cu_seqlens,
             tokens,
             how,
             torch.float32,
         )
+        self.schedule, self.keep = schedule, keep
         self.launches: list[_Launch] | None = None
 
     def planned(self, like: Tensor) -> list[_Launch]:
@@ -3313,7 +3587,14 @@ class _OnTriton:
                     None if places is None else places[len(saved) : len(saved) + each]
                 )
                 *results, kept = _forward_triton(
-                    given, begins, table, self.tokens, self.how, where
+                    given,
+                    begins,
+                    table,
+                    self.tokens,
+                    self.how,
+                    self.schedule,
+                    self.keep,
+                    where,
                 )
                 made.append(results)
             saved += kept
@@ -3757,6 +4038,7 @@ def _chosen(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
     keep: bool,
 ) -> Any:
@@ -3801,8 +4083,9 @@ def _chosen(
             )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
+        tokens = _in_tiles(_tokens(chunk_size, R, "R = "), R, "R = ")
         return _OnTriton(
-            cu_seqlens, _in_tiles(_tokens(chunk_size, R, "R = "), R, "R = "), how
+            cu_seqlens, tokens, how, schedule or __options__["schedule"], keep
         )
     return _InChunks(
         cu_seqlens,
@@ -3971,11 +4254,14 @@ def _operator(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+    )
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(
         call, tensors, call.places(tensors, memory) if keep else None
@@ -3991,10 +4277,13 @@ def _operator_backward(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, True)
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True
+    )
     grads = _run_backward(
         call, tensors, call.places(tensors, memory), cotangents, wanted
     )
@@ -4006,11 +4295,14 @@ def _operator_fake(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, backend, keep)
+    call = _chosen(
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+    )
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
     return [*_outputs(*inputs), *finals, *(call.memory(tensors) if keep else [])]
@@ -4057,12 +4349,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
             *ctx.options,
         )
     )
-    return [next(found) if needed else None for needed in wanted], *[None] * 5
+    return [next(found) if needed else None for needed in wanted], *[None] * 6
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -4096,6 +4388,7 @@ def _called(
     cu_seqlens: Tensor | None,
     chunk_size: int | None,
     aggregation: str | None,
+    schedule: str | None,
     backend: str | None,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call.
@@ -4113,11 +4406,17 @@ def _called(
             _forward_mode()
         if not transformed:
             return _FORWARD(
-                tensors, cu_seqlens, chunk_size, aggregation, backend, keep
+                tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
             )[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, backend, keep or transformed
+        *tensors,
+        cu_seqlens,
+        chunk_size,
+        aggregation,
+        schedule,
+        backend,
+        keep or transformed,
     )
     if transformed:
         return _TransformedOp.apply(call, *tensors)[:_RESULTS]
@@ -4165,12 +4464,12 @@ def gated_lowrank_delta(
     """
     starts, _ = _checked(q, A, B, W, g, initial_state, cu_seqlens, True)
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
-    _option("schedule", schedule, ("auto", "split"))
+    _option("schedule", schedule, ("auto", "split", "fused"))
     _option("backend", backend, ("auto", "torch", "triton"))
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
     made = _called(
-        [q, A, B, W, g, *starts], cu_seqlens, chunk_size, aggregation, backend
+        [q, A, B, W, g, *starts], cu_seqlens, chunk_size, aggregation, schedule, backend
     )
     result = made[0]
     return (result, made[_OUTPUTS:][0]) if output_final_state else result

@@ -169,7 +169,7 @@ def test_a_token_that_does_not_fit_a_step():
         ({"chunk_size": torch.tensor(5.0)}, r"chunk_size is tensor\(5\.\)"),
         ({"chunk_size": "16"}, r"chunk_size is '16'"),
         ({"aggregation": "magic"}, r"aggregation is 'magic'.*'wy'.*'tensorinv'.*'signature'"),
-        ({"schedule": "fused"}, r"schedule is 'fused'.*'split'"),
+        ({"schedule": "merged"}, r"schedule is 'merged'.*'split'.*'fused'"),
         ({"backend": "cuda"}, r"backend is 'cuda'.*'torch'.*'triton'"),
     ],
 )

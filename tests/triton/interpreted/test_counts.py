@@ -12,6 +12,7 @@ from differential.targets import INTERPRETER
 from flowc.chunk.cost import Sizes, cost
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
+from flowc.schedule.plan import Role
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.tile_cost import TileSizes, tile_cost, tile_length
 from flowc.schedule.tilings import TILINGS
@@ -37,11 +38,12 @@ def whole_chunks(name, rows=SIDE, chunks=CHUNKS, aggregation="wy"):
 
 
 @cache
-def counted(name, case, dtype=torch.float16):
+def counted(name, case, dtype=torch.float16, schedule="auto"):
     """What a forward and a backward pass of one head count."""
     model = model_of(name)
+    target = replace(INTERPRETER, options=(*INTERPRETER.options, ("schedule", schedule)))
     with Meter() as meter:
-        run_op(op_of(name), model, draw(model, case), draw_states(model, case), dtype, case, INTERPRETER)
+        run_op(op_of(name), model, draw(model, case), draw_states(model, case), dtype, case, target)
     return meter
 
 
@@ -87,26 +89,30 @@ def test_work_goes_with_the_chunks_and_not_with_the_tokens(name):
 # -- predictions -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("schedule", ["split", "fused"])
 @pytest.mark.parametrize("aggregation", ["wy", "tensorinv", "signature"])
 @pytest.mark.parametrize("name", ["gated_deltanet", "kda", "gated_lowrank_delta", "gated_oja", "decaying_fast_weights"])
-def test_costs_are_what_is_counted(name, aggregation):
+def test_costs_are_what_is_counted(name, aggregation, schedule):
     """Flops on the matrix units and bytes of every kernel, within 5 %; in float32, where every number takes 4 bytes."""
     case, plan = whole_chunks(name, rows=48, aggregation=aggregation), plan_of(name)
     case = replace(case, sizes=(40, 24, 2, 2))
-    meter = counted(name, case, torch.float32)
+    meter = counted(name, case, torch.float32, schedule)
     sizes = sizes_of(model_of(name), case)
     (memory,) = plan.recurrence.memories
     keys, values = (size.value(sizes) for size in state_sizes(memory))
     plans = cut(plan)
     for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
-        for kernel in passed.kernels:
+        kernels = passed.kernels
+        if schedule == "fused" and not suffix and plans.fused is not None:
+            kernels = (*(k for k in kernels if k.role is Role.INTRA), plans.fused)
+        for kernel in kernels:
             own = f"_{kernel.name}{suffix}"
             most = TILINGS[own[1:]][1][:2]
             block, part = (min(n, tile_length(m)) for n, m in zip(most, (values, keys), strict=True))
-            part = tile_length(keys) if kernel.name == "walk" else part  # a walk holds up to MOST_SPLIT rows
+            part = tile_length(keys) if kernel.role is Role.WALK else part  # a walk holds up to MOST_SPLIT rows
             at = TileSizes(sizes, keys, values, case.chunk, block, part, aggregation, 4)
             found = tile_cost(kernel, at).times(CHUNKS)
-            state = 4 * keys * values * own.startswith("_walk")  # the start is read, the end written
+            state = 4 * keys * values * (kernel.role is Role.WALK)  # the start is read, the end written
             assert meter.dot_flops[own] == pytest.approx(found.dots, rel=0.05), own
             assert meter.read[own] == pytest.approx(found.read + state, rel=0.05), own
             assert meter.written[own] == pytest.approx(found.written + state, rel=0.05), own
