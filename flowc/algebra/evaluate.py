@@ -250,6 +250,8 @@ class Evaluator:
             case "rmsnorm" if axis is not None:
                 mean = self.total(x * x, axis) / self.size(axis)
                 return x * build("rsqrt", [mean + eps])
+            case "softmax" if axis is not None and axis not in self.leaves.axes(x):
+                return 1 / self.size(axis)
             case "softmax" if axis is not None:
                 term = self.leaves.freeze(x)
                 bound = Axis(f"s{bound_depth(term)}", axis.size)

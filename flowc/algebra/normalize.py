@@ -89,7 +89,7 @@ def stepped(model: Model, found: Classification) -> Recurrence | Classification:
     try:
         return _Freezer(model, leaves).stepped(step_by_step(model, leaves), found)
     except Refusal as refusal:
-        reason = f"{found.reason}; and {refusal.outside.reason}"
+        reason = "; and ".join(dict.fromkeys((found.reason, refusal.outside.reason)))
         return Classification(found.name, reason, refusal.span, refusal.outside.advice)
 
 
@@ -135,8 +135,9 @@ class _Freezer:
         results = tuple(Result(o.name, self.frozen(o.value, places), o.shape, o.span) for o in found.outputs)
         matrices = [term for state, term in assigned if state.shape.kind is Kind.MATRIX]
         timed = [i.name for i in self.model.inputs if not i.is_param]
+        added = [name for term in matrices for name in timed if name in _added(term, "x2")]
         written = [name for term in matrices for name in timed if name in _over(term, "x2")]
-        value = next(iter(written), timed[0])
+        value = next(iter((*added, *written)), timed[0])
         return Recurrence(self.model, (), (), (), results, classification, value, after)
 
     def memory(self, step: Step) -> Memory:
@@ -309,6 +310,25 @@ def _rows(state: State, side: Side) -> Axis:
 def _over_rows(gate: Gate) -> bool:
     """Whether a gate differs along the state's rows."""
     return gate.log_row is not None and any(a.name == "x" for a in axes_of(gate.log_row))
+
+
+def _added(term: Term, axis: str) -> set[str]:
+    """The inputs over an axis in what is added to a state: no gates of it."""
+    match term:
+        case _ if not _reads(term):
+            return _over(term, axis)
+        case Apply("mul" | "div", arguments):
+            held = [a for a in arguments if _reads(a) and isinstance(a, Apply)]
+            return set().union(*(_added(a, axis) for a in held))
+        case Apply(_, arguments):
+            return set().union(*(_added(a, axis) for a in arguments))
+        case _:
+            return set()
+
+
+def _reads(term: Term) -> bool:
+    """Whether a state is in a term."""
+    return isinstance(term, ScanValue) or any(_reads(part) for part in parts(term))
 
 
 def _over(term: Term, axis: str) -> set[str]:

@@ -13,7 +13,7 @@ from flowc.algebra import term as terms
 from flowc.algebra.recurrence import Recurrence
 from flowc.algebra.term import Term
 from flowc.chunk.builder import Builder
-from flowc.chunk.inputs import loaded, renamed
+from flowc.chunk.inputs import loaded, renamed, result
 from flowc.chunk.ir import (
     Earlier,
     Final,
@@ -46,7 +46,8 @@ class _Derivation:
 
     def program(self) -> Program:
         build = self.builder
-        results = {r.name: build.lower(r.value, self.load, name=r.name) for r in self.recurrence.results}
+        lowered = ((r, build.lower(r.value, self.load, name=r.name)) for r in self.recurrence.results)
+        results = {r.name: result(build, value, r.shape.sizes, r.name) for r, value in lowered}
         found = {m.memory.state.name: m.carry() for m in self.memories}
         carries = tuple(found.get(s.name) or self.scan(s.name) for s in self.recurrence.model.states)
         return build.program(results, carries)

@@ -173,11 +173,11 @@ class _Adjoint(ScanRules):
     def rule(self, value: Value, op: Op, bar: Value | None) -> None:
         """Give `bar`'s share to every operand of a node."""
         build = self.build
+        if not isinstance(op, Scan | Loop) and (value in self.last or value in self.before):
+            bar = self.shifted(value, bar or self.nothing(value))  # what only the next token reads has no other
         if bar is None:
             self.unreached(value, op)
             return
-        if not isinstance(op, Scan | Loop) and (value in self.last or value in self.before):
-            bar = self.shifted(value, bar)
         match op:
             case Argument():
                 self.listed(value)
@@ -235,8 +235,6 @@ class _Adjoint(ScanRules):
             case Loop(number=number):
                 if number == 0:
                     self.loop(op)
-            case _ if value in self.last or value in self.before:
-                self.shifted(value, self.nothing(value))
 
     def adjoint(self, body: Program) -> Program:
         """The adjoint of a loop's body."""

@@ -10,6 +10,7 @@ from flowc.chunk.builder import RANK, Builder
 from flowc.chunk.ir import Element, Relabel
 from flowc.chunk.values import Level, Value
 from flowc.semantics.model import Input
+from flowc.semantics.size import Size
 
 
 def loaded(build: Builder, declared: Input, index: int | None, axes: tuple[Axis, ...]) -> Value:
@@ -22,6 +23,12 @@ def loaded(build: Builder, declared: Input, index: int | None, axes: tuple[Axis,
     if index is not None:
         value = build.add(Element(value, index), f"{declared.name}{index}")
     return renamed(build, value, axes)
+
+
+def result(build: Builder, value: Value, sizes: tuple[Size, ...], name: str) -> Value:
+    """An output, with all its axes even where it is the same along them."""
+    axes = tuple(Axis(n, size) for n, size in zip(("x", "x2"), sizes, strict=False))
+    return build.named(build.over(value, *axes), name)
 
 
 def renamed(build: Builder, value: Value, axes: tuple[Axis, ...]) -> Value:

@@ -15,8 +15,8 @@ from flowc.algebra import term as terms
 from flowc.algebra.recurrence import Recurrence, Stepped
 from flowc.algebra.term import Apply, Axis, Load, ScanValue, Term, Total, axes_of, parts
 from flowc.chunk.builder import Builder, ordered
-from flowc.chunk.inputs import loaded, renamed
-from flowc.chunk.ir import Argument, Final, Loop
+from flowc.chunk.inputs import loaded, renamed, result
+from flowc.chunk.ir import Argument, Final, Loop, Spread
 from flowc.chunk.program import Carry, Program
 from flowc.chunk.values import Level, Value
 from flowc.semantics.model import Input, State
@@ -42,7 +42,7 @@ def token_program(recurrence: Recurrence) -> Program:
     assert recurrence.stepped is not None
     body = _TokenBody(recurrence.stepped, recurrence.model.inputs)
     carries = {c.name: c for c in body.carries()}
-    results = {r.name: body.build.named(body.lower(r.value), r.name) for r in recurrence.results}
+    results = {r.name: result(body.build, body.lower(r.value), r.shape.sizes, r.name) for r in recurrence.results}
     return body.build.program(results, tuple(carries[s.name] for s in recurrence.model.states))
 
 
@@ -70,6 +70,8 @@ class _Body:
         """Every state before the token and after it."""
         for state, term in self.found.assigned:
             value = self.build.over(self.lower(term), *axes_of_state(state))
+            if value.level is Level.HEAD:  # of params alone: every token has it
+                value = self.build.add(Spread(value, value.axes), state.name, level=Level.TOKEN)
             self.after[state.name] = self.build.named(value, f"{state.name}_next")
         return tuple(Carry(name, before, self.after[name], True) for name, before in self.before.items())
 

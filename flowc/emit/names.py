@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 OWN = frozenset(
     [
@@ -124,6 +124,10 @@ class Names:
             name = f"{base}_" if number == 2 else f"{base}_{number - 1}"
         self._taken.add(name)
         return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep names that code has in another way."""
+        self._taken.update(names)
 
     def clashes(self, name: str) -> bool:
         """Whether `name` is not free."""

@@ -19,8 +19,8 @@ from flowc.schedule.stepped import SCANNED_TOKENS, TokenPlan
 
 MOST_ENTRIES = 2**16  # of a tile: registers of a program that has no other in them hold as many
 RESERVED = frozenset(
-    ("block", "blocks", "program", "sequence", "batch", "head", "heads", "length", "first", "count", "chunk", "chunks",
-     "begin", "left", "step", "back", "own", "t", "row", "token", "tl", "BLOCK", "TOKENS")
+    ("block", "blocks", "bounds_ptr", "program", "sequence", "batch", "head", "heads", "length", "first", "count",
+     "chunk", "chunks", "begin", "left", "step", "back", "own", "t", "row", "token", "tl", "BLOCK", "TOKENS")
 )  # fmt: skip
 
 

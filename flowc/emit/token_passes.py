@@ -20,6 +20,8 @@ from flowc.schedule.shares import Share, Shares
 from flowc.schedule.stepped import TokenPlan
 from flowc.semantics.size import Size
 
+MOST_SIZES = 64  # whose names are kept free; a spec has fewer
+
 
 @dataclass(frozen=True, slots=True)
 class KernelView:
@@ -69,6 +71,13 @@ class Common:
         """Name the arguments."""
         self.own = {i.name: self.names.fresh(i.name) for i in self.interface.model.inputs}
         self.bars = {name: self.names.fresh(f"{name}_bar") for name, _ in self.plan.forward.results}
+        owned = ("ptr", "b", "t", "h", "group", *map(str, range(4)))
+        for name in (*self.own.values(), *self.bars.values()):
+            self.names.reserve(f"{name}_{part}" for part in owned)
+        states = range(len(self.plan.forward.carries))
+        prefixes = ("start", "final", "kept", "end", "scratch", "begin")
+        self.names.reserve(f"{prefix}{n}_ptr" for prefix in prefixes for n in states)
+        self.names.reserve(f"{letter}{n}" for letter in "ST" for n in range(MOST_SIZES))
         self.states = [c.name for c in self.plan.forward.carries]
 
 
@@ -206,7 +215,7 @@ class ForwardKernel(_Kernel):
         body = list(printer.body)
         self.stores = []
         for name, value in program.results:
-            pointer = f"{self.names.fresh(f'{name}_out')}_ptr"
+            pointer = self.names.fresh(f"{name}_out_ptr")
             self.parameters.append(pointer)
             parts, line = self.result(printer, pointer, value, "token")
             body.append(line)
@@ -306,7 +315,7 @@ class BackwardKernel(_Kernel):
         last: list[str] = []
         self.stores = []
         for i in self.kernels.interface.model.inputs:
-            pointer = f"{self.names.fresh(f'{i.name}_grad')}_ptr"
+            pointer = self.names.fresh(f"{i.name}_grad_ptr")
             self.parameters.append(pointer)
             own = [(at, v) for name, at, v in pieces if name == i.name]
             parts = any(printer.shared(v) is Share.PART for _, v in own)

@@ -160,13 +160,17 @@ class _Writer:
             f"{printer.outputs[r.name]}.expand({interface.shape(r.shape, 'batch, heads')})"
             for r in self.plan.recurrence.results
         ]
-        prologue = interface.prologue("\n".join((body, *expanded)), lead=2)
+        kept = [
+            f"{name}.expand({interface.shape(s.shape, 'batch, heads')})"  # one that is set from params has no batch
+            for name, s in zip(states, self.model.states, strict=True)
+        ]
+        prologue = interface.prologue("\n".join((body, *expanded, *kept)), lead=2)
         lines = [
             f"def _advance({_typed((*interface.inputs.values(), *states))}, dtype: torch.dtype)"
             " -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:",
             '    """One token: outputs and new states, from inputs [B, H, *] and states [B, H, *] of type `dtype`."""',
             *_indented((*prologue, *printer.lines)),
-            f"    return ({', '.join(expanded)},), ({', '.join(states)},)",
+            f"    return ({', '.join(expanded)},), ({', '.join(kept)},)",
         ]
         return "\n".join(lines)
 

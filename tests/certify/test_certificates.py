@@ -32,6 +32,7 @@ NOT_CERTIFIED: dict[str, str] = {
     "joined_reads": "it has no exact form: every draw met an exponent without an inverse",
     "rows_alone": "it has no exact form: every draw met an exponent without an inverse",
     "scans_together": "it has no exact form: every draw met an exponent without an inverse",
+    "set_from_params": "it has no exact form: every draw met an exponent without an inverse",
     "squashed_fast_weights": "it has no exact form: every draw met an exponent without an inverse",
     "squashed_features": "it has no exact form: every draw met an exponent without an inverse",
 }  # by spec, the reason; it may only get shorter

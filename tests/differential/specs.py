@@ -670,3 +670,39 @@ z[t] = sigmoid(a) * z[t-1] + b
 o[t] = h[t] * z[t-1] + w
 s[t] = sum(h[t] * w) * z[t] + b
 """)
+
+# outputs that are the same for every token or entry
+_spec("""flow constants_beside(V)
+input v, a : V
+state h : V
+h[t] = a * h[t-1] + v
+z[t] = 2 * ones(V)
+y[t] = head * ones(V)
+o[t] = h[t] * softmax(ones(V))
+""")
+
+# inputs that only the next token reads
+_spec("""flow before_alone(K, V)
+input q, k : K; input v : V; input g : scalar <= 0
+state S : K x V
+S[t] = exp(g[t-1]) * S[t-1] + k @ v[t-1].T
+o[t] = S[t].T @ q
+""")
+
+_spec("""flow before_in_scans(V)
+input x, a, b : V
+state h : V
+h[t] = sigmoid(a[t-1]) * h[t-1] + x * b[t-1]
+o[t] = h[t]
+""")
+
+# a state that params set, and names that kernels have for other things
+_spec("""flow set_from_params(V)
+input x : V
+param c : V
+state x_h, S0, kept0_ptr : V
+x_h[t] = tanh(x_h[t-1] + x)
+o[t] = x_h[t] * S0[t-1] + kept0_ptr[t-1]
+S0[t] = tanh(c)
+kept0_ptr[t] = c
+""")

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_1ae4cf2da383016e"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_1efdeff14ab038f3"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -442,6 +442,7 @@ def _advance(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """One token: outputs and new states, from inputs [B, H, *] and states [B, H, *] of type `dtype`."""
     batch, heads = v.shape[:2]
+    K = q.shape[2]
     V = v.shape[2]
     # S[t] = exp(g) * S[t-1]
     S = torch.exp(g)[..., None, None] * S
@@ -453,7 +454,7 @@ def _advance(
     )
     # o[t] = S[t].T @ q
     o = (S.mT @ q[..., :, None])[..., 0]
-    return (o.expand(batch, heads, V),), (S,)
+    return (o.expand(batch, heads, V),), (S.expand(batch, heads, K, V),)
 
 
 # -- in chunks ------------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_af69c4c3c857d419"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_8f0e20fcb2dd9c9d"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -437,7 +437,7 @@ def _advance(
     S = (torch.eye(K, device=device, dtype=dtype) + B @ A.mT) @ S + B @ W.mT
     # o[t] = S[t].T @ q
     o = (S.mT @ q[..., :, None])[..., 0]
-    return (o.expand(batch, heads, V),), (S,)
+    return (o.expand(batch, heads, V),), (S.expand(batch, heads, K, V),)
 
 
 # -- in chunks ------------------------------------------------------------------------------------------------------------

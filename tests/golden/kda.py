@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_029b0f972bb892dd"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_db826f08b0b5f00a"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -655,6 +655,7 @@ def _advance(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """One token: outputs and new states, from inputs [B, H, *] and states [B, H, *] of type `dtype`."""
     batch, heads = v.shape[:2]
+    K = q.shape[2]
     V = v.shape[2]
     # S[t] = diag(exp(g)) @ S[t-1]
     S = torch.exp(g)[..., :, None] * S
@@ -666,7 +667,7 @@ def _advance(
     )
     # o[t] = S[t].T @ q
     o = (S.mT @ q[..., :, None])[..., 0]
-    return (o.expand(batch, heads, V),), (S,)
+    return (o.expand(batch, heads, V),), (S.expand(batch, heads, K, V),)
 
 
 # -- in chunks ------------------------------------------------------------------------------------------------------------
