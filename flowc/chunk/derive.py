@@ -47,7 +47,7 @@ class _Derivation:
     def program(self) -> Program:
         build = self.builder
         lowered = ((r, build.lower(r.value, self.load, name=r.name)) for r in self.recurrence.results)
-        results = {r.name: result(build, value, r.shape.sizes, r.name) for r, value in lowered}
+        results = {r.name: result(build, value, r.shape, r.name) for r, value in lowered}
         found = {m.memory.state.name: m.carry() for m in self.memories}
         carries = tuple(found.get(s.name) or self.scan(s.name) for s in self.recurrence.model.states)
         return build.program(results, carries)

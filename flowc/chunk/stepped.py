@@ -42,7 +42,7 @@ def token_program(recurrence: Recurrence) -> Program:
     assert recurrence.stepped is not None
     body = _TokenBody(recurrence.stepped, recurrence.model.inputs)
     carries = {c.name: c for c in body.carries()}
-    results = {r.name: result(body.build, body.lower(r.value), r.shape.sizes, r.name) for r in recurrence.results}
+    results = {r.name: result(body.build, body.lower(r.value), r.shape, r.name) for r in recurrence.results}
     return body.build.program(results, tuple(carries[s.name] for s in recurrence.model.states))
 
 
