@@ -1,12 +1,12 @@
 """What kernels do, counted under the interpreter: products on matrix units, no loop over tokens, costs as predicted."""
 
+import sys
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
-from differential.harness import ON_KERNELS, TEXTS, Case, draw, draw_states, model_of, op_of, run_op, sizes_of
-from differential.meter import Meter
+from differential.harness import ON_KERNELS, ROOT, TEXTS, Case, draw, draw_states, model_of, op_of, run_op, sizes_of
 from differential.targets import INTERPRETER
 
 from flowc.chunk.cost import Sizes, cost
@@ -19,6 +19,10 @@ from flowc.schedule.tilings import TILINGS
 from flowc.schedule.triton import cut
 from flowc.schedule.turned import state_sizes
 from flowc.source import Source
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from meter import Meter
 
 CHUNKS = 2
 STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # token by token: products with a vector are sums
@@ -116,3 +120,19 @@ def test_costs_are_what_is_counted(name, aggregation, schedule):
             assert meter.dot_flops[own] == pytest.approx(found.dots, rel=0.05), own
             assert meter.read[own] == pytest.approx(found.read + state, rel=0.05), own
             assert meter.written[own] == pytest.approx(found.written + state, rel=0.05), own
+
+
+# -- the meter ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_meter_counts_an_address_once_a_launch():
+    """q, k, v, o of two bytes, T read by four blocks and written once; reads through L2 are the blocks' together."""
+    case = Case(1, 128, 1, (64, 64), 64)
+    meter = counted("gated_deltanet", case, torch.float16, "fused")
+    entries = 128 * (64 * 4 + 64 * 2 + 1 * 2)  # q k v o; T written and read; k and gates of the first kernel beside
+    forward = meter.distinct(backward=False)
+    kept = 2 * 128 * 64 + 2 * 2 * 64 * 64  # U, and the state of two chunks
+    states = 2 * 4 * 64 * 64
+    gates = 2 * 2 * 128 * 4  # g and beta, in two kernels: float32 gates
+    assert forward == pytest.approx(2 * entries + 2 * 128 * 64 + kept + states + gates, rel=0.05)
+    assert meter.of(meter.read, False) > forward
