@@ -8,7 +8,9 @@ first such value; `Decay` where a gate is no exponential of a log gate or has co
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -246,16 +248,23 @@ def memory_of(launched, name):
 @on_kernels
 @pytest.mark.parametrize("name", sorted(TEXTS.keys() - INEXACT.keys()))
 def test_kernels(name, target):
-    """Every aggregation of the examples; of specs that stress something else, the one that is chosen."""
+    """Every aggregation and schedule of the examples; of specs that stress something else, those that are chosen."""
     op, (cuts, drawn) = op_of(name), on_kernels_of(name)
     several = op.compilation.plan.aggregations and name in EXAMPLES
-    for aggregation in AGGREGATIONS if several else ("auto",):
+    schedules = ("split", "fused") if cuts is not None and cuts.fused is not None and name in EXAMPLES else ("auto",)
+    for aggregation, schedule in product(AGGREGATIONS if several else ("auto",), schedules):
+        own = replace(target, options=(*target.options, ("schedule", schedule)))
         with nullcontext({}) if cuts is None else stored(op._module) as found:
-            compare_results(drawn, *called(op, drawn, target, aggregation))
+            compare_results(drawn, *called(op, drawn, own, aggregation))
         both = () if cuts is None else ((cuts.forward, drawn.forward, ""), (cuts.backward, drawn.backward, "_backward"))
         for passed, ran, suffix in both:
             values = {s.name: s.value for s in passed.scratch} | {passed.states: passed.program.carries[0].before}
-            for kernel in passed.kernels:
+            kernels = [k for k in passed.kernels if f"{k.name}{suffix}" in found]
+            kernels += [cuts.fused] * ("fused" in found and not suffix)
+            assert {f"{k.name}{suffix}" for k in kernels} == {
+                n for n in found if n.endswith("_backward") == bool(suffix)
+            }
+            for kernel in kernels:
                 for name in {s.name for s in kernel.stores} & values.keys():
                     if exact.comparable(values[name], passed.program):
                         made = memory_of(found[f"{kernel.name}{suffix}"], name)
