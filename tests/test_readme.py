@@ -158,6 +158,26 @@ def cpu() -> str:
     return "\n".join((table(*listed), *wrap(where, 118), ""))
 
 
+def traffic() -> str:
+    """What benchmarks/traffic.py counted, from its JSON."""
+    found = json.loads((ROOT / "benchmarks/results/traffic.json").read_text())
+    head = ("op", "forward, distinct", "of the peer's", "through L2", "launches")
+    listed = [(*head, "with backward, distinct", "of the peer's ", "launches ")]
+    for row in found["rows"]:
+        cells = [f"`{row['name']}`"]
+        for title in ("forward", "both"):
+            own, peer = row[title], row.get("peer", {}).get(title)
+            cells += [
+                f"{own['distinct'] / found['length']:,.0f}",
+                "-" if peer is None else f"{own['distinct'] / peer:.2f}",
+            ]
+            cells += [f"{own['l2'] / found['length']:,.0f}"] * (title == "forward")
+            cells.append(str(sum(own["kernels"].values())))
+        listed.append(tuple(cells))
+    where = f"Triton {found['triton']}, interpreted; commit {found['commit'][:7]}, `{found['command']}`."
+    return "\n".join((table(*listed), *wrap(where, 118), ""))
+
+
 def times() -> str:
     """Predicted beside measured."""
     model = predicted()
@@ -289,7 +309,7 @@ def language_models() -> str:
     return table(*listed)
 
 
-_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, times, aggregations, scaling, kernels, numerics,
+_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, traffic, times, aggregations, scaling, kernels, numerics,
            peer, recall, language_models)  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
