@@ -309,8 +309,8 @@ def language_models() -> str:
     return table(*listed)
 
 
-_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, traffic, times, aggregations, scaling, kernels, numerics,
-           peer, recall, language_models)  # fmt: skip
+_TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, traffic, times, aggregations, scaling, kernels,
+           numerics, peer, recall, language_models)  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 
