@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_1efdeff14ab038f3"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_3849e857c1df4bef"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2673,6 +2673,9 @@ class _Kernels:
         device = self.like.device
         block, *_ = _tiling("fused", self.dot, device)
         room = _family(device) != "ampere" or _tile(self.tokens) <= 32
+        room = room and (
+            self.dot.itemsize == 2 or device.type != "cuda"
+        )  # products in three parts leave none either
         return room and 2 * self.walks * -(-self.values // block) >= _processors(device)
 
     def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
