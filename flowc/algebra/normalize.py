@@ -54,6 +54,7 @@ from flowc.algebra.term import (
     Total,
     axes_of,
     parts,
+    reads_state,
     rename,
 )
 from flowc.semantics.model import Interval, Kind, Model, State
@@ -315,20 +316,15 @@ def _over_rows(gate: Gate) -> bool:
 def _added(term: Term, axis: str) -> set[str]:
     """The inputs over an axis in what is added to a state: no gates of it."""
     match term:
-        case _ if not _reads(term):
+        case _ if not reads_state(term):
             return _over(term, axis)
         case Apply("mul" | "div", arguments):
-            held = [a for a in arguments if _reads(a) and isinstance(a, Apply)]
+            held = [a for a in arguments if reads_state(a) and isinstance(a, Apply)]
             return set().union(*(_added(a, axis) for a in held))
         case Apply(_, arguments):
             return set().union(*(_added(a, axis) for a in arguments))
         case _:
             return set()
-
-
-def _reads(term: Term) -> bool:
-    """Whether a state is in a term."""
-    return isinstance(term, ScanValue) or any(_reads(part) for part in parts(term))
 
 
 def _over(term: Term, axis: str) -> set[str]:

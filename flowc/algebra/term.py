@@ -161,6 +161,11 @@ def parts(term: Term) -> tuple[Term, ...]:
             return ()
 
 
+def reads_state(term: Term) -> bool:
+    """Whether a state that is scanned, before the token or after it, is in a term."""
+    return isinstance(term, ScanValue) or any(reads_state(part) for part in parts(term))
+
+
 def bound_depth(term: Term) -> int:
     """How deeply sums nest; their bound axes are named by it, so that no free axis is captured."""
     match term:

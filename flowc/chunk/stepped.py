@@ -8,12 +8,13 @@ of a token, from inputs to outputs. Refuses nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import reduce
 
 from flowc.algebra import term as terms
 from flowc.algebra.recurrence import Recurrence, Stepped
-from flowc.algebra.term import Apply, Axis, Load, ScanValue, Term, Total, axes_of, parts
+from flowc.algebra.term import Apply, Axis, Load, ScanValue, Term, Total, axes_of, reads_state
 from flowc.chunk.builder import Builder, ordered
 from flowc.chunk.inputs import loaded, renamed, result
 from flowc.chunk.ir import Argument, Final, Loop, Spread
@@ -51,7 +52,7 @@ def axes_of_state(state: State) -> tuple[Axis, ...]:
     return tuple(Axis(n, size) for n, size in zip(("x", "x2"), state.shape.sizes, strict=False))
 
 
-class _Body:
+class _Body(ABC):
     """What happens at one token."""
 
     def __init__(self, found: Stepped) -> None:
@@ -62,9 +63,9 @@ class _Body:
         }
         self.after: dict[str, Value] = {}
 
+    @abstractmethod
     def leaf(self, term: Term) -> Value | None:
         """What is not made of its parts."""
-        raise NotImplementedError
 
     def carries(self) -> tuple[Carry, ...]:
         """Every state before the token and after it."""
@@ -136,7 +137,7 @@ class _LoopBody(_Body):
 
     def leaf(self, term: Term) -> Value | None:
         """What holds no state; of matrices, inputs."""
-        if _holds(term) or (len(axes_of(term)) > 1 and not isinstance(term, Load)):
+        if reads_state(term) or (len(axes_of(term)) > 1 and not isinstance(term, Load)):
             return None
         if isinstance(term, terms.Constant | terms.SizeValue):
             return self.build.lower(term, self.lower)
@@ -165,8 +166,3 @@ def _factors(term: Term) -> list[Term]:
             return [*_factors(left), *_factors(right)]
         case _:
             return [term]
-
-
-def _holds(term: Term) -> bool:
-    """Whether a state is in a term."""
-    return isinstance(term, ScanValue) or any(_holds(part) for part in parts(term))

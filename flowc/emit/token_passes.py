@@ -18,16 +18,15 @@ from flowc.emit.token_printer import ROW, TokenPrinter
 from flowc.emit.token_tiles import Lane, Tiles, by_token
 from flowc.schedule.shares import Share, Shares
 from flowc.schedule.stepped import TokenPlan
-from flowc.semantics.size import Size
-
-MOST_SIZES = 64  # whose names are kept free; a spec has fewer
+from flowc.semantics.size import ONE, Size
 
 
 @dataclass(frozen=True, slots=True)
 class KernelView:
     """What the template of a kernel gets: printed strings.
 
-    `states` are made again from those that are kept (`keep`, `again`, of the backward kernel), `body` is a token.
+    `keep` are the states at a chunk's start, stored or loaded, `again` makes those of its tokens, `body` is a token;
+    with `rows` it is all tokens of a tile.
     """
 
     name: str
@@ -47,7 +46,6 @@ class KernelView:
 class Store:
     """A result's memory: `parts` has one for every block of which it is the sum, `zeros` begins with 0."""
 
-    name: str
     parts: bool
     zeros: bool = False
 
@@ -77,7 +75,9 @@ class Common:
         states = range(len(self.plan.forward.carries))
         prefixes = ("start", "final", "kept", "end", "scratch", "begin")
         self.names.reserve(f"{prefix}{n}_ptr" for prefix in prefixes for n in states)
-        self.names.reserve(f"{letter}{n}" for letter in "ST" for n in range(MOST_SIZES))
+        nodes = (*self.plan.forward.nodes, *self.plan.backward.nodes)
+        most = len({a.size for n in nodes for a in n.value.axes}) + len(self.interface.model.dimensions)
+        self.names.reserve(f"{letter}{n}" for letter in "ST" for n in range(most))
         self.states = [c.name for c in self.plan.forward.carries]
 
 
@@ -219,7 +219,7 @@ class ForwardKernel(_Kernel):
             self.parameters.append(pointer)
             parts, line = self.result(printer, pointer, value, "token")
             body.append(line)
-            self.stores.append(Store(name, parts))
+            self.stores.append(Store(parts))
         body += self.advanced(printer, program, names)
         return self.made(
             "_tokens_forward", "Outputs and final states; with `kept`, the states at every chunk's start.",
@@ -255,7 +255,7 @@ class BackwardKernel(_Kernel):
             setup.append(f"{bar} = " + (f"tl.where(block == 0, {fetched}, 0.0)" if parts else fetched))
             alone = plan.blocks and printer.shared(carry.before) is Share.WHOLE
             after.append(self.stored(begin, lanes, "(program * blocks + block)" if parts else "program", bar, alone))
-            self.begins.append(Store(carry.name, parts))
+            self.begins.append(Store(parts))
         in_loop, last = self.gradients(printer, results, pieces)
         return self.made(
             "_tokens_backward", "Gradients of inputs and of the states before the first token.",
@@ -297,9 +297,11 @@ class BackwardKernel(_Kernel):
             return [(None, value)]
         found: list[tuple[int | None, Value]] = []
         for at, part in enumerate(op.parts):
+            if op.inner[at].size != ONE:
+                continue  # those after the last that is used, which are 0
             spread = self.plan.backward.defined[part]
-            if op.inner[at].size.constant == 1 and isinstance(spread, ir.Spread):
-                found.append((at, spread.argument))
+            assert isinstance(spread, ir.Spread)
+            found.append((at, spread.argument))
         return found
 
     def listed(self, value: Value) -> bool:
@@ -322,7 +324,7 @@ class BackwardKernel(_Kernel):
             lines = [self.piece(printer, pointer, results[i.name], at, v, parts, i.is_param) for at, v in own]
             target = last if i.is_param else body
             target += [f"if {pointer} is not None:", *(f"    {line}" for line in lines)] if lines else []
-            self.stores.append(Store(i.name, parts, any(at is not None for at, _ in own) or not own))
+            self.stores.append(Store(parts, any(at is not None for at, _ in own) or not own))
         return body, last
 
     def piece(

@@ -7,7 +7,6 @@ tokens, in it and after it, and the text of every value. Refuses nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from fractions import Fraction
 
 from flowc.algebra.term import Axis
 from flowc.chunk import ir
@@ -18,7 +17,7 @@ from flowc.emit.token_moves import MovePrinter
 from flowc.emit.token_scans import ScanPrinter
 from flowc.emit.token_tiles import ROWS, Lane, Tiles
 from flowc.emit.torch_functions import ATOM, SUM, Code
-from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
+from flowc.emit.triton_functions import call, helpers, number, power
 from flowc.schedule.shares import Share, Shares, has_tokens, leaves
 
 Load = Callable[[ir.Argument, int | None, tuple[Lane, ...], tuple[int, ...]], str]
@@ -250,21 +249,14 @@ class TokenPrinter:
         if all(a.number for a in found):
             found[0] = Code(self.tensor(found[0]))
         if function == "pow":
-            return self.power(arguments, found)
-        self.used |= dict.fromkeys(helpers(function))
-        return call(function, found)
-
-    def power(self, arguments: tuple[Value, ...], found: list[Code]) -> Code:
-        """A power: of a whole or half exponent by products, of a positive base by its logarithm."""
-        base, exponent = (self.program.defined[a] for a in arguments)
-        if isinstance(exponent, ir.Literal) and (2 * exponent.value).denominator == 1 and abs(exponent.value) <= 8:
-            code, used = whole_power(found[0], exponent.value)
+            base, exponent = (self.program.defined[a] for a in arguments)
+            known = exponent.value if isinstance(exponent, ir.Literal) else None
+            positive = isinstance(base, ir.Extent) or (isinstance(base, ir.Literal) and base.value > 0)
+            code, used = power(found, known, positive)
             self.used |= dict.fromkeys(used)
             return code
-        if isinstance(base, ir.Extent) or (isinstance(base, ir.Literal) and base.value > Fraction(0)):
-            return exact_power(*found)
-        self.used["real_power"] = None
-        return Code(f"_tl_real_power({found[0].text}, {found[1].text})")
+        self.used |= dict.fromkeys(helpers(function))
+        return call(function, found)
 
     def shared(self, value: Value) -> Share:
         """What a program has of a value."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowc.chunk import ir
 from flowc.chunk.values import Value
 from flowc.emit.token_tiles import spot
-from flowc.emit.torch_functions import Code
+from flowc.emit.torch_functions import SUM, Code
 
 if TYPE_CHECKING:
     from flowc.emit.token_printer import TokenPrinter
@@ -65,7 +65,7 @@ class ScanPrinter:
         start = self.alone(value, 2, op.start)
         match op.kind:
             case "linear":
-                return Code(f"{gate} * {start} + {given}", 1)
+                return Code(f"{gate} * {start} + {given}", SUM)
             case "max":
                 return Code(f"_tl_maximum({gate} + {start}, {given})")
         return Code(f"_tl_log_add({gate} + {start}, {given})")

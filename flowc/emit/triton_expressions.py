@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from flowc.emit.torch_functions import ATOM, SUM, Code
-from flowc.emit.triton_functions import call, exact_power, helpers, number, whole_power
+from flowc.emit.triton_functions import call, helpers, number, power
 from flowc.emit.triton_memory import Memory, placed
 from flowc.schedule import tiles
 from flowc.schedule.tile_plan import Step
@@ -147,17 +147,12 @@ class Expressions:
         if all(a.number for a in arguments):
             arguments[0] = Code(f"tl.full((), {arguments[0].text}, tl.float32)")
         if op.name == "pow":
-            exponent = self.ops[op.arguments[1]]
-            halves = isinstance(exponent, tiles.Number) and (2 * exponent.value).denominator == 1
-            if isinstance(exponent, tiles.Number) and halves and abs(exponent.value) <= 8:
-                code, used = whole_power(arguments[0], exponent.value)
-                self.helpers |= dict.fromkeys(used)
-                return code
-            base = self.ops[op.arguments[0]]
-            if isinstance(base, tiles.Extent) or (isinstance(base, tiles.Number) and base.value > 0):
-                return exact_power(*arguments)
-            self.helpers["real_power"] = None
-            return Code(f"_tl_real_power({arguments[0].text}, {arguments[1].text})")
+            base, exponent = (self.ops[a] for a in op.arguments)
+            known = exponent.value if isinstance(exponent, tiles.Number) else None
+            positive = isinstance(base, tiles.Extent) or (isinstance(base, tiles.Number) and base.value > 0)
+            code, used = power(arguments, known, positive)
+            self.helpers |= dict.fromkeys(used)
+            return code
         self.helpers |= dict.fromkeys(helpers(op.name))
         return call(op.name, arguments)
 

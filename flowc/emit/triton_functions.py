@@ -102,6 +102,18 @@ def call(function: str, arguments: Sequence[Code]) -> Code:
     return Code(text, UNARY if text.startswith("-") else ATOM)
 
 
+def power(arguments: Sequence[Code], exponent: Fraction | None, positive: bool) -> tuple[Code, tuple[str, ...]]:
+    """A power, and the support functions it calls: a known half or whole exponent by products, else by logarithms.
+
+    `positive`: the base is a number that is.
+    """
+    if exponent is not None and (2 * exponent).denominator == 1 and abs(exponent) <= 8:
+        return whole_power(arguments[0], exponent)
+    if positive:
+        return exact_power(*arguments), ()
+    return Code(f"_tl_real_power({arguments[0].text}, {arguments[1].text})"), ("real_power",)
+
+
 def whole_power(base: Code, exponent: Fraction) -> tuple[Code, tuple[str, ...]]:
     """The power of a multiple of a half, and the support functions it calls."""
     count = abs(exponent) if exponent.denominator == 1 else abs(2 * exponent)

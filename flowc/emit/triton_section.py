@@ -48,8 +48,9 @@ class LauncherView:
     """What the launcher's template gets. `value` is the place of the input that shapes and types follow.
 
     `states` are the sizes of states as kernels see them, and what they start with. `ranked`: a token may have several
-    rows that a system is solved for. `apart`: torch operators make some of it, and they run packed sequences one after
-    another.
+    rows that a system is solved for. `fuses`: a walk may make outputs where nothing else is asked for, of at most
+    `most_fused` rows of the state; the suffix of the `first` state stands for all. `apart`: torch operators make some
+    of it, and they run packed sequences one after another.
     """
 
     value: str
