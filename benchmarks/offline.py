@@ -24,7 +24,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from flowc.chunk.cost import Sizes
+from flowc.compiler import Stage, compile_text
+from flowc.options import Options
+from flowc.schedule.schedule import rows_per_token
+from flowc.schedule.tile_cost import power_of_two
 from flowc.semantics.model import Input, Model
+from flowc.source import Source
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -93,12 +99,13 @@ def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
 
 
 def launches(
-    module: ModuleType, model: Model, target: str, keys: int, values: int, dtype: torch.dtype, **options: Any
-) -> list[Launch]:
+    module: ModuleType, model: Model, target: str, keys: int, values: int, dtype: torch.dtype,
+    rows: int | None = None, **options: Any,
+) -> list[Launch]:  # fmt: skip
     """The launches of a call, of its backward and of a step on a target; dimensions that no state has are 2.
 
     Rows of states are `keys`, columns `values`; dimensions of which rows are a polynomial (features) are 16. Gates and
-    params are float32, everything else is of `dtype`.
+    params are float32, everything else is of `dtype`. `rows`: of a chunk, which otherwise the module chooses.
     """
     sizes: dict[str, int] = {}
     for state in model.states:
@@ -106,6 +113,8 @@ def launches(
             sizes |= {n: number if size.symbol else FEATURES for n in size.names if n not in sizes}
     sizes = {d.name: d.value or sizes.get(d.name, 2) for d in model.dimensions}
     given = {i.name: _empty(i, sizes, dtype) for i in model.inputs}
+    if rows is not None:
+        options["chunk_size"] = max(1, rows // token_rows(model, sizes))
     with _recorded(module, FAMILIES[target]) as found:
         with torch.no_grad():
             getattr(module, model.name)(**given, **options, schedule="auto")
@@ -116,6 +125,13 @@ def launches(
         with torch.no_grad():
             module.step(**{i.name: given[i.name] if i.is_param else given[i.name][:, 0] for i in model.inputs})
     return found
+
+
+def token_rows(model: Model, sizes: Mapping[str, int]) -> int:
+    """The rows of a token in tiles: a power of two."""
+    plan = compile_text(Source(model.name, model.source.text), Options(), Stage.PLAN).plan
+    assert plan is not None
+    return power_of_two(rows_per_token(plan.forward.program, Sizes(sizes, 1)))
 
 
 def _empty(i: Input, sizes: Mapping[str, int], dtype: torch.dtype) -> torch.Tensor:

@@ -78,9 +78,13 @@ def test_the_triton_kernels_are_those_of_the_module(name):
 def test_the_chunk_of_the_triton_kernels_is_the_module_s():
     for name in ("gated_deltanet", "gated_delta_product"):
         record, module = explain_record(op_of(name).compilation), op_of(name)._module
-        assert record["triton"]["chunk_size"] == module._kernel_tokens(
-            record["rows_per_token"], NOMINAL_SIDE, torch.bfloat16
-        )
+        sizes, model = record["sizes"], op_of(name).compilation.model
+        lead = {False: (1, 64, 1), True: (1,)}
+        shapes = [(*lead[i.is_param], *(s.value(sizes) for s in i.shape.sizes)) for i in model.inputs]
+        tensors = [torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in shapes]
+        starts = [torch.empty((1, 1, *(s.value(sizes) for s in model.states[0].shape.sizes)), device="meta")]
+        _, tokens = module._kernel_choice("auto", None, tensors, starts, record["rows_per_token"], NOMINAL_SIDE, False)
+        assert record["triton"]["chunk_size"] == tokens
 
 
 def test_a_forced_choice_is_told_from_a_chosen_one():

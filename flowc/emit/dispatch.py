@@ -7,7 +7,9 @@ lines. Refuses nothing itself; backend="triton" without kernels becomes an error
 from __future__ import annotations
 
 
-def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: str, loops: bool) -> list[str]:
+def dispatched(
+    passed: str, starts: str, rows: str, counted: str, missing: str | None, keys: str, loops: bool
+) -> list[str]:
     """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are.
 
     `keys` is how many entries of a state kernels hold whole; `loops`: those of a `TokenPlan`.
@@ -15,6 +17,7 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: 
     asked = "backend or __options__['backend']"
     opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"
     tokens = f"_tokens(chunk_size, {rows}{counted}, keep=keep)"
+    asked_for = f"schedule, chunk_size, ({passed},), ({starts},)"
     chunked = f"return _InChunks(cu_seqlens, {tokens}, {rows}, aggregation, dtype, keep)"
     if missing is not None:
         return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", opened, chunked]
@@ -25,11 +28,11 @@ def dispatched(passed: str, rows: str, counted: str, missing: str | None, keys: 
         opened,
         f"keys = {keys}",
         f"if _on_triton({asked}, ({passed},), keys, dtype):",
-        "    if chunk_size is None:",
-        f"        chunk_size = _kernel_tokens({rows}, keys, _product_type(({passed},)))",
+        "    schedule = schedule or __options__['schedule']",
+        f"    schedule, chunk_size = _kernel_choice({asked_for}, {rows}, keys, keep)",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
         f"    tokens = _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted})",
-        "    return _OnTriton(cu_seqlens, tokens, how, schedule or __options__['schedule'], keep)",
+        "    return _OnTriton(cu_seqlens, tokens, how, schedule, keep)",
         chunked,
     ]

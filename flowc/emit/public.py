@@ -152,7 +152,7 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None, keys
     options = [f"{n}: {t} | None" for n, t in (("cu_seqlens", "Tensor"), ("chunk_size", "int"), ("aggregation", "str"))]
     options += ["schedule: str | None", "backend: str | None"]
     loops = not interface.recurrence.memories
-    chosen = dispatched(passed, rows, counted, missing, keys, loops)
+    chosen = dispatched(passed, ", ".join(start_names(interface)), rows, counted, missing, keys, loops)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
         f"def _chosen({interface.typed}, {starts}, {', '.join(options)}, keep: bool) -> Any:",

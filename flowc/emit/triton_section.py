@@ -6,6 +6,7 @@ the emitted op. Refuses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from flowc.emit.triton_functions import USES
 from flowc.emit.triton_stage import StageSection
 from flowc.emit.triton_whole import passes
 from flowc.resources import templates
+from flowc.schedule.devices import OF_FAMILY
 from flowc.schedule.plan import Plan
+from flowc.schedule.predict import SHARE, least_programs, nominal, schedules
 from flowc.schedule.schedule import MOST_ROWS, system_rows
-from flowc.schedule.staged import KernelPlan, kernel_plan
+from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.stepped import TokenPlan
 from flowc.schedule.tile_plan import Missing
-from flowc.schedule.tilings import MOST_FUSED, MOST_KEYS, MOST_SPLIT, chunk_rows, fuses, tilings
+from flowc.schedule.tilings import MOST_FUSED, MOST_KEYS, MOST_SPLIT, chunk_rows, fused_rows, tilings
 from flowc.semantics.size import ONE
 
 ORDER = (
@@ -48,9 +51,9 @@ class LauncherView:
     """What the launcher's template gets. `value` is the place of the input that shapes and types follow.
 
     `states` are the sizes of states as kernels see them, and what they start with. `ranked`: a token may have several
-    rows that a system is solved for. `fuses`: a walk may make outputs where nothing else is asked for, of at most
-    `most_fused` rows of the state; the suffix of the `first` state stands for all. `apart`: torch operators make some
-    of it, and they run packed sequences one after another.
+    rows that a system is solved for. Walks may make outputs of at most `most_fused` rows of the state, as the lines of
+    `fused` say for `share` processors; the suffix of the `first` state, and its `columns`, stand for all. `apart`:
+    torch operators make some of it, and they run packed sequences one after another.
     """
 
     value: str
@@ -73,8 +76,10 @@ class LauncherView:
     rows: tuple[int, int]
     most_rows: int
     most_fused: int
-    fuses: bool
+    fused: tuple[str, ...]
+    share: int
     first: str
+    columns: str
     ranked: bool
     apart: bool
 
@@ -147,7 +152,7 @@ class _Section:
             self.torch_helpers |= dict.fromkeys(helpers)
         dots = dict.fromkeys(n for s in self.stages for n in s.dots() if n in inputs)
         used = list(dots) or [self.plan.recurrence.value_input]
-        plans = [(s.planned.cuts, s.suffix) for s in self.stages]
+        plans = [s.planned for s in self.stages]
         scans = self.plan.recurrence.scans
         turned = any(s.turned for s in self.stages)
         launcher = LauncherView(
@@ -167,14 +172,16 @@ class _Section:
             saved=("*_saved_memory(calls[0], inputs)",) if whole is None else whole.saved,
             step="".join(v.step for v in views),
             step_keys="".join(f"{s.extents('start')}[0]" for s in self.stages[:1]),
-            tilings=tuple(row for cuts, suffix in plans for row in tilings(cuts, suffix)),
-            rows=chunk_rows([cuts for cuts, _ in plans]),
+            tilings=tuple(row for stage in plans for row in tilings(stage)),
+            rows=chunk_rows(plans),
             most_rows=MOST_ROWS,
             most_fused=MOST_FUSED if any(s.cuts.fused for s in self.stages) else 0,
-            fuses=all(fuses(s.cuts) for s in self.stages),
+            fused=tuple(self.fused(plans)),
+            share=SHARE,
             first=self.stages[0].suffix if self.stages else "",
+            columns="".join(f"{s.extents(f'starts[{self.place(s)}]')}[1]" for s in self.stages[:1]) or "1",
             ranked=system_rows(self.plan.forward.program) not in (None, ONE),
-            apart=whole is not None or any(cuts.by_torch for cuts, _ in plans),
+            apart=whole is not None or any(stage.cuts.by_torch for stage in plans),
         )
         runtime = ["length", "heads", "programs", "levels", "parts", "blocks"]
         section = SectionView(
@@ -184,6 +191,18 @@ class _Section:
             launch=self.environment.get_template("launch.py.j2").render(launch=launcher),
         )
         return self.environment.get_template("section.py.j2").render(section=section)
+
+    def fused(self, stages: Sequence[StagePlan]) -> Iterator[str]:
+        """The lines of the table by which walks make outputs, from what is predicted of the nominal sizes."""
+        if not stages or any(s.cuts.fused is None for s in stages):
+            return
+        dimensions, rows = nominal(self.plan)
+        for device in OF_FAMILY.values():
+            room = fused_rows(stages, device.family)
+            for keep in (False, True):
+                least = least_programs(schedules(stages, dimensions, rows, device, keep=keep))
+                if room is not None:
+                    yield f"{(device.family, keep)!r}: {(room, least)!r}"
 
     def by_tokens(self, found: TokenPlan) -> str:
         """The section of a recurrence that is taken token by token."""

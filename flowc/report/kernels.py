@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from flowc.schedule.loops import splits_rows
 from flowc.schedule.plan import Plan, Role
+from flowc.schedule.predict import forward_kernels
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.stepped import SCANNED_TOKENS
-from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost
+from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost, tile_length
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
-from flowc.schedule.tilings import MOST_SPLIT, chunk_tokens, tiling
+from flowc.schedule.tilings import MOST_SPLIT, chunk_rows, fused_rows, tiling
 from flowc.schedule.turned import state_sizes
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
@@ -65,8 +66,7 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
         if found.tokens.rows:
             return TritonFacts(SCANNED_TOKENS, (), states, (), states)
         return TritonFacts(int(size.choice), (), states, (), (), states)
-    tokens = chunk_tokens([s.cuts for s in found.stages], rows)
-    tokens = tokens if plan.options.chunk_size is None else plan.options.chunk_size
+    tokens = _tokens(found, rows) if plan.options.chunk_size is None else plan.options.chunk_size
     asked = plan.options.aggregation
     kernels: list[TritonKernelFacts] = []
     for adjoint in (False, True):
@@ -80,6 +80,18 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
     by_torch = [name for part in made for names in part for name in names]
     scans = tuple(s.state.name for s in plan.recurrence.scans)
     return TritonFacts(tokens, tuple(kernels), saved, tuple(dict.fromkeys((*by_torch, *_whole(found)))), scans)
+
+
+def _tokens(found: KernelPlan, rows: int) -> int:
+    """The tokens of a chunk on the family of devices that others are told apart from."""
+    fused, split = fused_rows(found.stages, "any"), chunk_rows(found.stages)[0]
+    return max(1, (fused or split) // power_of_two(max(rows, 1)))
+
+
+def _kernels(stage: StagePlan, adjoint: bool) -> tuple[TileKernel, ...]:
+    """The kernels of a pass where there are programs enough, as `auto` has it."""
+    schedule = "split" if fused_rows([stage], "any") is None else "fused"
+    return stage.cuts.backward.kernels if adjoint else forward_kernels(stage, schedule)
 
 
 def _saved(stage: StagePlan, found: KernelPlan) -> tuple[str, ...]:
@@ -98,8 +110,9 @@ def _whole(found: KernelPlan) -> tuple[str, ...]:
 
 def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
     passed = stage.cuts.backward if adjoint else stage.cuts.forward
-    for kernel in stage.chosen(adjoint):
-        most, _ = tiling(stage.cuts, f"{kernel.name}{'_backward' if adjoint else ''}")
+    for kernel in _kernels(stage, adjoint):
+        role = f"{kernel.name}{'_backward' if adjoint else ''}"
+        most, _ = tiling(stage, role, "any", tile_length(at.keys), tile_length(at.tokens))
         block = min(most[0], power_of_two(at.values))
         walked = MOST_SPLIT if splits_rows(kernel) else power_of_two(at.keys)
         part = min(walked if kernel.role is Role.WALK else most[1], power_of_two(at.keys))
@@ -165,7 +178,7 @@ def _planned(stage: StagePlan, adjoint: bool) -> list[str]:
     passed = stage.cuts.backward if adjoint else stage.cuts.forward
     before, after = _by_torch(passed, adjoint)
     lines = [f"    torch operators make {', '.join(before)}"] if before else []
-    for kernel in stage.chosen(adjoint):
+    for kernel in _kernels(stage, adjoint):
         how = "a program per block of columns" if kernel.blocked else "a program goes through all columns"
         how = how if _has_columns(kernel) else "of no column"
         reads, stores = ", ".join(dict.fromkeys(_read(kernel))), _stored(kernel, passed, adjoint)

@@ -173,4 +173,5 @@ class Crossing:
         if role is Role.WALK:
             across = value in self.across and axes != ["k", "v"]
             return across or value in self.decayed or (matrix and value in self.deep[PRODUCTS])
-        return matrix and value in self.deep[DEAR]
+        there = self.before and not self.program.adjoint  # a kernel before the walk that makes it as well
+        return matrix and value in self.deep[PRODUCTS if there else DEAR]

@@ -16,11 +16,10 @@ from flowc.chunk.ir import Argument, Op, Scan, operands
 from flowc.chunk.program import Program
 from flowc.chunk.values import Value
 from flowc.options import Options
-from flowc.schedule.plan import Plan, Role
+from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
 from flowc.schedule.stepped import TokenPlan, token_plan
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePlan
-from flowc.schedule.tilings import fuses
 from flowc.schedule.triton import cut
 
 
@@ -36,13 +35,6 @@ class StagePlan:
     def role(self, kernel: TileKernel, adjoint: bool) -> str:
         """What a kernel is configured as."""
         return f"{kernel.name}{'_backward' if adjoint else ''}{self.suffix}"
-
-    def chosen(self, adjoint: bool) -> tuple[TileKernel, ...]:
-        """The kernels of a pass where there are programs enough, as `auto` has it."""
-        passed = self.cuts.backward if adjoint else self.cuts.forward
-        if adjoint or self.cuts.fused is None or not fuses(self.cuts):
-            return passed.kernels
-        return *(k for k in passed.kernels if k.role is Role.INTRA), self.cuts.fused
 
     def kernels(self) -> Iterator[tuple[TileKernel, bool]]:
         """All kernels, and whether they are the adjoint's."""

@@ -3,14 +3,14 @@
 In: a `TileKernel`, sizes, the length of a chunk. Out: `TileCost`s for one chunk of one head. Flops are those of
 products on the matrix units (`tl.dot`), 2 per multiply-add, padding included: tiles are powers of two. Bytes are what
 programs read and write of a chunk, entries that are masked not counted; what every program of a block of the state's
-columns reads again is counted as often, though it may come from a cache. A number of a vector or a matrix takes
-`TileSizes.width`, a number per row 4. Refuses nothing.
+columns reads again is counted as often, though it may come from a cache: those go through L2, of `distinct` ones every
+address counts once. A number of a vector or a matrix takes `TileSizes.width`, a number per row 4. Refuses nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from math import prod
 from typing import assert_never
 
@@ -26,19 +26,20 @@ LEAST_TILE = 16
 
 @dataclass(frozen=True, slots=True)
 class TileCost:
-    """Flops of products on the matrix units, bytes read and bytes written."""
+    """Flops of products on the matrix units, bytes read and bytes written, and the distinct ones of a launch."""
 
     dots: int = 0
     read: int = 0
     written: int = 0
+    distinct: int = 0
 
     def __add__(self, other: TileCost) -> TileCost:
         """Both together."""
-        return TileCost(self.dots + other.dots, self.read + other.read, self.written + other.written)
+        return TileCost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def times(self, count: int) -> TileCost:
         """So many of it."""
-        return TileCost(self.dots * count, self.read * count, self.written * count)
+        return TileCost(*(count * n for n in astuple(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,16 @@ def power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def tile_cost(kernel: TileKernel, at: TileSizes) -> TileCost:
-    """The cost of a kernel, all blocks of the state together."""
+def tile_cost(kernel: TileKernel, at: TileSizes, keep: bool = True) -> TileCost:
+    """The cost of a kernel, all blocks of the state together; `keep`: what a backward pass uses of it is stored."""
     own = frozenset({VALUE} if kernel.blocked else ()) | frozenset({KEY} if splits_rows(kernel) else ())
-    return _Counter(at, own | looped(kernel)).parts(nested(kernel), own)
+    count = _Counter(at, own | looped(kernel))
+    found = replace(count.parts(nested(kernel), own), distinct=count.distinct(kernel))
+    if keep or kernel.name != "fused":
+        return found
+    left = (kernel.stores[0], *(s for s in kernel.stores[1:] if s.fetched))
+    unwritten = sum(count.bytes(s.tile.lanes, frozenset()) for s in left)
+    return replace(found, written=found.written - unwritten, distinct=found.distinct - unwritten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,20 @@ class _Counter:
                 return self.parts((*part.sums, *part.body), inner)
             case _:
                 assert_never(part)
+
+    def distinct(self, kernel: TileKernel) -> int:
+        """The bytes of everything that a kernel reads and writes, once."""
+        found: dict[tuple[str, str], int] = {}
+        for step in kernel.steps:
+            match step.op:
+                case tiles.Load(name, role, _):
+                    key = role, name
+                case tiles.Fetch(name) | tiles.Solve(name, _, _):
+                    key = "", name
+                case _:
+                    continue
+            found[key] = max(found.get(key, 0), self.read(step, frozenset()))
+        return sum(found.values()) + sum(self.bytes(s.tile.lanes, frozenset()) for s in kernel.stores)
 
     def again(self, lanes: Iterable[Lane], within: frozenset[Lane]) -> int:
         """How often something over some lanes is done: for every block that it is not part of."""

@@ -1,17 +1,20 @@
 """How kernels are configured: how much of the state a program holds at once, its warps and stages, the rows of a chunk.
 
-In: a `TilePlan`. Out: rows of an emitted module's table, and the rows of a chunk where the caller leaves it open. They
-are chosen such that no kernel of the examples spills registers in half precision at K = V = 128 on any family of
-devices, and few bytes elsewhere: benchmarks/kernels.py measures it. Refuses nothing.
+In: a `StagePlan`. Out: rows of an emitted module's table, by how many rows a state has and tokens a chunk, and the rows
+of a chunk where the caller leaves it open. They are chosen such that kernels of the examples spill no registers in half
+precision: benchmarks/static.py compiles them. A walk that makes outputs takes the configuration that is predicted to
+be fastest among those for which its tiles leave `ROOM`. Refuses nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from flowc.schedule.room import room
+from flowc.schedule.staged import StagePlan
+from flowc.schedule.tile_cost import TileSizes, power_of_two
 from flowc.schedule.tile_plan import TileKernel, TilePlan
-from flowc.schedule.tiles import DecayApply, DecayDot, DecayMatrix, Selected, Solve
-from flowc.semantics.size import ONE
+from flowc.schedule.tiles import DecayApply, DecayDot, Selected
 
 MOST_KEYS = 256
 """The most rows of a state that a walk holds."""
@@ -26,6 +29,26 @@ the fewest that the matrix units take, where there are many such, and in float32
 MOST_FUSED = 128
 """The most rows of a state that a walk holds which makes outputs as well."""
 
+FUSED = ((64, 8, 2), (32, 4, 1), (32, 8, 2), (16, 4, 1), (16, 8, 2))
+"""Columns, warps and stages of such a walk. With programs enough the time goes with how many are needed for all columns,
+two of 4 warps being run beside one another, and waiting for memory in turn, where one of 8 is, which asks ahead: the
+first is the fastest, with the second, which reads more."""
+
+ROOM = {"any": {4: 205, 8: 140}, "ampere": {4: 132, 8: 95}}
+"""The most numbers that a thread may hold by `room`, by warps: beyond these, walks with outputs were seen to spill."""
+
+SEVERAL = 0.85
+"""The part of it that is left where states have kernels each, whose vectors between them are float32."""
+
+KEYS = (64, 128, 256)
+"""Rows of a state that configurations tell apart."""
+
+TOKENS = (32, 256)
+"""Tokens of a chunk that they tell apart; those beyond the first take what is right for 64."""
+
+NOMINAL_RANK = 2
+"""Sizes that the header leaves open, other than the state's."""
+
 MANY_GATED = 5
 """Primitives with such gates in one kernel."""
 
@@ -33,8 +56,7 @@ Tiling = tuple[int, int, int, int]
 TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: for half precision, and for float32
     "matrices": ((32, 32, 4, 1), (16, 32, 8, 1)),
     "walk": ((32, 64, 4, 2), (16, 32, 8, 1)),
-    "fused": ((32, 64, 8, 1), (16, 32, 8, 1)),
-    "fused_solving": ((16, 64, 8, 1), (16, 32, 8, 1)),  # with gates between rows as well
+    "fused": ((16, 64, 8, 1), (16, 32, 8, 1)),
     "columns": ((64, 64, 4, 2), (16, 16, 4, 1)),
     "rows": ((64, 64, 8, 1), (16, 32, 4, 1)),
     "matrices_backward": ((32, 32, 4, 1), (16, 32, 4, 1)),
@@ -45,6 +67,12 @@ TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: f
 }
 ACROSS: dict[str, Tiling] = {"rows_backward": (32, 16, 8, 1)}
 """In half precision where outputs over the state's rows have gates: their gradients take registers as well."""
+
+LONG: dict[str, tuple[Tiling, Tiling]] = {"matrices": ((32, 32, 8, 1), (32, 16, 8, 1))}
+"""In half precision with more tokens than the first of `TOKENS`: without gates over the state's rows, and with them."""
+
+WIDE: dict[str, Tiling] = {"step": (16, 64, 4, 1)}
+"""In half precision with more rows of the state than `MOST_FUSED`."""
 
 OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few, many gates over the state's rows
     "ampere": {
@@ -65,30 +93,90 @@ A wavefront counts as two warps.
 """
 
 
-def tilings(plan: TilePlan, suffix: str = "") -> tuple[str, ...]:
-    """Configurations as rows of a module's table, those of a family before those of any; roles end in `suffix`."""
-    kernels = {k.name: k for k in plan.forward.kernels} | {f"{k.name}_backward": k for k in plan.backward.kernels}
-    own = {k.name: k for k in (plan.step, plan.fused) if k is not None}
-    return tuple(repr((family, f"{role}{suffix}", *row)) for family, role, *row in _rows(plan, kernels | own))
+def tilings(stage: StagePlan) -> tuple[str, ...]:
+    """Configurations as rows of a module's table, those of a family before those of any, the smallest sizes first.
+
+    A row says up to how many rows of the state and tokens of a chunk it goes.
+    """
+    return tuple(repr((family, f"{role}{stage.suffix}", *row)) for family, role, *row in _rows(stage))
 
 
-def tiling(plan: TilePlan, role: str) -> tuple[Tiling, Tiling]:
-    """The configuration of a role on devices that have none of their own, for half precision and for float32."""
-    if role == "fused" and plan.fused is not None and any(isinstance(s.op, DecayMatrix) for s in plan.fused.steps):
-        role = "fused" if not any(isinstance(s.op, Solve) for s in plan.fused.steps) else "fused_solving"
+def _rows(stage: StagePlan) -> Iterator[tuple[str | int, ...]]:
+    roles = [role for _, role in _roles(stage.cuts)]
+    for family in (*OTHERS, "any"):
+        for role in roles:
+            own = {(k, t): tiling(stage, role, family, k, t)[0] for k in KEYS for t in TOKENS}
+            default = {at: tiling(stage, role, "any", *at)[0] for at in own}
+            if family == "any" or own != default:
+                yield from ((family, role, 2, *at, *row) for at, row in _fewest(own).items())
+    for role in roles:
+        yield "any", role, 4, KEYS[-1], TOKENS[-1], *tiling(stage, role)[1]
+
+
+def _fewest(own: dict[tuple[int, int], Tiling]) -> dict[tuple[int, int], Tiling]:
+    """The same choices by fewer rows: without one where the next that holds it says the same."""
+    kept = dict(own)
+    for at in own:
+        later = [
+            row for other, row in kept.items() if other > at and all(a <= b for a, b in zip(at, other, strict=True))
+        ]
+        if later and later[0] == own[at]:
+            del kept[at]
+    return kept
+
+
+def _roles(plan: TilePlan) -> Iterator[tuple[TileKernel, str]]:
+    """Kernels and what they are configured as."""
+    yield from ((k, k.name) for k in plan.forward.kernels)
+    yield from ((k, f"{k.name}_backward") for k in plan.backward.kernels)
+    yield from ((k, k.name) for k in (plan.step, plan.fused) if k is not None)
+
+
+def tiling(
+    stage: StagePlan, role: str, family: str = "any", keys: int = MOST_FUSED, tokens: int = ROWS[0]
+) -> tuple[Tiling, Tiling]:
+    """The configuration of a role on a family of devices, for half precision and for float32.
+
+    For states of up to so many rows, and chunks of up to so many tokens.
+    """
     half, single = TILINGS[role]
-    across = any(k.name == "rows" and gated(k) for k in plan.forward.kernels)
-    return (ACROSS.get(role, half) if across else half), single
+    kernel = next(k for k, r in _roles(stage.cuts) if r == role)
+    if role == "fused":
+        found = fitting(stage, family, keys, min(tokens * _rank(stage), ROWS[0]))
+        return (half if found is None else found), single
+    if role in OTHERS.get(family, {}):
+        half = OTHERS[family][role][gated(kernel)]
+    elif role in ACROSS and any(k.name == "rows" and gated(k) for k in stage.cuts.forward.kernels):
+        half = ACROSS[role]
+    if role in LONG and tokens > TOKENS[0]:
+        half = LONG[role][gated(kernel) > 0]
+    return (WIDE[role] if role in WIDE and keys > MOST_FUSED else half), single
 
 
-def _rows(plan: TilePlan, kernels: dict[str, TileKernel]) -> Iterator[tuple[str | int, ...]]:
-    for family, own in OTHERS.items():
-        for role in (r for r in own if r in kernels):
-            yield family, role, 2, *own[role][gated(kernels[role])]
-    for role in kernels:
-        half, single = tiling(plan, role)
-        yield "any", role, 2, *half
-        yield "any", role, 4, *single
+def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | None:
+    """The fastest configuration that a walk with outputs has room for in chunks of so many rows, if there is one."""
+    kernel = stage.cuts.fused
+    if kernel is None or keys > MOST_FUSED:
+        return None
+    limits, share = ROOM.get(family, ROOM["any"]), 1.0 if stage.stage is None else SEVERAL
+    wide = () if stage.stage is None else stage.stage.made
+    for columns, warps, stages in FUSED:
+        at = TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
+        if room(kernel, at, wide) <= 32 * warps * limits[warps] * share:
+            return columns, 64, warps, stages
+    return None
+
+
+def _nominal(stage: StagePlan) -> dict[str, int]:
+    """Every dimension; those that the header leaves open matter where they are no side of the state."""
+    return {d.name: d.value or NOMINAL_RANK for d in stage.plan.recurrence.model.dimensions}
+
+
+def _rank(stage: StagePlan) -> int:
+    """The most rows that a token takes in a tile."""
+    steps = stage.cuts.fused.steps if stage.cuts.fused is not None else ()
+    frames = {lane.frame for s in steps for lane in s.tile.lanes if lane.over_rows}
+    return max((power_of_two(frame.value(_nominal(stage))) for frame in frames), default=1)
 
 
 def gated(kernel: TileKernel) -> int:
@@ -97,24 +185,18 @@ def gated(kernel: TileKernel) -> int:
     return (count > 0) + (count >= MANY_GATED)
 
 
-def chunk_tokens(plans: Sequence[TilePlan], rows: int) -> int:
-    """The tokens of a chunk in half precision, with `rows` rows per token, where nothing else is asked for."""
-    half, _ = chunk_rows(plans)
-    return max(1, half // (1 << (max(rows, 1) - 1).bit_length()))
-
-
-def chunk_rows(plans: Sequence[TilePlan]) -> tuple[int, int]:
-    """The rows of such a chunk, padding included, that all states have: in half precision, and in float32."""
-    kernels = [k for p in plans for k in (*p.forward.kernels, *p.backward.kernels)]
+def chunk_rows(stages: Sequence[StagePlan]) -> tuple[int, int]:
+    """The rows of a chunk where the caller leaves it open, padding included, in half precision and in float32."""
+    kernels = [k for s in stages for k in (*s.cuts.forward.kernels, *s.cuts.backward.kernels)]
     most = max((max(gated(k), expands(k)) for k in kernels), default=0)
     return ROWS[most], ROWS[-1]
 
 
-def fuses(plan: TilePlan) -> bool:
-    """Whether outputs are made by the walk where nothing else is asked for: several rows a token spill."""
-    if plan.fused is None:
-        return False
-    return all(lane.frame == ONE for s in plan.fused.steps for lane in s.tile.lanes if lane.over_rows)
+def fused_rows(stages: Sequence[StagePlan], family: str) -> int | None:
+    """The same in half precision with outputs made by walks: the most that all have room for; None: there is none."""
+    most, _ = chunk_rows(stages)
+    fits = (n for n in ROWS if n <= most and all(fitting(s, family, MOST_FUSED, n) for s in stages))
+    return next(fits, None)
 
 
 def expands(kernel: TileKernel) -> bool:

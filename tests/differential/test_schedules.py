@@ -12,14 +12,14 @@ from differential.targets import on_kernels
 
 import flowc
 from flowc.schedule.staged import kernel_plan
-from flowc.schedule.tilings import fuses
+from flowc.schedule.tilings import fused_rows
 
 IN_CHUNKS = [n for n in EXAMPLES if kernel_plan(op_of(n).compilation.plan).stages]
 
 
 def chosen(name):
     """What `auto` takes where there are programs enough."""
-    return "fused" if all(fuses(s.cuts) for s in kernel_plan(op_of(name).compilation.plan).stages) else "split"
+    return "split" if fused_rows(kernel_plan(op_of(name).compilation.plan).stages, "any") is None else "fused"
 
 
 @on_kernels

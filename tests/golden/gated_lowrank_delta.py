@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_8f0e20fcb2dd9c9d"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_4273170b7167807a"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1335,10 +1335,13 @@ def _tl_solve(
 def _matrices(
     A_ptr,
     B_ptr,
+    q_ptr,
     g_ptr,
     inverse_ptr,
+    P_ptr,
     A_heads,
     B_heads,
+    q_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
     R_size: tl.constexpr,
@@ -1375,13 +1378,17 @@ def _matrices(
     else:  # packed sequences: the first token of each chunk, how many there are
         entry = table_ptr + chunk // heads * 2
         token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    row = tl.arange(0, ROWS)
+    live = row < left
     ROWS1: tl.constexpr = ROWS * PADDED1
     row1 = tl.arange(0, ROWS1)
     at1, sub1 = row1 // PADDED1, row1 % PADDED1
     A_head = head // (heads // A_heads)
     B_head = head // (heads // B_heads)
+    q_head = head // (heads // q_heads)
     live1 = (sub1 < RANK1) & (at1 < left)
     total = tl.zeros((ROWS1, ROWS1), tl.float32)
+    total_ = tl.zeros((ROWS, ROWS1), tl.float32)
     for part in range(0, parts):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
@@ -1403,7 +1410,16 @@ def _matrices(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
         total = _tl_dot(A, tl.trans(B.to(DOT)), total, PRECISION)
+        total_ = _tl_dot(q, tl.trans(B.to(DOT)), total_, PRECISION)
     g = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live1, g_, 0.0)
@@ -1426,6 +1442,24 @@ def _matrices(
     )
     N = decay * total
     inverse = _tl_inverse(N, ROWS1, AGGREGATION, PRECISION)
+    g_2 = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
+    g_3 = _tl_floor_log(g_2.to(tl.float32))
+    log_gate_ = tl.where(live, g_3, 0.0)
+    gate_whole_, gate_rest_ = _tl_split(log_gate_)
+    sums_whole_, sums_rest_ = tl.cumsum(gate_whole_, 0), tl.cumsum(gate_rest_, 0)
+    decay_ = tl.where(
+        row[:, None] >= at1[None, :],
+        tl.exp2(
+            tl.where(
+                row[:, None] >= at1[None, :],
+                (sums_whole_[:, None] - sums_whole[None, :])
+                + (sums_rest_[:, None] - sums_rest[None, :]),
+                0.0,
+            )
+        ),
+        0.0,
+    )
+    P = decay_ * total_
     tl.store(
         inverse_ptr
         + chunk * (TOKENS * RANK1) * (TOKENS * RANK1)
@@ -1433,6 +1467,14 @@ def _matrices(
         + (at1[None, :] * RANK1 + sub1[None, :]),
         inverse.to(inverse_ptr.dtype.element_ty),
         mask=live1[:, None] & live1[None, :],
+    )
+    tl.store(
+        P_ptr
+        + chunk * TOKENS * (TOKENS * RANK1)
+        + row[:, None] * (TOKENS * RANK1)
+        + (at1[None, :] * RANK1 + sub1[None, :]),
+        P.to(P_ptr.dtype.element_ty),
+        mask=live[:, None] & live1[None, :],
     )
 
 
@@ -1597,16 +1639,13 @@ def _walk(
 def _columns(
     q_ptr,
     S_ptr,
-    B_ptr,
     g_ptr,
+    P_ptr,
     U_ptr,
     o_ptr,
     q_heads,
-    B_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
-    R_size: tl.constexpr,
-    K_size: tl.constexpr,
     table_ptr,
     length,
     heads,
@@ -1644,14 +1683,12 @@ def _columns(
         token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
     row = tl.arange(0, ROWS)
     live = row < left
+    q_head = head // (heads // q_heads)
     ROWS1: tl.constexpr = ROWS * PADDED1
     row1 = tl.arange(0, ROWS1)
     at1, sub1 = row1 // PADDED1, row1 % PADDED1
-    q_head = head // (heads // q_heads)
-    B_head = head // (heads // B_heads)
     live1 = (sub1 < RANK1) & (at1 < left)
     total = tl.zeros((ROWS, VALUE_TILE), tl.float32)
-    total_ = tl.zeros((ROWS, ROWS1), tl.float32)
     for part in range(0, parts):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
@@ -1668,43 +1705,20 @@ def _columns(
             mask=key_live[:, None] & value_live[None, :],
             other=0.0,
         )
-        B = tl.load(
-            B_ptr
-            + (token * B_heads + B_head) * (K_size * R_size)
-            + at1[:, None] * (B_heads * (K_size * R_size))
-            + key[None, :] * R_size
-            + sub1[:, None],
-            mask=live1[:, None] & key_live[None, :],
-            other=0.0,
-        )
         total = _tl_dot(q, S_.to(DOT), total, PRECISION)
-        total_ = _tl_dot(q, tl.trans(B.to(DOT)), total_, PRECISION)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live, g_, 0.0)
     gate_whole, gate_rest = _tl_split(log_gate)
     sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-    g_2 = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
-    g_3 = _tl_floor_log(g_2.to(tl.float32))
-    log_gate_ = tl.where(live1, g_3, 0.0)
-    gate_whole_, gate_rest_ = _tl_split(log_gate_)
-    sums_whole_, sums_rest_ = (
-        tl.cumsum(tl.where(sub1 == 0, gate_whole_, 0.0), 0),
-        tl.cumsum(tl.where(sub1 == 0, gate_rest_, 0.0), 0),
+    P = tl.load(
+        P_ptr
+        + chunk * TOKENS * (TOKENS * RANK1)
+        + row[:, None] * (TOKENS * RANK1)
+        + (at1[None, :] * RANK1 + sub1[None, :]),
+        mask=live[:, None] & live1[None, :],
+        other=0.0,
     )
-    decay = tl.where(
-        row[:, None] >= at1[None, :],
-        tl.exp2(
-            tl.where(
-                row[:, None] >= at1[None, :],
-                (sums_whole[:, None] - sums_whole_[None, :])
-                + (sums_rest[:, None] - sums_rest_[None, :]),
-                0.0,
-            )
-        ),
-        0.0,
-    )
-    P = decay * total_
     U = tl.load(
         U_ptr
         + chunk * (TOKENS * RANK1) * VALUES
@@ -1713,8 +1727,9 @@ def _columns(
         mask=live1[:, None] & value_live[None, :],
         other=0.0,
     )
-    t = tl.trans(_tl_dot(tl.trans(U), tl.trans(P.to(DOT)), None, PRECISION))
-    O = tl.exp2(sums_whole + sums_rest)[:, None] * total + t
+    O = _tl_dot(
+        P, U.to(DOT), tl.exp2(sums_whole + sums_rest)[:, None] * total, PRECISION
+    )
     tl.store(
         o_ptr
         + (token * heads + head) * VALUES
@@ -1734,6 +1749,7 @@ def _fused(
     A_ptr,
     inverse_ptr,
     q_ptr,
+    P_ptr,
     U_ptr,
     o_ptr,
     B_heads,
@@ -1885,22 +1901,16 @@ def _fused(
             other=0.0,
         )
         t_ = _tl_dot(q, S.to(DOT), None, PRECISION)
-        decay = tl.where(
-            row[:, None] >= at1[None, :],
-            tl.exp2(
-                tl.where(
-                    row[:, None] >= at1[None, :],
-                    (sums_whole_[:, None] - sums_whole[None, :])
-                    + (sums_rest_[:, None] - sums_rest[None, :]),
-                    0.0,
-                )
-            ),
-            0.0,
+        P = tl.load(
+            P_ptr
+            + chunk * TOKENS * (TOKENS * RANK1)
+            + row[:, None] * (TOKENS * RANK1)
+            + (at1[None, :] * RANK1 + sub1[None, :]),
+            mask=live[:, None] & live1[None, :],
+            other=0.0,
         )
-        t_2 = _tl_dot(q, tl.trans(B.to(DOT)), None, PRECISION)
-        P = decay * t_2
-        O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_ + _tl_product(
-            P.to(DOT), U.to(DOT), PRECISION
+        O = _tl_dot(
+            P, U.to(DOT), tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_, PRECISION
         )
         if U_ptr is not None:
             tl.store(
@@ -1921,116 +1931,6 @@ def _fused(
         )
         S = S_next
     tl.store(final_ptr + state_at, S, mask=state_live)
-
-
-@_jit
-def _matrices_backward(
-    q_ptr,
-    B_ptr,
-    g_ptr,
-    P_ptr,
-    q_heads,
-    B_heads,
-    RANK1: tl.constexpr,
-    PADDED1: tl.constexpr,
-    R_size: tl.constexpr,
-    K_size: tl.constexpr,
-    table_ptr,
-    length,
-    heads,
-    programs,
-    levels,
-    parts,
-    blocks,
-    KEYS: tl.constexpr,
-    VALUES: tl.constexpr,
-    TOKENS: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEY_TILE: tl.constexpr,
-    VALUE_TILE: tl.constexpr,
-    DOT: tl.constexpr,
-    AGGREGATION: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Matrices over a chunk's rows that the walk and later kernels use.
-
-    One program per chunk, sequence and head.
-    """
-    chunk = tl.program_id(0).to(tl.int64)
-    head = chunk % heads
-    if table_ptr is None:
-        before = chunk // programs * TOKENS
-        token, left = (
-            chunk % programs // heads * length + before,
-            tl.minimum(length - before, TOKENS),
-        )
-    else:  # packed sequences: the first token of each chunk, how many there are
-        entry = table_ptr + chunk // heads * 2
-        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-    row = tl.arange(0, ROWS)
-    live = row < left
-    ROWS1: tl.constexpr = ROWS * PADDED1
-    row1 = tl.arange(0, ROWS1)
-    at1, sub1 = row1 // PADDED1, row1 % PADDED1
-    q_head = head // (heads // q_heads)
-    B_head = head // (heads // B_heads)
-    live1 = (sub1 < RANK1) & (at1 < left)
-    total = tl.zeros((ROWS, ROWS1), tl.float32)
-    for part in range(0, parts):
-        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
-        key_live = key < KEYS
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        B = tl.load(
-            B_ptr
-            + (token * B_heads + B_head) * (K_size * R_size)
-            + at1[:, None] * (B_heads * (K_size * R_size))
-            + key[None, :] * R_size
-            + sub1[:, None],
-            mask=live1[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        total = _tl_dot(q, tl.trans(B.to(DOT)), total, PRECISION)
-    g = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
-    g_ = _tl_floor_log(g.to(tl.float32))
-    log_gate = tl.where(live1, g_, 0.0)
-    gate_whole, gate_rest = _tl_split(log_gate)
-    sums_whole, sums_rest = (
-        tl.cumsum(tl.where(sub1 == 0, gate_whole, 0.0), 0),
-        tl.cumsum(tl.where(sub1 == 0, gate_rest, 0.0), 0),
-    )
-    g_2 = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
-    g_3 = _tl_floor_log(g_2.to(tl.float32))
-    log_gate_ = tl.where(live, g_3, 0.0)
-    gate_whole_, gate_rest_ = _tl_split(log_gate_)
-    sums_whole_, sums_rest_ = tl.cumsum(gate_whole_, 0), tl.cumsum(gate_rest_, 0)
-    decay = tl.where(
-        row[:, None] >= at1[None, :],
-        tl.exp2(
-            tl.where(
-                row[:, None] >= at1[None, :],
-                (sums_whole_[:, None] - sums_whole[None, :])
-                + (sums_rest_[:, None] - sums_rest[None, :]),
-                0.0,
-            )
-        ),
-        0.0,
-    )
-    P = decay * total
-    tl.store(
-        P_ptr
-        + chunk * TOKENS * (TOKENS * RANK1)
-        + row[:, None] * (TOKENS * RANK1)
-        + (at1[None, :] * RANK1 + sub1[None, :]),
-        P.to(P_ptr.dtype.element_ty),
-        mask=live[:, None] & live1[None, :],
-    )
 
 
 @_jit
@@ -2863,21 +2763,12 @@ class _Kernels:
         }
         self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
         self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
-        self.keep, self.fused = keep, self.fuses(schedule)
+        self.keep, self.fused = keep, schedule == "fused" and _tile(self.keys) <= 128
         self.sizes |= {
             "PRECISION": "tf32x3"
             if like.is_cuda and torch.version.hip is None
             else "ieee"
         }
-
-    def fuses(self, schedule: str) -> bool:
-        """Whether outputs are made by the walk: where its programs hold the state's rows, and there are enough of them.
-
-        Matrix units of 16 rows at a time (ampere) leave no registers for that with 64 rows.
-        """
-        if _tile(self.keys) > 128 or schedule != "auto":
-            return _tile(self.keys) <= 128 and schedule == "fused"
-        return False
 
     def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
         """Memory for a value of every chunk: matrices in the type of products, the rest in float32; `zeros` for torch.
@@ -2904,7 +2795,9 @@ class _Kernels:
 
         A walk that can be `split` has programs of a block of rows each.
         """
-        block, part, warps, stages = _tiling(role, self.dot, self.like.device)
+        block, part, warps, stages = _tiling(
+            role, self.dot.itemsize, _family(self.like.device), self.keys, self.tokens
+        )
         walks = role.startswith(("walk", "fused"))
         part = (
             min(128 if walks else part, _tile(self.keys)) if split else _tile(self.keys)
@@ -2969,50 +2862,64 @@ def _processors(device: torch.device) -> int:
 
 
 def _tiling(
-    role: str, dot: torch.dtype, device: torch.device
+    role: str, width: int, family: str, keys: int, tokens: int
 ) -> tuple[int, int, int, int]:
     """How many of the state's columns and rows a program holds at once, its warps and stages."""
-    family = _family(device)
-    own = (
-        row[3:]
-        for row in _TILINGS
-        if row[0] in (family, "any") and row[1:3] == (role, dot.itemsize)
-    )
-    columns, rows, warps, stages = next(own)
-    return (
-        columns,
-        rows,
-        warps // 2 if family == "amd" else warps,
-        stages,
-    )  # a wavefront is two warps
+    asked = role, width, family, keys, tokens
+    if asked not in _TILED:
+        own = (
+            row
+            for row in _TILINGS
+            if row[0] in (family, "any") and row[1:3] == (role, width)
+        )
+        columns, rows, warps, stages = next(
+            row[5:] for row in own if keys <= row[3] and tokens <= row[4]
+        )
+        _TILED[asked] = (
+            columns,
+            rows,
+            warps // 2 if family == "amd" else warps,
+            stages,
+        )  # a wavefront is two warps
+    return _TILED[asked]
 
 
-_TILINGS = (  # family of devices, role, bytes of an operand's number: columns, rows, warps, stages
-    ("ampere", "walk", 2, 32, 64, 4, 1),
-    ("ampere", "walk_backward", 2, 16, 64, 4, 1),
-    ("ampere", "rows_backward", 2, 32, 32, 8, 1),
-    ("ampere", "step", 2, 32, 64, 8, 1),
-    ("blackwell", "walk_backward", 2, 32, 64, 4, 1),
-    ("blackwell", "rows_backward", 2, 32, 32, 8, 1),
-    ("amd", "rows_backward", 2, 32, 32, 8, 1),
-    ("any", "matrices", 2, 32, 32, 4, 1),
-    ("any", "matrices", 4, 16, 32, 8, 1),
-    ("any", "walk", 2, 32, 64, 4, 2),
-    ("any", "walk", 4, 16, 32, 8, 1),
-    ("any", "columns", 2, 64, 64, 4, 2),
-    ("any", "columns", 4, 16, 16, 4, 1),
-    ("any", "matrices_backward", 2, 32, 32, 4, 1),
-    ("any", "matrices_backward", 4, 16, 32, 4, 1),
-    ("any", "walk_backward", 2, 32, 64, 8, 1),
-    ("any", "walk_backward", 4, 16, 32, 8, 1),
-    ("any", "columns_backward", 2, 64, 64, 4, 1),
-    ("any", "columns_backward", 4, 16, 32, 4, 1),
-    ("any", "rows_backward", 2, 32, 64, 8, 1),
-    ("any", "rows_backward", 4, 16, 16, 4, 1),
-    ("any", "step", 2, 32, 64, 4, 1),
-    ("any", "step", 4, 32, 32, 8, 1),
-    ("any", "fused", 2, 16, 64, 8, 1),
-    ("any", "fused", 4, 16, 32, 8, 1),
+_TILED: dict[tuple[str, int, str, int, int], tuple[int, int, int, int]] = {}
+_TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
+    # columns, rows, warps, stages
+    ("ampere", "walk", 2, 256, 256, 32, 64, 4, 1),
+    ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
+    ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("ampere", "step", 2, 128, 256, 32, 64, 8, 1),
+    ("ampere", "step", 2, 256, 256, 16, 64, 4, 1),
+    ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
+    ("ampere", "fused", 2, 128, 256, 16, 64, 8, 2),
+    ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
+    ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("any", "matrices", 2, 64, 32, 32, 32, 4, 1),
+    ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
+    ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
+    ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
+    ("any", "walk", 2, 256, 256, 32, 64, 4, 2),
+    ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
+    ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
+    ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "step", 2, 128, 256, 32, 64, 4, 1),
+    ("any", "step", 2, 256, 256, 16, 64, 4, 1),
+    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
+    ("any", "fused", 2, 128, 256, 32, 64, 4, 1),
+    ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "walk_backward", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
+    ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "step", 4, 256, 256, 32, 32, 8, 1),
+    ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
 )
 
 
@@ -3030,13 +2937,62 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
     return found.pop() if len(found) == 1 else torch.float32
 
 
-def _kernel_tokens(rows: int, keys: int, dot: torch.dtype) -> int:
-    """The tokens of a chunk where the caller leaves it open.
+_FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, programs for 8 processors
+    ("amd", False): (64, 4),
+    ("amd", True): (64, 7),
+    ("blackwell", False): (64, 11),
+    ("blackwell", True): (64, None),
+    ("ampere", False): (64, None),
+    ("ampere", True): (64, None),
+    ("any", False): (64, 8),
+    ("any", True): (64, 13),
+}
 
-    About 64 rows, fewer where a state of over 128 rows takes registers too; in float32 16.
+
+def _kernel_choice(
+    schedule: str,
+    chunk_size: int | None,
+    inputs: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    rows: int,
+    keys: int,
+    keep: bool,
+) -> tuple[str, int]:
+    """The schedule and the tokens of a chunk, where the caller leaves them open (auto, None).
+
+    About 64 rows, fewer where a state of over 128 rows takes registers too; in float32 16. Walks make the outputs where
+    they have room for that and programs enough: from `_FUSED` on, that is predicted to be faster.
     """
+    dot, like, padded = _product_type(inputs), inputs[3], _padded(max(rows, 1))
     most = 16 if dot.itemsize == 4 else 64 if keys <= 128 else 32
-    return max(1, most // _padded(max(rows, 1)))
+    family = _family(like.device)
+    room, least = (
+        _FUSED.get((family, keep), (None, None)) if _tile(keys) <= 128 else (None, None)
+    )
+    if schedule == "auto" and (
+        room is None or (chunk_size is not None and _tile(chunk_size) * padded > room)
+    ):
+        schedule = "split"
+    if (
+        schedule == "auto" and like.is_cuda
+    ):  # products in three parts leave no registers for outputs
+        block, *_ = _tiling("fused", dot.itemsize, family, keys, max(1, room // padded))
+        programs = (
+            starts[0].shape[0]
+            * like.shape[2]
+            * -(-(starts[0].shape[2], starts[0].shape[3])[1] // block)
+        )
+        enough = (
+            dot.itemsize == 2
+            and least is not None
+            and 8 * programs >= least * _processors(like.device)
+        )
+        schedule = "fused" if enough else "split"
+    elif schedule == "auto":
+        schedule = "fused"
+    if schedule == "fused" and room is not None and dot.itemsize == 2:
+        most = room
+    return schedule, max(1, most // padded) if chunk_size is None else chunk_size
 
 
 def _in_tiles(tokens: int, rows: int, counted: str = "") -> int:
@@ -3072,6 +3028,7 @@ def _saved_memory(call: _Kernels, inputs: Sequence[Tensor]) -> list[Tensor]:
             call.tokens * inputs[1].shape[4],
             system=True,
         ),
+        call.memory(call.tokens, call.tokens * inputs[1].shape[4]),
         call.memory(call.tokens * inputs[1].shape[4], call.values),
         call.memory(call.keys, call.values),
     ]
@@ -3103,17 +3060,22 @@ def _forward_kernels(
         if places is None
         else places[0]
     )
+    P = (
+        call.memory(call.tokens, call.tokens * inputs[1].shape[4])
+        if places is None
+        else places[1]
+    )
     U = (
         (
             call.memory(call.tokens * inputs[1].shape[4], call.values)
             if places is None
-            else places[1]
+            else places[2]
         )
         if call.keep or not call.fused
         else None
     )
     S = (
-        (call.memory(call.keys, call.values) if places is None else places[2])
+        (call.memory(call.keys, call.values) if places is None else places[3])
         if call.keep or not call.fused
         else None
     )
@@ -3124,10 +3086,13 @@ def _forward_kernels(
         True,
         A_ptr=inputs[1],
         B_ptr=inputs[2],
+        q_ptr=inputs[0],
         g_ptr=inputs[4],
         inverse_ptr=inverse,
+        P_ptr=P,
         A_heads=inputs[1].shape[2],
         B_heads=inputs[2].shape[2],
+        q_heads=inputs[0].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
         R_size=inputs[1].shape[4],
@@ -3146,6 +3111,7 @@ def _forward_kernels(
             A_ptr=inputs[1],
             inverse_ptr=inverse,
             q_ptr=inputs[0],
+            P_ptr=P,
             U_ptr=U,
             o_ptr=outputs[0],
             B_heads=inputs[2].shape[2],
@@ -3189,20 +3155,18 @@ def _forward_kernels(
             True,
             q_ptr=inputs[0],
             S_ptr=S,
-            B_ptr=inputs[2],
             g_ptr=inputs[4],
+            P_ptr=P,
             U_ptr=U,
             o_ptr=outputs[0],
             q_heads=inputs[0].shape[2],
-            B_heads=inputs[2].shape[2],
             RANK1=inputs[1].shape[4],
             PADDED1=_padded(inputs[1].shape[4]),
-            R_size=inputs[1].shape[4],
-            K_size=inputs[0].shape[3],
         )
     saved = (
         [
             inverse,
+            P,
             U,
             S,
         ]
@@ -3232,6 +3196,7 @@ def _backward_kernels(
     ) = inputs
     (
         inverse,
+        P,
         U,
         S,
     ) = saved
@@ -3276,25 +3241,8 @@ def _backward_kernels(
             dtype=g.dtype if g.shape[2] == call.heads else torch.float32,
         ),
     ]
-    P = call.memory(call.tokens, call.tokens * inputs[1].shape[4])
     Z_bar = call.memory(call.tokens * inputs[1].shape[4], call.values)
     S_bar = call.memory(call.keys, call.values)
-    call.run(
-        _matrices_backward,
-        "matrices_backward",
-        False,
-        True,
-        q_ptr=inputs[0],
-        B_ptr=inputs[2],
-        g_ptr=inputs[4],
-        P_ptr=P,
-        q_heads=inputs[0].shape[2],
-        B_heads=inputs[2].shape[2],
-        RANK1=inputs[1].shape[4],
-        PADDED1=_padded(inputs[1].shape[4]),
-        R_size=inputs[1].shape[4],
-        K_size=inputs[0].shape[3],
-    )
     call.run(
         _walk_backward,
         "walk_backward",
@@ -4067,26 +4015,26 @@ def _chosen(
         keys,
         dtype,
     ):
-        if chunk_size is None:
-            chunk_size = _kernel_tokens(
-                R,
-                keys,
-                _product_type(
-                    (
-                        q,
-                        A,
-                        B,
-                        W,
-                        g,
-                    )
-                ),
-            )
+        schedule = schedule or __options__["schedule"]
+        schedule, chunk_size = _kernel_choice(
+            schedule,
+            chunk_size,
+            (
+                q,
+                A,
+                B,
+                W,
+                g,
+            ),
+            (start,),
+            R,
+            keys,
+            keep,
+        )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
         tokens = _in_tiles(_tokens(chunk_size, R, "R = "), R, "R = ")
-        return _OnTriton(
-            cu_seqlens, tokens, how, schedule or __options__["schedule"], keep
-        )
+        return _OnTriton(cu_seqlens, tokens, how, schedule, keep)
     return _InChunks(
         cu_seqlens,
         _tokens(chunk_size, R, "R = ", keep=keep),

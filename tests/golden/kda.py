@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_68ea9ddc258220a6"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_04ed988f3fb8251d"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3000,27 +3000,12 @@ class _Kernels:
         }
         self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
         self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
-        self.keep, self.fused = keep, self.fuses(schedule)
+        self.keep, self.fused = keep, schedule == "fused" and _tile(self.keys) <= 128
         self.sizes |= {
             "PRECISION": "tf32x3"
             if like.is_cuda and torch.version.hip is None
             else "ieee"
         }
-
-    def fuses(self, schedule: str) -> bool:
-        """Whether outputs are made by the walk: where its programs hold the state's rows, and there are enough of them.
-
-        Matrix units of 16 rows at a time (ampere) leave no registers for that with 64 rows.
-        """
-        if _tile(self.keys) > 128 or schedule != "auto":
-            return _tile(self.keys) <= 128 and schedule == "fused"
-        device = self.like.device
-        block, *_ = _tiling("fused", self.dot, device)
-        room = _family(device) != "ampere" or _tile(self.tokens) <= 32
-        room = room and (
-            self.dot.itemsize == 2 or device.type != "cuda"
-        )  # products in three parts leave none either
-        return room and 2 * self.walks * -(-self.values // block) >= _processors(device)
 
     def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
         """Memory for a value of every chunk: matrices in the type of products, the rest in float32; `zeros` for torch.
@@ -3047,7 +3032,9 @@ class _Kernels:
 
         A walk that can be `split` has programs of a block of rows each.
         """
-        block, part, warps, stages = _tiling(role, self.dot, self.like.device)
+        block, part, warps, stages = _tiling(
+            role, self.dot.itemsize, _family(self.like.device), self.keys, self.tokens
+        )
         walks = role.startswith(("walk", "fused"))
         part = (
             min(128 if walks else part, _tile(self.keys)) if split else _tile(self.keys)
@@ -3112,50 +3099,67 @@ def _processors(device: torch.device) -> int:
 
 
 def _tiling(
-    role: str, dot: torch.dtype, device: torch.device
+    role: str, width: int, family: str, keys: int, tokens: int
 ) -> tuple[int, int, int, int]:
     """How many of the state's columns and rows a program holds at once, its warps and stages."""
-    family = _family(device)
-    own = (
-        row[3:]
-        for row in _TILINGS
-        if row[0] in (family, "any") and row[1:3] == (role, dot.itemsize)
-    )
-    columns, rows, warps, stages = next(own)
-    return (
-        columns,
-        rows,
-        warps // 2 if family == "amd" else warps,
-        stages,
-    )  # a wavefront is two warps
+    asked = role, width, family, keys, tokens
+    if asked not in _TILED:
+        own = (
+            row
+            for row in _TILINGS
+            if row[0] in (family, "any") and row[1:3] == (role, width)
+        )
+        columns, rows, warps, stages = next(
+            row[5:] for row in own if keys <= row[3] and tokens <= row[4]
+        )
+        _TILED[asked] = (
+            columns,
+            rows,
+            warps // 2 if family == "amd" else warps,
+            stages,
+        )  # a wavefront is two warps
+    return _TILED[asked]
 
 
-_TILINGS = (  # family of devices, role, bytes of an operand's number: columns, rows, warps, stages
-    ("ampere", "walk", 2, 32, 64, 4, 1),
-    ("ampere", "walk_backward", 2, 16, 64, 4, 1),
-    ("ampere", "rows_backward", 2, 32, 16, 8, 1),
-    ("ampere", "step", 2, 32, 64, 8, 1),
-    ("blackwell", "walk_backward", 2, 32, 64, 4, 1),
-    ("blackwell", "rows_backward", 2, 32, 64, 8, 1),
-    ("amd", "rows_backward", 2, 32, 32, 8, 1),
-    ("any", "matrices", 2, 32, 32, 4, 1),
-    ("any", "matrices", 4, 16, 32, 8, 1),
-    ("any", "walk", 2, 32, 64, 4, 2),
-    ("any", "walk", 4, 16, 32, 8, 1),
-    ("any", "columns", 2, 64, 64, 4, 2),
-    ("any", "columns", 4, 16, 16, 4, 1),
-    ("any", "matrices_backward", 2, 32, 32, 4, 1),
-    ("any", "matrices_backward", 4, 16, 32, 4, 1),
-    ("any", "walk_backward", 2, 32, 64, 8, 1),
-    ("any", "walk_backward", 4, 16, 32, 8, 1),
-    ("any", "columns_backward", 2, 64, 64, 4, 1),
-    ("any", "columns_backward", 4, 16, 32, 4, 1),
-    ("any", "rows_backward", 2, 32, 64, 8, 1),
-    ("any", "rows_backward", 4, 16, 16, 4, 1),
-    ("any", "step", 2, 32, 64, 4, 1),
-    ("any", "step", 4, 32, 32, 8, 1),
-    ("any", "fused", 2, 32, 64, 8, 1),
-    ("any", "fused", 4, 16, 32, 8, 1),
+_TILED: dict[tuple[str, int, str, int, int], tuple[int, int, int, int]] = {}
+_TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
+    # columns, rows, warps, stages
+    ("ampere", "walk", 2, 256, 256, 32, 64, 4, 1),
+    ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
+    ("ampere", "rows_backward", 2, 256, 256, 32, 16, 8, 1),
+    ("ampere", "step", 2, 128, 256, 32, 64, 8, 1),
+    ("ampere", "step", 2, 256, 256, 16, 64, 4, 1),
+    ("ampere", "fused", 2, 64, 32, 64, 64, 8, 2),
+    ("ampere", "fused", 2, 64, 256, 32, 64, 8, 2),
+    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 2),
+    ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
+    ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("any", "matrices", 2, 64, 32, 32, 32, 4, 1),
+    ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
+    ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
+    ("any", "matrices", 2, 256, 256, 32, 16, 8, 1),
+    ("any", "walk", 2, 256, 256, 32, 64, 4, 2),
+    ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
+    ("any", "matrices_backward", 2, 256, 256, 32, 32, 4, 1),
+    ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
+    ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "step", 2, 128, 256, 32, 64, 4, 1),
+    ("any", "step", 2, 256, 256, 16, 64, 4, 1),
+    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
+    ("any", "fused", 2, 128, 32, 64, 64, 8, 2),
+    ("any", "fused", 2, 128, 256, 32, 64, 8, 2),
+    ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "matrices_backward", 4, 256, 256, 16, 32, 4, 1),
+    ("any", "walk_backward", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
+    ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "step", 4, 256, 256, 32, 32, 8, 1),
+    ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
 )
 
 
@@ -3172,13 +3176,62 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
     return found.pop() if len(found) == 1 else torch.float32
 
 
-def _kernel_tokens(rows: int, keys: int, dot: torch.dtype) -> int:
-    """The tokens of a chunk where the caller leaves it open.
+_FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, programs for 8 processors
+    ("amd", False): (32, 1),
+    ("amd", True): (32, 1),
+    ("blackwell", False): (32, 1),
+    ("blackwell", True): (32, 2),
+    ("ampere", False): (32, 1),
+    ("ampere", True): (32, 1),
+    ("any", False): (32, 1),
+    ("any", True): (32, 1),
+}
 
-    About 32 rows, fewer where a state of over 128 rows takes registers too; in float32 16.
+
+def _kernel_choice(
+    schedule: str,
+    chunk_size: int | None,
+    inputs: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    rows: int,
+    keys: int,
+    keep: bool,
+) -> tuple[str, int]:
+    """The schedule and the tokens of a chunk, where the caller leaves them open (auto, None).
+
+    About 32 rows, fewer where a state of over 128 rows takes registers too; in float32 16. Walks make the outputs where
+    they have room for that and programs enough: from `_FUSED` on, that is predicted to be faster.
     """
+    dot, like, padded = _product_type(inputs), inputs[2], _padded(max(rows, 1))
     most = 16 if dot.itemsize == 4 else 32 if keys <= 128 else 16
-    return max(1, most // _padded(max(rows, 1)))
+    family = _family(like.device)
+    room, least = (
+        _FUSED.get((family, keep), (None, None)) if _tile(keys) <= 128 else (None, None)
+    )
+    if schedule == "auto" and (
+        room is None or (chunk_size is not None and _tile(chunk_size) * padded > room)
+    ):
+        schedule = "split"
+    if (
+        schedule == "auto" and like.is_cuda
+    ):  # products in three parts leave no registers for outputs
+        block, *_ = _tiling("fused", dot.itemsize, family, keys, max(1, room // padded))
+        programs = (
+            starts[0].shape[0]
+            * like.shape[2]
+            * -(-(starts[0].shape[2], starts[0].shape[3])[1] // block)
+        )
+        enough = (
+            dot.itemsize == 2
+            and least is not None
+            and 8 * programs >= least * _processors(like.device)
+        )
+        schedule = "fused" if enough else "split"
+    elif schedule == "auto":
+        schedule = "fused"
+    if schedule == "fused" and room is not None and dot.itemsize == 2:
+        most = room
+    return schedule, max(1, most // padded) if chunk_size is None else chunk_size
 
 
 def _in_tiles(tokens: int, rows: int, counted: str = "") -> int:
@@ -4147,26 +4200,26 @@ def _chosen(
         keys,
         dtype,
     ):
-        if chunk_size is None:
-            chunk_size = _kernel_tokens(
-                1,
-                keys,
-                _product_type(
-                    (
-                        q,
-                        k,
-                        v,
-                        g,
-                        beta,
-                    )
-                ),
-            )
+        schedule = schedule or __options__["schedule"]
+        schedule, chunk_size = _kernel_choice(
+            schedule,
+            chunk_size,
+            (
+                q,
+                k,
+                v,
+                g,
+                beta,
+            ),
+            (start,),
+            1,
+            keys,
+            keep,
+        )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
         tokens = _in_tiles(_tokens(chunk_size, 1), 1)
-        return _OnTriton(
-            cu_seqlens, tokens, how, schedule or __options__["schedule"], keep
-        )
+        return _OnTriton(cu_seqlens, tokens, how, schedule, keep)
     return _InChunks(
         cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep
     )
