@@ -38,6 +38,10 @@ class Meter:
                 found += len(np.unique(np.concatenate(parts)))
         return found
 
+    def distinct_of(self, kernel: str) -> int:
+        """The distinct bytes of one kernel's launches."""
+        return sum(len(np.unique(np.concatenate(p))) for (name, _, _), p in self.seen.items() if name == kernel)
+
     def of(self, counter: Counter, backward: bool) -> int:
         """A count of the kernels of one pass."""
         return sum(n for kernel, n in counter.items() if kernel.endswith("_backward") == backward)

@@ -68,7 +68,7 @@ CHOSEN = (
     *(Setting("sm_90", k, v, rows) for k, v in SIZES for rows in (32, 64)),
     *(Setting(target) for target in offline.TARGETS if target != "sm_90"),
 )
-OTHERS = tuple(Setting("sm_90", columns=columns, warps=warps) for columns, warps, _ in FUSED)
+OTHERS = tuple(Setting("sm_90", columns=columns, warps=warps) for columns, warps in FUSED)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def rows(name: str, setting: Setting, known: Mapping[str, Mapping[str, Any]]) ->
 
 def compiled(names: Sequence[str], workers: int, known: Mapping[str, Mapping[str, Any]]) -> Iterator[list[Row]]:
     """All of them, with progress."""
-    tasks = [(n, setting) for setting in (*CHOSEN, *OTHERS) for n in names]
+    tasks = [(n, setting) for n in names for setting in (*CHOSEN, *OTHERS)]
     with Progress(console=Console(stderr=True)) as progress, ProcessPoolExecutor(workers) as pool:
         bar = progress.add_task("compiling", total=len(tasks))
         for done in as_completed([pool.submit(rows, *task, known) for task in tasks]):

@@ -138,7 +138,7 @@ def schedules(
     """
     most = {"split": chunk_rows(stages)[width == SINGLE]}
     fused = fused_rows(stages, device.family) if width == HALF else None
-    if fused is not None and all(tile_length(_state(s, dimensions)[0]) <= MOST_FUSED for s in stages):
+    if fused is not None and all(tile_length(sides_of_state(s, dimensions)[0]) <= MOST_FUSED for s in stages):
         most["fused"] = fused
     found = []
     for name, own in most.items():
@@ -155,7 +155,7 @@ def forward_kernels(stage: StagePlan, schedule: str) -> tuple[TileKernel, ...]:
     return own if schedule == "split" or fused is None else (*(k for k in own if k.role is Role.INTRA), fused)
 
 
-def _state(stage: StagePlan, dimensions: Mapping[str, int]) -> tuple[int, int]:
+def sides_of_state(stage: StagePlan, dimensions: Mapping[str, int]) -> tuple[int, int]:
     """The state's rows and columns as kernels see them."""
     (memory,) = stage.plan.recurrence.memories
     keys, values = (size.value(dimensions) for size in state_sizes(memory))
@@ -164,17 +164,17 @@ def _state(stage: StagePlan, dimensions: Mapping[str, int]) -> tuple[int, int]:
 
 def kernel_model(
     kernel: TileKernel, stage: StagePlan, dimensions: Mapping[str, int], tokens: int, family: str, width: int = HALF,
-    keep: bool = True, adjoint: bool = False,
+    keep: bool = True, adjoint: bool = False, aggregation: str | None = None,
 ) -> KernelModel:  # fmt: skip
     """A kernel at some sizes, as it is configured for a family of devices."""
-    keys, values = _state(stage, dimensions)
+    keys, values = sides_of_state(stage, dimensions)
     role = f"{kernel.name}{'_backward' if adjoint else ''}"
     own = tiling(stage, role, family, tile_length(keys), tile_length(tokens))[width == SINGLE]
     block, part, *_ = own
     walks, split = kernel.role is Role.WALK, splits_rows(kernel)
     block, whole = min(block, tile_length(values)), tile_length(keys)
     part = min(MOST_SPLIT if split else whole if walks else part, whole)
-    asked = stage.plan.options.aggregation
+    asked = aggregation or stage.plan.options.aggregation
     at = TileSizes(dimensions, keys, values, tokens, block, part, "wy" if asked == "auto" else asked, width)
     programs = (at.blocks(VALUE) if kernel.blocked or walks else 1) * (at.blocks(KEY) if walks and split else 1)
     cost = tile_cost(kernel, at, keep)

@@ -8,7 +8,7 @@ others, beyond what `tilings.ROOM` allows, kernels were seen to spill. Refuses n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from flowc.schedule import tiles
 from flowc.schedule.loops import Levels, Loop, Part, nested
@@ -21,8 +21,8 @@ Moment = tuple[tuple[Step, ...], tuple[Tile, ...]]
 """What is made at once, and what is read for it."""
 
 
-def room(kernel: TileKernel, at: TileSizes, wide: Collection[str] = ()) -> int:
-    """The most numbers that a program holds; inputs that are `wide` are float32."""
+def room(kernel: TileKernel, at: TileSizes) -> int:
+    """The most numbers that a program holds."""
     moments = list(_moments(nested(kernel)))
     last = {tile: n for n, (made, read) in enumerate(moments) for tile in (*(s.tile for s in made), *read)}
     if kernel.role is Role.WALK:
@@ -30,7 +30,7 @@ def room(kernel: TileKernel, at: TileSizes, wide: Collection[str] = ()) -> int:
     held: dict[Tile, float] = {}
     most = 0.0
     for n, (made, _) in enumerate(moments):
-        held |= {s.tile: _numbers(s.tile, at) * _width(s.op, wide) for s in made}
+        held |= {s.tile: _numbers(s.tile, at) * _width(s.op) for s in made}
         most = max(most, sum(held.values()) + sum(_beside(s.op, s.tile, at) for s in made))
         held = {tile: size for tile, size in held.items() if last[tile] > n}
     return round(most)
@@ -69,10 +69,9 @@ def _numbers(tile: Tile, at: TileSizes) -> int:
     return count
 
 
-def _width(op: TileOp, wide: Collection[str]) -> float:
+def _width(op: TileOp) -> float:
     """How many numbers of 32 bits an entry takes."""
-    half = isinstance(op, tiles.Fetch) or (isinstance(op, tiles.Load) and op.name not in wide)
-    return 0.5 if half else 1.0
+    return 0.5 if isinstance(op, tiles.Fetch | tiles.Load) else 1.0
 
 
 def _beside(op: TileOp, tile: Tile, at: TileSizes) -> float:

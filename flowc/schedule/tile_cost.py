@@ -135,13 +135,12 @@ class _Counter:
         found: dict[tuple[str, str], int] = {}
         for step in kernel.steps:
             match step.op:
-                case tiles.Load(name, role, _):
-                    key = role, name
+                case tiles.Load(name, role, stored):
+                    tokens = self.at.tokens if any(lane.over_rows for lane in step.tile.lanes) else 1
+                    entries = tokens * prod(self.at.frame(size) for size, _ in stored)
+                    found[role, name] = entries * self.width(step.tile.lanes)
                 case tiles.Fetch(name) | tiles.Solve(name, _, _):
-                    key = "", name
-                case _:
-                    continue
-            found[key] = max(found.get(key, 0), self.read(step, frozenset()))
+                    found["", name] = self.read(step, frozenset())
         return sum(found.values()) + sum(self.bytes(s.tile.lanes, frozenset()) for s in kernel.stores)
 
     def again(self, lanes: Iterable[Lane], within: frozenset[Lane]) -> int:
@@ -166,8 +165,11 @@ class _Counter:
 
     def bytes(self, lanes: tuple[Lane, ...], within: frozenset[Lane]) -> int:
         """The bytes of a tile that is read or written."""
-        width = self.at.width if len(lanes) > 1 or lanes in ((KEY,), (VALUE,)) else 4
-        return prod(self.at.live(x) for x in lanes) * width * self.again(lanes, within)
+        return prod(self.at.live(x) for x in lanes) * self.width(lanes) * self.again(lanes, within)
+
+    def width(self, lanes: tuple[Lane, ...]) -> int:
+        """The bytes of a number of a tile over some lanes."""
+        return self.at.width if len(lanes) > 1 or lanes in ((KEY,), (VALUE,)) else 4
 
     def read(self, step: Step, within: frozenset[Lane]) -> int:
         """The bytes that a step reads."""

@@ -29,16 +29,12 @@ the fewest that the matrix units take, where there are many such, and in float32
 MOST_FUSED = 128
 """The most rows of a state that a walk holds which makes outputs as well."""
 
-FUSED = ((64, 8, 2), (32, 4, 1), (32, 8, 2), (16, 4, 1), (16, 8, 2))
-"""Columns, warps and stages of such a walk. With programs enough the time goes with how many are needed for all columns,
-two of 4 warps being run beside one another, and waiting for memory in turn, where one of 8 is, which asks ahead: the
-first is the fastest, with the second, which reads more."""
+FUSED = ((32, 4), (32, 8), (16, 4), (16, 8))
+"""Columns and warps of such a walk, the fastest first where programs are many: the time goes with how many all columns
+need, and a processor runs two of 4 warps beside one another."""
 
 ROOM = {"any": {4: 205, 8: 140}, "ampere": {4: 132, 8: 95}}
 """The most numbers that a thread may hold by `room`, by warps: beyond these, walks with outputs were seen to spill."""
-
-SEVERAL = 0.85
-"""The part of it that is left where states have kernels each, whose vectors between them are float32."""
 
 KEYS = (64, 128, 256)
 """Rows of a state that configurations tell apart."""
@@ -68,11 +64,18 @@ TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: f
 ACROSS: dict[str, Tiling] = {"rows_backward": (32, 16, 8, 1)}
 """In half precision where outputs over the state's rows have gates: their gradients take registers as well."""
 
-LONG: dict[str, tuple[Tiling, Tiling]] = {"matrices": ((32, 32, 8, 1), (32, 16, 8, 1))}
-"""In half precision with more tokens than the first of `TOKENS`: without gates over the state's rows, and with them."""
+LONG: dict[str, tuple[Tiling, Tiling]] = {
+    "matrices": ((32, 32, 8, 1), (32, 16, 8, 1)),
+    "columns": ((64, 64, 4, 2), (32, 32, 8, 1)),
+    "rows": ((64, 64, 8, 1), (32, 32, 8, 1)),
+}
+"""In half precision with more rows a chunk than the first of `TOKENS`: without gates over the state's rows, and with."""
 
-WIDE: dict[str, Tiling] = {"step": (16, 64, 4, 1)}
+WIDE: dict[str, Tiling] = {"step": (32, 64, 8, 1), "walk": (16, 64, 4, 2)}
 """In half precision with more rows of the state than `MOST_FUSED`."""
+
+BESIDE: dict[str, Tiling] = {"columns": (32, 32, 8, 1)}
+"""In half precision where states have kernels each, whose vectors between them are float32."""
 
 OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few, many gates over the state's rows
     "ampere": {
@@ -148,22 +151,26 @@ def tiling(
         half = OTHERS[family][role][gated(kernel)]
     elif role in ACROSS and any(k.name == "rows" and gated(k) for k in stage.cuts.forward.kernels):
         half = ACROSS[role]
-    if role in LONG and tokens > TOKENS[0]:
+    if role in LONG and tokens * _rank(stage) > TOKENS[0]:
         half = LONG[role][gated(kernel) > 0]
+    if role in BESIDE and stage.stage is not None:
+        half = BESIDE[role]
     return (WIDE[role] if role in WIDE and keys > MOST_FUSED else half), single
 
 
 def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | None:
-    """The fastest configuration that a walk with outputs has room for in chunks of so many rows, if there is one."""
+    """The fastest configuration that a walk with outputs has room for in chunks of so many rows, if there is one.
+
+    Of several states none was seen to have it.
+    """
     kernel = stage.cuts.fused
-    if kernel is None or keys > MOST_FUSED:
+    if kernel is None or keys > MOST_FUSED or stage.stage is not None:
         return None
-    limits, share = ROOM.get(family, ROOM["any"]), 1.0 if stage.stage is None else SEVERAL
-    wide = () if stage.stage is None else stage.stage.made
-    for columns, warps, stages in FUSED:
+    limits = ROOM.get(family, ROOM["any"])
+    for columns, warps in FUSED:
         at = TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
-        if room(kernel, at, wide) <= 32 * warps * limits[warps] * share:
-            return columns, 64, warps, stages
+        if room(kernel, at) <= 32 * warps * limits[warps]:
+            return columns, 64, warps, 1
     return None
 
 

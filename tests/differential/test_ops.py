@@ -116,9 +116,15 @@ def test_hard_keys_and_gates(keys, gate, beta, target):
     """Every combination, in the precision that suffers most, with chunks long enough for the sums to lose.
 
     Under the interpreter gates of channels alone: test_aggregations.py has the hard ones of a scalar gate.
+
+    Kernels solve in float32 what torch operators solve in float64. With keys all alike entries of N, and of its
+    inverse, are about beta, off by half a rounding each: an entry of U sums 64 x 64 such errors of either, a random
+    walk of 64 beta / 2 eps. As everywhere eight times that, for two of them.
     """
+    beyond = 0.0 if target is TORCH else 2 * 8 * 64 * beta / 2 * torch.finfo(torch.float32).eps
     for name in ("kda",) if INTERPRETED else ("gated_deltanet", "kda"):
-        check(name, Case(1, 130, 1, (16, 8), 64, gate, keys, beta), torch.float32, target=target)
+        case = Case(1, 130, 1, (16, 8), 64, gate, keys, beta)
+        check(name, case, torch.float32, target=target, beyond=beyond if keys == "near" else 0.0)
 
 
 @on_targets

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_161a42472d84fe44"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_7a6edbb6a60195be"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2669,7 +2669,7 @@ def _tiling(
             if row[0] in (family, "any") and row[1:3] == (role, width)
         )
         columns, rows, warps, stages = next(
-            row[5:] for row in own if keys <= row[3] and tokens <= row[4]
+            row[5:] for row in own if min(keys, 256) <= row[3] and tokens <= row[4]
         )
         _TILED[asked] = (
             columns,
@@ -2683,15 +2683,13 @@ def _tiling(
 _TILED: dict[tuple[str, int, str, int, int], tuple[int, int, int, int]] = {}
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
-    ("ampere", "walk", 2, 256, 256, 32, 64, 4, 1),
+    ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
+    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
-    ("ampere", "step", 2, 128, 256, 32, 64, 8, 1),
-    ("ampere", "step", 2, 256, 256, 16, 64, 4, 1),
-    ("ampere", "fused", 2, 64, 32, 64, 64, 8, 2),
+    ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
-    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 2),
-    ("ampere", "fused", 2, 128, 256, 16, 64, 8, 2),
+    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
     ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
@@ -2700,15 +2698,14 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
-    ("any", "walk", 2, 256, 256, 32, 64, 4, 2),
+    ("any", "walk", 2, 128, 256, 32, 64, 4, 2),
+    ("any", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
     ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
-    ("any", "step", 2, 256, 256, 16, 64, 4, 1),
-    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
-    ("any", "fused", 2, 128, 32, 64, 64, 8, 2),
+    ("any", "step", 2, 256, 256, 32, 64, 8, 1),
     ("any", "fused", 2, 128, 256, 32, 64, 4, 1),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),

@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_04ed988f3fb8251d"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_f78ba4908216527a"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3110,7 +3110,7 @@ def _tiling(
             if row[0] in (family, "any") and row[1:3] == (role, width)
         )
         columns, rows, warps, stages = next(
-            row[5:] for row in own if keys <= row[3] and tokens <= row[4]
+            row[5:] for row in own if min(keys, 256) <= row[3] and tokens <= row[4]
         )
         _TILED[asked] = (
             columns,
@@ -3124,14 +3124,14 @@ def _tiling(
 _TILED: dict[tuple[str, int, str, int, int], tuple[int, int, int, int]] = {}
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
-    ("ampere", "walk", 2, 256, 256, 32, 64, 4, 1),
+    ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
+    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 16, 8, 1),
-    ("ampere", "step", 2, 128, 256, 32, 64, 8, 1),
-    ("ampere", "step", 2, 256, 256, 16, 64, 4, 1),
-    ("ampere", "fused", 2, 64, 32, 64, 64, 8, 2),
-    ("ampere", "fused", 2, 64, 256, 32, 64, 8, 2),
-    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 2),
+    ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
+    ("ampere", "fused", 2, 64, 32, 32, 64, 4, 1),
+    ("ampere", "fused", 2, 64, 256, 32, 64, 8, 1),
+    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
     ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
@@ -3139,17 +3139,18 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 256, 32, 16, 8, 1),
-    ("any", "walk", 2, 256, 256, 32, 64, 4, 2),
+    ("any", "walk", 2, 128, 256, 32, 64, 4, 2),
+    ("any", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
     ("any", "matrices_backward", 2, 256, 256, 32, 32, 4, 1),
     ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
-    ("any", "step", 2, 256, 256, 16, 64, 4, 1),
-    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
-    ("any", "fused", 2, 128, 32, 64, 64, 8, 2),
-    ("any", "fused", 2, 128, 256, 32, 64, 8, 2),
+    ("any", "step", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "fused", 2, 64, 256, 32, 64, 4, 1),
+    ("any", "fused", 2, 128, 32, 32, 64, 4, 1),
+    ("any", "fused", 2, 128, 256, 32, 64, 8, 1),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
@@ -3177,14 +3178,14 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
 
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, programs for 8 processors
-    ("amd", False): (32, 1),
-    ("amd", True): (32, 1),
-    ("blackwell", False): (32, 1),
-    ("blackwell", True): (32, 2),
+    ("amd", False): (32, 8),
+    ("amd", True): (32, 11),
+    ("blackwell", False): (32, None),
+    ("blackwell", True): (32, None),
     ("ampere", False): (32, 1),
-    ("ampere", True): (32, 1),
-    ("any", False): (32, 1),
-    ("any", True): (32, 1),
+    ("ampere", True): (32, None),
+    ("any", False): (32, 16),
+    ("any", True): (32, None),
 }
 
 

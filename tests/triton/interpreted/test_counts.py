@@ -6,18 +6,27 @@ from functools import cache
 
 import pytest
 import torch
-from differential.harness import ON_KERNELS, ROOT, TEXTS, Case, draw, draw_states, model_of, op_of, run_op, sizes_of
+from differential.harness import (
+    EXAMPLES,
+    ON_KERNELS,
+    ROOT,
+    TEXTS,
+    Case,
+    draw,
+    draw_states,
+    model_of,
+    op_of,
+    run_op,
+    sizes_of,
+)
 from differential.targets import INTERPRETER
 
 from flowc.chunk.cost import Sizes, cost
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
-from flowc.schedule.plan import Role
+from flowc.schedule.predict import forward_kernels, kernel_model, sides_of_state
 from flowc.schedule.schedule import rows_per_token
-from flowc.schedule.tile_cost import TileSizes, tile_cost, tile_length
-from flowc.schedule.tilings import TILINGS
-from flowc.schedule.triton import cut
-from flowc.schedule.turned import state_sizes
+from flowc.schedule.staged import kernel_plan
 from flowc.source import Source
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -74,18 +83,25 @@ def test_products_are_made_on_matrix_units(name):
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("schedule", ["split", "fused"])
 @pytest.mark.parametrize("name", [name for name in ON_KERNELS if name not in STEPPED])
-def test_work_goes_with_the_chunks_and_not_with_the_tokens(name):
+def test_work_goes_with_the_chunks_and_not_with_the_tokens(name, schedule, monkeypatch):
     """Twice the chunks: as many launches, twice the products. Four times the tokens in as many chunks: two more levels.
 
     A level of halving, or of merging an inverse, is a product or two wherever there is one; 3/2 of the operations is
-    more than two more of seven levels may take, and less than half of what a loop over tokens would.
+    more than two more of seven levels may take, and less than half of what a loop over tokens would. Programs hold the
+    same blocks of the state whatever the chunk.
     """
-    few, many = (counted(name, whole_chunks(name, chunks=n)) for n in (2, 4))
+    monkeypatch.setattr(op_of(name)._module, "_tiling", lambda *_: (16, 32, 8, 1))
+
+    def count(**case):
+        return counted.__wrapped__(name, whole_chunks(name, **case), schedule=schedule)
+
+    few, many = (count(chunks=n) for n in (2, 4))
     assert few.launches == many.launches
     assert set(few.launches.values()) == {1}
     assert {n: 2 * count for n, count in few.dots.items()} == many.dots
-    short = counted(name, whole_chunks(name, rows=16))
+    short = count(rows=16)
     assert short.launches == few.launches
     assert few.operations.total() <= 1.5 * short.operations.total()
 
@@ -101,38 +117,47 @@ def test_costs_are_what_is_counted(name, aggregation, schedule):
     case, plan = whole_chunks(name, rows=48, aggregation=aggregation), plan_of(name)
     case = replace(case, sizes=(40, 24, 2, 2))
     meter = counted(name, case, torch.float32, schedule)
+    compared(name, case, meter, schedule, plan)
+
+
+@pytest.mark.parametrize("schedule", ["split", "fused"])
+@pytest.mark.parametrize("name", [n for n in EXAMPLES if n in ON_KERNELS and kernel_plan(plan_of(n)).stages])
+def test_costs_of_every_example(name, schedule):
+    """The same of all examples, every state's kernels, and the distinct bytes of every launch."""
+    case = replace(whole_chunks(name, rows=32), sizes=(40, 24, 2, 2))
+    compared(name, case, counted(name, case, torch.float32, schedule), schedule, plan_of(name))
+
+
+def compared(name, case, meter, schedule, plan):
+    """Assert that what every kernel was seen to do is what it was predicted to."""
     sizes = sizes_of(model_of(name), case)
-    (memory,) = plan.recurrence.memories
-    keys, values = (size.value(sizes) for size in state_sizes(memory))
-    plans = cut(plan)
-    for passed, suffix in ((plans.forward, ""), (plans.backward, "_backward")):
-        kernels = passed.kernels
-        if schedule == "fused" and not suffix and plans.fused is not None:
-            kernels = (*(k for k in kernels if k.role is Role.INTRA), plans.fused)
-        for kernel in kernels:
-            own = f"_{kernel.name}{suffix}"
-            most = TILINGS[own[1:]][1][:2]
-            block, part = (min(n, tile_length(m)) for n, m in zip(most, (values, keys), strict=True))
-            part = tile_length(keys) if kernel.role is Role.WALK else part  # a walk holds up to MOST_SPLIT rows
-            at = TileSizes(sizes, keys, values, case.chunk, block, part, aggregation, 4)
-            found = tile_cost(kernel, at).times(CHUNKS)
-            state = 4 * keys * values * (kernel.role is Role.WALK)  # the start is read, the end written
-            assert meter.dot_flops[own] == pytest.approx(found.dots, rel=0.05), own
-            assert meter.read[own] == pytest.approx(found.read + state, rel=0.05), own
-            assert meter.written[own] == pytest.approx(found.written + state, rel=0.05), own
+    for stage in kernel_plan(plan).stages:
+        keys, values = sides_of_state(stage, sizes)
+        for adjoint, kernels in ((False, forward_kernels(stage, schedule)), (True, stage.cuts.backward.kernels)):
+            for kernel in kernels:
+                model = kernel_model(
+                    kernel, stage, sizes, case.chunk, "any", 4, adjoint=adjoint, aggregation=case.aggregation
+                )
+                own, found = f"_{model.name}", model.cost.times(CHUNKS)
+                state = 4 * keys * values * model.walks  # the start is read, the end written
+                assert meter.dot_flops[own] == pytest.approx(found.dots, rel=0.05), own
+                assert meter.read[own] == pytest.approx(found.read + state, rel=0.05), own
+                assert meter.written[own] == pytest.approx(found.written + state, rel=0.05), own
+                assert meter.distinct_of(own) == pytest.approx(found.distinct + 2 * state, rel=0.05), own
+                assert meter.launches[own] == 1, own
 
 
 # -- the meter ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_meter_counts_an_address_once_a_launch():
-    """q, k, v, o of two bytes, T read by four blocks and written once; reads through L2 are the blocks' together."""
+    """q, k, v, o of two bytes, T and P read by blocks and written once; reads through L2 are the blocks' together."""
     case = Case(1, 128, 1, (64, 64), 64)
     meter = counted("gated_deltanet", case, torch.float16, "fused")
-    entries = 128 * (64 * 4 + 64 * 2 + 1 * 2)  # q k v o; T written and read; k and gates of the first kernel beside
+    entries = 128 * (64 * 4 + 64 * 4)  # q k v o; T and P written and read; q, k and gates of the first kernel beside
     forward = meter.distinct(backward=False)
     kept = 2 * 128 * 64 + 2 * 2 * 64 * 64  # U, and the state of two chunks
     states = 2 * 4 * 64 * 64
     gates = 2 * 2 * 128 * 4  # g and beta, in two kernels: float32 gates
-    assert forward == pytest.approx(2 * entries + 2 * 128 * 64 + kept + states + gates, rel=0.05)
+    assert forward == pytest.approx(2 * entries + 2 * 2 * 128 * 64 + kept + states + gates, rel=0.05)
     assert meter.of(meter.read, False) > forward
