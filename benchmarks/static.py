@@ -91,10 +91,23 @@ class Row:
 
 
 def key_of(launch: offline.Launch, target: str) -> str:
-    """A hash of all that the compiler goes by."""
+    """A hash of all that the compiler goes by, but for the lines that a kernel stands on."""
     arguments = {n: str(getattr(v, "dtype", v)) for n, v in launch.arguments.items() if _is_fixed(launch, n, v)}
-    text = [launch.kernel.cache_key, sorted(arguments.items()), sorted(launch.options.items()), target]
+    text = [sources(launch), sorted(arguments.items()), sorted(launch.options.items()), target]
     return hashlib.sha256(repr([*text, triton.__version__]).encode()).hexdigest()[:24]
+
+
+def sources(launch: offline.Launch) -> list[str]:
+    """The texts of a kernel and of the device functions that it calls, in turn."""
+    found: dict[str, str] = {}
+    todo = [launch.kernel]
+    while todo:
+        kernel = todo.pop()
+        if kernel.__name__ not in found:
+            found[kernel.__name__] = kernel.src
+            names = sorted(set(re.findall(r"\b_tl_\w+", kernel.src)))
+            todo += [kernel.__globals__[n] for n in names if n in kernel.__globals__]
+    return [found[n] for n in sorted(found)]
 
 
 def _is_fixed(launch: offline.Launch, name: str, value: object) -> bool:

@@ -24,6 +24,7 @@ from flowc.diagnostics import Diagnostic, FlowError, Format, render
 from flowc.fuzz.command import fuzz
 from flowc.options import Options
 from flowc.report.table_command import table
+from flowc.schedule.devices import DEVICES
 from flowc.source import Source
 
 if TYPE_CHECKING:
@@ -267,36 +268,39 @@ def recorded_options(module: bytes) -> Options | None:
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="with --scaling: draw it, as an .svg file"
 )
+@click.option("--shape", metavar="B,T,H,K,V", help="say instead what a forward pass of that shape is predicted to take")
+@click.option("--device", type=click.Choice(list(DEVICES)), help="with --shape: on which GPU  [default: h200]")
+@click.option("--backward", is_flag=True, help="with --shape: a backward pass follows, and what it needs is stored")
 @with_options
-def explain(file: str, as_json: bool, scales: bool, measure: bool, plot: Path | None, **chosen: Any) -> None:
+def explain(
+    file: str, as_json: bool, scales: bool, measure: bool, plot: Path | None, shape: str | None, device: str | None,
+    backward: bool, **chosen: Any,
+) -> None:  # fmt: skip
     """Say what was derived from FILE and chosen for it, and why."""
+    if (device is not None or backward) and shape is None:
+        raise click.UsageError("--device and --backward go with --shape")
     if (measure or plot is not None) and not scales:
         raise click.UsageError("--measure and --plot go with --scaling")
     if plot is not None and plot.suffix != ".svg":
         raise click.UsageError(f"--plot {plot}: it writes SVG; call the file NAME.svg")
+    if shape is not None and scales:
+        raise click.UsageError("--shape and --scaling exclude each other")
     source, options = read(file), Options(**chosen)
     if scales:
-        explain_scaling(run_stages(source, options, MODULE if measure else "plan", "text"), as_json, measure, plot)
+        from flowc.report.explain_command import explain_scaling
+        from flowc.runtime.load import load
+
+        compiled = run_stages(source, options, MODULE if measure else "plan", "text")
+        explain_scaling(compiled, load(compiled.artifact) if measure else None, as_json, plot)
         return
     from flowc.report.explain import explain_record, explain_text
+    from flowc.report.explain_command import explain_shape
 
     compiled = run_stages(source, options, "plan", "text")
+    if shape is not None:
+        explain_shape(compiled, as_json, shape, device or "h200", backward)
+        return
     click.echo(json.dumps(explain_record(compiled), indent=2) if as_json else explain_text(compiled))
-
-
-def explain_scaling(compiled: Compilation, as_json: bool, measure: bool, plot: Path | None) -> None:
-    """Print how each aggregation scales, and draw it if `plot` says where."""
-    from flowc.report.curves import svg
-    from flowc.report.scaling import scaling
-    from flowc.runtime.load import load
-
-    try:
-        found = scaling(compiled, load(compiled.artifact) if measure else None)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    click.echo(json.dumps(found.record(), indent=2) if as_json else str(found))
-    if plot is not None:
-        write(plot, svg(found.panels(), f"{found.name}: aggregations"), "--plot")
 
 
 @cli.command()

@@ -20,7 +20,7 @@ from flowc.emit.triton_whole import passes
 from flowc.resources import templates
 from flowc.schedule.devices import OF_FAMILY
 from flowc.schedule.plan import Plan
-from flowc.schedule.predict import SHARE, least_programs, nominal, schedules
+from flowc.schedule.predict import SHARE, least_programs, nominal, schedules, short
 from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.stepped import TokenPlan
@@ -200,9 +200,9 @@ class _Section:
         for device in OF_FAMILY.values():
             room = fused_rows(stages, device.family)
             for keep in (False, True):
-                least = least_programs(schedules(stages, dimensions, rows, device, keep=keep))
+                models = schedules(stages, dimensions, rows, device, keep=keep)
                 if room is not None:
-                    yield f"{(device.family, keep)!r}: {(room, least)!r}"
+                    yield f"{(device.family, keep)!r}: {(room, least_programs(models), short(models))!r}"
 
     def by_tokens(self, found: TokenPlan) -> str:
         """The section of a recurrence that is taken token by token."""

@@ -16,9 +16,10 @@ from flowc.chunk.cost import Sizes
 from flowc.schedule.devices import REGISTERS, Device
 from flowc.schedule.loops import splits_rows
 from flowc.schedule.plan import Plan, Role
+from flowc.schedule.room import room
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.staged import StagePlan
-from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost, tile_length
+from flowc.schedule.tile_cost import LEAST_TILE, TileCost, TileSizes, power_of_two, tile_cost, tile_length
 from flowc.schedule.tile_plan import TileKernel
 from flowc.schedule.tiles import KEY, VALUE, DecayApply, DecayDot, Inverse, Product, Solve, Total, tile_operands
 from flowc.schedule.tilings import MOST_FUSED, MOST_SPLIT, NOMINAL_RANK, Tiling, chunk_rows, fused_rows, tiling
@@ -35,6 +36,9 @@ SHARE = 8
 """Programs are counted per so many processors, up to `MOST_SHARES` of them."""
 
 MOST_SHARES = 64
+
+MOST_SHORT = 64
+"""Chunks that a sequence may have to be a short one."""
 
 MARGIN = 1.1
 """How much slower it may be by what is assumed of waits: that it moves fewer bytes in fewer launches is counted."""
@@ -56,12 +60,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class KernelTime:
-    """A launch: how it is configured, its programs, its cost in all."""
+    """A launch: how it is configured, its programs, its cost in all, bytes of tiles that a program holds."""
 
     name: str
     tiling: Tiling
     programs: int
     cost: TileCost
+    held: int
     seconds: float
 
 
@@ -94,6 +99,7 @@ class KernelModel:
     programs: int
     turns: int
     walks: bool
+    held: int
 
     def at(self, shape: Shape, tokens: int, device: Device, width: int) -> KernelTime:
         """Its launch."""
@@ -102,7 +108,8 @@ class KernelModel:
         programs, each = (programs, chunks) if self.walks else (programs * chunks, 1)
         *_, warps, stages = self.tiling
         waits = each * ((device.wait if stages == 1 else 0.0) + self.turns * device.turn)
-        return KernelTime(self.name, self.tiling, programs, cost, seconds(cost, programs, waits, warps, device, width))
+        time = seconds(cost, programs, waits, warps, device, width)
+        return KernelTime(self.name, self.tiling, programs, cost, self.held, time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +143,11 @@ def schedules(
 
     `tokens` of a chunk, None: those that a call takes.
     """
-    most = {"split": chunk_rows(stages)[width == SINGLE]}
+    held = all(tile_length(sides_of_state(s, dimensions)[0]) <= MOST_FUSED for s in stages)
+    half, single = chunk_rows(stages)
+    most = {"split": single if width == SINGLE else half if held else max(half // 2, LEAST_TILE)}
     fused = fused_rows(stages, device.family) if width == HALF else None
-    if fused is not None and all(tile_length(sides_of_state(s, dimensions)[0]) <= MOST_FUSED for s in stages):
+    if fused is not None and held:
         most["fused"] = fused
     found = []
     for name, own in most.items():
@@ -178,7 +187,8 @@ def kernel_model(
     at = TileSizes(dimensions, keys, values, tokens, block, part, "wy" if asked == "auto" else asked, width)
     programs = (at.blocks(VALUE) if kernel.blocked or walks else 1) * (at.blocks(KEY) if walks and split else 1)
     cost = tile_cost(kernel, at, keep)
-    return KernelModel(stage.role(kernel, adjoint), own, cost, programs, depth(kernel, at), walks)
+    held = 4 * room(kernel, at)
+    return KernelModel(stage.role(kernel, adjoint), own, cost, programs, depth(kernel, at), walks, held)
 
 
 def seconds(cost: TileCost, programs: int, waits: float, warps: int, device: Device, width: int = HALF) -> float:
@@ -191,6 +201,28 @@ def seconds(cost: TileCost, programs: int, waits: float, warps: int, device: Dev
     )  # the last one is rarely full: no step from each to the next
     busy = max(cost.dots / rate, through / device.cache) * device.processors / programs
     return device.launch + max(whole, waves * (waits + together * busy))
+
+
+def chosen(models: Sequence[ScheduleModel], shape: Shape) -> ScheduleModel:
+    """What a call of a shape takes: what an emitted module finds by its table."""
+    by_name = {m.schedule: m for m in models}
+    if "fused" not in by_name:
+        return by_name["split"]
+    fused, least = by_name["fused"], least_programs(models)
+    programs = shape.walks * next(k.programs for k in fused.kernels if k.walks)
+    enough = least is not None and SHARE * programs >= least * fused.device.processors
+    return fused if enough or shape.length <= short(models) * fused.tokens else by_name["split"]
+
+
+def short(models: Sequence[ScheduleModel]) -> int:
+    """Up to how many chunks the fused walk is the faster one however few programs there are: it has fewer launches."""
+    by_name = {m.schedule: m for m in models}
+    fused, split = by_name["fused"], by_name["split"]
+    for chunks in range(1, MOST_SHORT + 1):
+        shape = Shape(1, chunks * fused.tokens, 1)
+        if fused.at(shape).seconds > split.at(shape).seconds:
+            return chunks - 1
+    return MOST_SHORT
 
 
 def least_programs(models: Sequence[ScheduleModel]) -> int | None:

@@ -69,7 +69,7 @@ LONG: dict[str, tuple[Tiling, Tiling]] = {
     "columns": ((64, 64, 4, 2), (32, 32, 8, 1)),
     "rows": ((64, 64, 8, 1), (32, 32, 8, 1)),
 }
-"""In half precision with more rows a chunk than the first of `TOKENS`: without gates over the state's rows, and with."""
+"""In half precision with more rows a chunk than the first of `TOKENS`: without, with gates over the state's rows."""
 
 WIDE: dict[str, Tiling] = {"step": (32, 64, 8, 1), "walk": (16, 64, 4, 2)}
 """In half precision with more rows of the state than `MOST_FUSED`."""

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_7a6edbb6a60195be"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_792224fbca44ebce"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2732,15 +2732,16 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
     return found.pop() if len(found) == 1 else torch.float32
 
 
-_FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, programs for 8 processors
-    ("amd", False): (64, 6),
-    ("amd", True): (64, 9),
-    ("blackwell", False): (64, 14),
-    ("blackwell", True): (64, None),
-    ("ampere", False): (64, None),
-    ("ampere", True): (64, None),
-    ("any", False): (64, 11),
-    ("any", True): (64, 16),
+_FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
+    # 8 processors on, up to how many chunks with any
+    ("amd", False): (64, 6, 4),
+    ("amd", True): (64, 9, 3),
+    ("blackwell", False): (64, 14, 4),
+    ("blackwell", True): (64, None, 3),
+    ("ampere", False): (64, None, 64),
+    ("ampere", True): (64, None, 64),
+    ("any", False): (64, 11, 4),
+    ("any", True): (64, 16, 3),
 }
 
 
@@ -2761,8 +2762,9 @@ def _kernel_choice(
     dot, like, padded = _product_type(inputs), inputs[2], _padded(max(rows, 1))
     most = 16 if dot.itemsize == 4 else 64 if keys <= 128 else 32
     family = _family(like.device)
-    room, least = (
-        _FUSED.get((family, keep), (None, None)) if _tile(keys) <= 128 else (None, None)
+    nothing = None, None, 0
+    room, least, short = (
+        _FUSED.get((family, keep), nothing) if _tile(keys) <= 128 else nothing
     )
     if schedule == "auto" and (
         room is None or (chunk_size is not None and _tile(chunk_size) * padded > room)
@@ -2771,18 +2773,16 @@ def _kernel_choice(
     if (
         schedule == "auto" and like.is_cuda
     ):  # products in three parts leave no registers for outputs
-        block, *_ = _tiling("fused", dot.itemsize, family, keys, max(1, room // padded))
+        tokens = max(1, room // padded)
+        block, *_ = _tiling("fused", dot.itemsize, family, keys, tokens)
         programs = (
             starts[0].shape[0]
             * like.shape[2]
             * -(-(starts[0].shape[2], starts[0].shape[3])[1] // block)
         )
-        enough = (
-            dot.itemsize == 2
-            and least is not None
-            and 8 * programs >= least * _processors(like.device)
-        )
-        schedule = "fused" if enough else "split"
+        enough = least is not None and 8 * programs >= least * _processors(like.device)
+        enough = enough or like.shape[1] <= short * tokens
+        schedule = "fused" if enough and dot.itemsize == 2 else "split"
     elif schedule == "auto":
         schedule = "fused"
     if schedule == "fused" and room is not None and dot.itemsize == 2:

@@ -1,0 +1,105 @@
+"""Which schedule a call takes: what the emitted module finds by its table is what the cost model says."""
+
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from differential.harness import ROOT, op_of
+
+from flowc.chunk.cost import Sizes
+from flowc.cli import cli
+from flowc.schedule.devices import DEVICES, OF_FAMILY
+from flowc.schedule.predict import MARGIN, Shape, chosen, schedules
+from flowc.schedule.schedule import rows_per_token
+from flowc.schedule.staged import kernel_plan
+
+NAMES = ("deltanet", "gated_delta_product", "gla", "kda", "simple_gla")
+SHAPES = 200
+
+
+def models_of(name, device, keep, side=128):
+    plan = op_of(name).compilation.plan
+    sizes = {
+        d.name: d.value or (side if d.name in plan.recurrence.sides else 2) for d in plan.recurrence.model.dimensions
+    }
+    rows = rows_per_token(plan.forward.program, Sizes(sizes, 1))
+    return schedules(kernel_plan(plan).stages, sizes, rows, device, keep=keep), rows
+
+
+def tensor(*shape, dtype=torch.bfloat16):
+    """What the choice reads of a tensor on a GPU."""
+    return SimpleNamespace(shape=shape, dtype=dtype, is_cuda=True, device=torch.device("cuda"))
+
+
+def test_the_module_chooses_what_the_model_does(monkeypatch):
+    """200 random shapes on every family of devices; and what is chosen is near the fastest.
+
+    Thresholds are of long sequences, with `MARGIN`; of short ones launches count as well, which fewer of are fewer.
+    """
+    draw = random.Random(0)
+    for _ in range(SHAPES):
+        name, device, keep = draw.choice(NAMES), draw.choice(list(OF_FAMILY.values())), draw.random() < 0.5
+        shape = Shape(2 ** draw.randint(0, 6), draw.randint(1, 2**17), draw.randint(1, 64))
+        models, rows = models_of(name, device, keep)
+        module = op_of(name)._module
+        monkeypatch.setattr(module, "_family", lambda _, device=device: device.family)
+        monkeypatch.setattr(module, "_processors", lambda _, device=device: device.processors)
+        lead = (shape.batch, shape.length, shape.heads)
+        inputs = [tensor(*lead, 128) for _ in op_of(name).compilation.model.inputs]
+        start = tensor(shape.batch, shape.heads, 128, 128, dtype=torch.float32)
+        found = module._kernel_choice("auto", None, inputs, [start], rows, 128, keep)
+        expected = chosen(models, shape)
+        assert found == (expected.schedule, expected.tokens), (name, device.name, keep, shape)
+        times = [m.at(shape).seconds for m in models]
+        assert expected.at(shape).seconds <= 1.25 * MARGIN * min(times), (name, device.name, keep, shape, times)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "lightning", "mlstm"])
+def test_float32_and_wide_states_are_split(name, monkeypatch):
+    module = op_of(name)._module
+    monkeypatch.setattr(module, "_family", lambda _: "any")
+    monkeypatch.setattr(module, "_processors", lambda _: 132)
+    inputs = [tensor(8, 4096, 16, 128, dtype=torch.float32) for _ in op_of(name).compilation.model.inputs]
+    starts = [tensor(8, 16, 256, 256, dtype=torch.float32) for _ in op_of(name).compilation.model.states]
+    for keys in (128, 256):
+        assert module._kernel_choice("auto", None, inputs, starts, 1, keys, False)[0] == "split"
+    assert module._kernel_choice("fused", 16, inputs, starts, 1, 128, False) == ("fused", 16)
+
+
+def test_explain_tells_what_a_shape_takes():
+    file = str(ROOT / "examples/gated_deltanet.flow")
+    text = CliRunner().invoke(cli, ["explain", file, "--shape", "8,4096,16,128,128", "--device", "h200"]).stdout
+    record = json.loads(CliRunner().invoke(cli, ["explain", file, "--json", "--shape", "8,4096,16,128,128"]).stdout)
+    for candidate in record["candidates"]:
+        assert candidate["seconds"] == pytest.approx(sum(k["seconds"] for k in candidate["kernels"]))
+        assert f"{candidate['schedule']}: {candidate['chunk_size']} tokens a chunk" in text
+    assert record["schedule"] in [c["schedule"] for c in record["candidates"]]
+    assert record["why"] in text
+    tokens = 8 * 4096 * 16
+    fused = next(c for c in record["candidates"] if c["schedule"] == "fused")
+    own = {k["kernel"]: k["distinct_bytes"] / tokens for k in fused["kernels"]}
+    # q, k, v, o of 128 entries, T and P of 64, in two bytes; g and beta in four; the first kernel reads q, k and gates
+    assert own == {"matrices": 2 * (2 * 128 + 2 * 64) + 8, "fused": 2 * (4 * 128 + 2 * 64) + 8}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shape", "8,4096,16,128"], "five numbers from 1"),
+        (["--shape", "8,4096,0,128,128"], "five numbers from 1"),
+        (["--device", "h200"], "--device and --backward go with --shape"),
+        (["--shape", "1,1,1,1,1", "--scaling"], "exclude each other"),
+    ],
+)
+def test_what_explain_refuses(arguments, said):
+    result = CliRunner().invoke(cli, ["explain", str(ROOT / "examples/gla.flow"), *arguments])
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_device_of_every_family():
+    assert {d.family for d in DEVICES.values()} == set(OF_FAMILY)
+    assert OF_FAMILY["any"].name == "h200"
