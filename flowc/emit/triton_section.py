@@ -201,7 +201,7 @@ class _Section:
             room = fused_rows(stages, device.family)
             for keep in (False, True):
                 models = schedules(stages, dimensions, rows, device, keep=keep)
-                if room is not None:
+                if len(models) > 1:
                     yield f"{(device.family, keep)!r}: {(room, least_programs(models), short(models))!r}"
 
     def by_tokens(self, found: TokenPlan) -> str:

@@ -82,7 +82,7 @@ def _beside(op: TileOp, tile: Tile, at: TileSizes) -> float:
         case tiles.Solve(_, right):
             return 0.5 * (at.rows(right.lanes[0].frame) ** 2 + _numbers(right, at))
         case tiles.DecayMatrix():
-            return _numbers(tile, at)
+            return 2 * _numbers(tile, at)
         case tiles.Inverse():
             return 2 * _numbers(tile, at)
         case tiles.DecayDot(left, right):

@@ -33,8 +33,11 @@ FUSED = ((32, 4), (32, 8), (16, 4), (16, 8))
 """Columns and warps of such a walk, the fastest first where programs are many: the time goes with how many all columns
 need, and a processor runs two of 4 warps beside one another."""
 
-ROOM = {"any": {4: 205, 8: 140}, "ampere": {4: 132, 8: 95}}
+ROOM = {"any": {4: 205, 8: 160}, "ampere": {4: 132, 8: 95}}
 """The most numbers that a thread may hold by `room`, by warps: beyond these, walks with outputs were seen to spill."""
+
+SMALL = 155
+"""The same in chunks of less than 64 rows, whose products are no warp group's and take operands from registers."""
 
 KEYS = (64, 128, 256)
 """Rows of a state that configurations tell apart."""
@@ -169,7 +172,8 @@ def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | Non
     limits = ROOM.get(family, ROOM["any"])
     for columns, warps in FUSED:
         at = TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
-        if room(kernel, at) <= 32 * warps * limits[warps]:
+        most = limits[warps] if rows >= ROWS[0] else min(limits[warps], SMALL)
+        if room(kernel, at) <= 32 * warps * most:
             return columns, 64, warps, 1
     return None
 

