@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from flowc.schedule.devices import DEVICES, OF_FAMILY
 from flowc.schedule.predict import MARGIN, Shape, chosen, schedules
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.staged import kernel_plan
+from flowc.schedule.tilings import KEYS, TOKENS, tiling
 
 NAMES = ("deltanet", "gated_delta_product", "gla", "kda", "simple_gla")
 SHAPES = 200
@@ -67,6 +69,20 @@ def test_float32_and_wide_states_are_split(name, monkeypatch):
     for keys in (128, 256):
         assert module._kernel_choice("auto", None, inputs, starts, 1, keys, False)[0] == "split"
     assert module._kernel_choice("fused", 16, inputs, starts, 1, 128, False) == ("fused", 16)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "gated_lowrank_delta", "kda", "mlstm", "rwkv7"])
+def test_the_module_s_table_says_what_was_chosen(name):
+    """For every role, family, number of rows and of tokens, though rows that others make needless are left out."""
+    module = op_of(name)._module
+    for stage in kernel_plan(op_of(name).compilation.plan).stages:
+        for kernel, adjoint in stage.kernels():
+            role = f"{kernel.name}{'_backward' if adjoint else ''}"
+            for family, keys, tokens in product(("any", "ampere", "blackwell", "amd"), KEYS, TOKENS):
+                columns, rows, warps, stages = tiling(stage, role, family, keys, tokens)[0]
+                expected = columns, rows, warps // 2 if family == "amd" else warps, stages
+                assert module._tiling(f"{role}{stage.suffix}", 2, family, keys, tokens) == expected
+                assert module._tiling(f"{role}{stage.suffix}", 2, family, keys - 1, tokens - 1) == expected
 
 
 def test_explain_tells_what_a_shape_takes():

@@ -183,7 +183,7 @@ class _Section:
             ranked=system_rows(self.plan.forward.program) not in (None, ONE),
             apart=whole is not None or any(stage.cuts.by_torch for stage in plans),
         )
-        runtime = ["length", "heads", "programs", "levels", "parts", "blocks"]
+        runtime = ["length", "heads", "programs", "levels", "parts", "blocks", *["width"] * bool(scans)]
         section = SectionView(
             runtime=repr((*runtime, *dict.fromkeys(n for s in self.stages for n in s.runtime))),
             support=self.support(),

@@ -120,15 +120,18 @@ def _rows(stage: StagePlan) -> Iterator[tuple[str | int, ...]]:
 
 
 def _fewest(own: dict[tuple[int, int], Tiling]) -> dict[tuple[int, int], Tiling]:
-    """The same choices by fewer rows: without one where the next that holds it says the same."""
+    """The same choices by fewer rows: the first that holds a pair of sizes says what is chosen for it."""
     kept = dict(own)
     for at in own:
-        later = [
-            row for other, row in kept.items() if other > at and all(a <= b for a, b in zip(at, other, strict=True))
-        ]
-        if later and later[0] == own[at]:
-            del kept[at]
+        fewer = {other: row for other, row in kept.items() if other != at}
+        if all(_first(fewer, sizes) == row for sizes, row in own.items()):
+            kept = fewer
     return kept
+
+
+def _first(rows: dict[tuple[int, int], Tiling], sizes: tuple[int, int]) -> Tiling | None:
+    """The first row that holds both sizes."""
+    return next((row for at, row in rows.items() if sizes[0] <= at[0] and sizes[1] <= at[1]), None)
 
 
 def _roles(plan: TilePlan) -> Iterator[tuple[TileKernel, str]]:

@@ -1,0 +1,106 @@
+"""What a call costs on the host beyond its launches: kernels are stubs, tensors have no storage.
+
+    .venv/bin/python benchmarks/host.py [NAME ...] [--json benchmarks/results/host.json]
+
+In: examples. Out: a table of microseconds a call, the median of many: a forward pass without gradients, with what
+autograd adds, and with the backward pass; allocations of tensors and what `meta` tensors take are included, so that on
+a GPU it is less. No GPU is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import offline
+import torch
+import triton
+from processes import ROOT, commit, machine
+from rich.console import Console
+from rich.table import Table
+
+import flowc
+from flowc.files import write_whole
+from flowc.semantics import load
+
+NAMES = ("gated_deltanet", "gla", "kda", "gated_delta_product", "simple_gla", "rwkv7", "mamba", "hgrn", "mlstm")
+SIDE, RANK, CALLS = 128, 2, 300
+
+
+def microseconds(call: Callable[[], object]) -> float:
+    """The median of `CALLS`, after a third as many."""
+    times = []
+    for _ in range(CALLS + CALLS // 3):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return 1e6 * statistics.median(times[CALLS // 3 :])
+
+
+def measured(name: str) -> dict[str, Any]:
+    """An example's calls."""
+    text = (ROOT / f"examples/{name}.flow").read_text()
+    module, model = flowc.compile(text)._module, load(text, name)
+    op, x = getattr(module, model.name), {}
+    sizes = {d.name: d.value or {"K": SIDE, "V": SIDE}.get(d.name, RANK) for d in model.dimensions}
+    for i in model.inputs:
+        lead = (4,) if i.is_param else (1, 4096, 4)
+        shape = (*lead, *(s.value(sizes) for s in i.shape.sizes))
+        x[i.name] = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+    leaves = {n: v.clone().requires_grad_() for n, v in x.items()}
+
+    def trained() -> None:
+        made = op(**leaves)
+        flat = [y for y in (made if isinstance(made, tuple) else (made,)) if y.requires_grad]
+        torch.autograd.grad(flat, list(leaves.values()), [torch.empty_like(y) for y in flat], allow_unused=True)
+
+    with offline._recorded(module, "any") as found:
+        for kernel in [n for n, v in vars(module).items() if isinstance(v, offline._Recorder)]:
+            setattr(module, kernel, _Stub())
+        with torch.no_grad():
+            alone = microseconds(lambda: op(**x))
+        times = {"forward": alone, "recorded": microseconds(lambda: op(**leaves)), "both": microseconds(trained)}
+    del found
+    return {"name": name, **{n: round(t, 1) for n, t in times.items()}}
+
+
+class _Stub:
+    """A kernel that does nothing."""
+
+    def __getitem__(self, grid: object) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """A launch."""
+
+
+def main() -> int:
+    """Measure, save, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(NAMES))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = [measured(name) for name in arguments.names]
+    table = Table(title="microseconds a call, launches stubbed")
+    for column in ("op", "forward", "with autograd", "with backward"):
+        table.add_column(column, justify="left" if column == "op" else "right")
+    for row in rows:
+        table.add_row(row["name"], *(f"{row[n]:.0f}" for n in ("forward", "recorded", "both")))
+    Console().print(table)
+    if arguments.json is not None:
+        about: dict[str, Any] = {"machine": machine(), "commit": commit(), "command": shlex.join(sys.argv)}
+        about["versions"] = {"torch": torch.__version__, "triton": triton.__version__}
+        write_whole(arguments.json, json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What a call compiles: kernels are specialised for sizes of the state and types, not for B, T or H."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import offline  # noqa: E402
+
+import flowc  # noqa: E402
+from flowc.semantics import load  # noqa: E402
+
+NAMES = ("gated_deltanet", "gated_delta_product", "kda", "mlstm", "rebased", "mamba", "hgrn")
+SHAPES = ((1, 256, 1), (1, 257, 1), (2, 4096, 4), (3, 1000, 7), (64, 129, 16))
+
+
+def compilations(module, model, shape, schedule):
+    """What Triton's cache of compiled kernels goes by, for every launch of a forward and a backward pass."""
+    batch, length, heads = shape
+    sizes = {d.name: d.value or {"K": 64, "V": 64}.get(d.name, 2) for d in model.dimensions}
+    inputs = {}
+    for i in model.inputs:
+        lead = (heads,) if i.is_param else (batch, length, heads)
+        dtype = torch.float32 if i.is_param or (i.range is not None and i.range.high == 0) else torch.bfloat16
+        own = tuple(s.value(sizes) for s in i.shape.sizes)
+        inputs[i.name] = torch.empty((*lead, *own), dtype=dtype, device="meta", requires_grad=True)
+    with offline._recorded(module, "any") as found:
+        made = getattr(module, model.name)(**inputs, schedule=schedule)
+        made = [x for x in (made if isinstance(made, tuple) else (made,)) if x.requires_grad]
+        torch.autograd.grad(made, list(inputs.values()), [torch.empty_like(x) for x in made], allow_unused=True)
+    return {key(launch) for launch in found}
+
+
+def key(launch):
+    """A kernel's name, its options, and every argument that it is specialised for."""
+    seen = []
+    for p in launch.kernel.params:
+        value = launch.arguments[p.name]
+        if p.is_constexpr or value is None:
+            seen.append((p.name, str(value)))
+        elif isinstance(value, torch.Tensor):
+            seen.append((p.name, str(value.dtype)))
+        elif not p.do_not_specialize:
+            seen.append((p.name, value == 1, value % 16 == 0))
+    return launch.name, tuple(seen), tuple(sorted(launch.options.items()))
+
+
+@pytest.mark.parametrize("schedule", ["split", "fused"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_new_length_batch_or_number_of_heads_compiles_nothing(name, schedule):
+    text = (ROOT / f"examples/{name}.flow").read_text()
+    module, model = flowc.compile(text)._module, load(text, name)
+    first, *others = (compilations(module, model, shape, schedule) for shape in SHAPES)
+    assert first
+    for other in others:
+        assert other == first
