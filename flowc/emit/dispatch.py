@@ -28,11 +28,12 @@ def dispatched(
         opened,
         f"keys = {keys}",
         f"if _on_triton({asked}, ({passed},), keys, dtype):",
+        f"    chunk_size = None if chunk_size is None else _tokens(chunk_size, {rows}{counted})",
         "    schedule = schedule or __options__['schedule']",
         f"    schedule, chunk_size = _kernel_choice({asked_for}, {rows}, keys, keep)",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
-        f"    tokens = _in_tiles(_tokens(chunk_size, {rows}{counted}), {rows}{counted})",
+        f"    tokens = _in_tiles(chunk_size, {rows}{counted})",
         "    return _OnTriton(cu_seqlens, tokens, how, schedule, keep)",
         chunked,
     ]

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_792224fbca44ebce"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_e132968cd2f23479"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3712,6 +3712,7 @@ def _chosen(
         keys,
         dtype,
     ):
+        chunk_size = None if chunk_size is None else _tokens(chunk_size, 1)
         schedule = schedule or __options__["schedule"]
         schedule, chunk_size = _kernel_choice(
             schedule,
@@ -3730,7 +3731,7 @@ def _chosen(
         )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
-        tokens = _in_tiles(_tokens(chunk_size, 1), 1)
+        tokens = _in_tiles(chunk_size, 1)
         return _OnTriton(cu_seqlens, tokens, how, schedule, keep)
     return _InChunks(
         cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep

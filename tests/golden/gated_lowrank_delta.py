@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_c81bfdaa01f84053"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_12584c873ac2db9d"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -4011,6 +4011,7 @@ def _chosen(
         keys,
         dtype,
     ):
+        chunk_size = None if chunk_size is None else _tokens(chunk_size, R, "R = ")
         schedule = schedule or __options__["schedule"]
         schedule, chunk_size = _kernel_choice(
             schedule,
@@ -4029,7 +4030,7 @@ def _chosen(
         )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
-        tokens = _in_tiles(_tokens(chunk_size, R, "R = "), R, "R = ")
+        tokens = _in_tiles(chunk_size, R, "R = ")
         return _OnTriton(cu_seqlens, tokens, how, schedule, keep)
     return _InChunks(
         cu_seqlens,

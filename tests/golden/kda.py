@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_97a431acb6da0ec7"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_d89b9ca88d7b0d3c"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -4201,6 +4201,7 @@ def _chosen(
         keys,
         dtype,
     ):
+        chunk_size = None if chunk_size is None else _tokens(chunk_size, 1)
         schedule = schedule or __options__["schedule"]
         schedule, chunk_size = _kernel_choice(
             schedule,
@@ -4219,7 +4220,7 @@ def _chosen(
         )
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
-        tokens = _in_tiles(_tokens(chunk_size, 1), 1)
+        tokens = _in_tiles(chunk_size, 1)
         return _OnTriton(cu_seqlens, tokens, how, schedule, keep)
     return _InChunks(
         cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep

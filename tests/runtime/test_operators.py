@@ -103,10 +103,12 @@ def test_nothing_is_kept_without_gradients():
     assert len(own._FORWARD(given, None, None, None, None, None, True)) == own._RESULTS + len(call.memory(given))
 
 
-def test_what_operators_return_on_a_gpu():
+def test_what_operators_return_on_a_gpu(monkeypatch):
     """Without one: shapes and types follow from sizes, those that the kernels keep and make."""
     pytest.importorskip("triton")
     own, shapes = module("gated_delta_product"), [x.shape for x in tensors("gated_delta_product", length=70)]
+    monkeypatch.setattr(own, "_family", lambda _: "any")
+    monkeypatch.setattr(own, "_processors", lambda _: 132)
     with FakeTensorMode():
         given = [torch.empty(shape, device="cuda", dtype=torch.bfloat16) for shape in shapes]
         outputs, final, *memory = own._FORWARD(given, None, None, None, None, None, True)
