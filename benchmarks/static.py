@@ -7,7 +7,7 @@ for Hopper at K = V of 64, 128 and 256 and at K 128, V 256, in chunks of 32 and 
 K = V = 128 in chunks of 64; and, for Hopper there, walks in all other configurations that are chosen from. A row's
 key is a hash of the kernel's text, its arguments and options, the target and Triton's version: what the file has
 already is not compiled again. Exits with 1 where a kernel that is chosen spills, does not compile, makes a product of
-16 or more rows without matrix units, or is predicted to take over 1.25 of the fastest that does not spill.
+16 or more rows without matrix units, or has the left operand of a warp group's in registers.
 """
 
 from __future__ import annotations
