@@ -83,11 +83,6 @@ class Candidate:
         """Of all launches."""
         return sum(k.seconds for k in self.kernels)
 
-    @property
-    def cost(self) -> TileCost:
-        """Of all launches."""
-        return sum((k.cost for k in self.kernels), TileCost())
-
 
 @dataclass(frozen=True, slots=True)
 class KernelModel:
@@ -137,12 +132,9 @@ def nominal(plan: Plan) -> tuple[dict[str, int], int]:
 
 def schedules(
     stages: Sequence[StagePlan], dimensions: Mapping[str, int], rows: int, device: Device, *, width: int = HALF,
-    keep: bool = False, tokens: int | None = None,
+    keep: bool = False,
 ) -> tuple[ScheduleModel, ...]:  # fmt: skip
-    """The schedules of a forward pass with `rows` rows a token; with `keep` a backward pass follows.
-
-    `tokens` of a chunk, None: those that a call takes.
-    """
+    """The schedules of a forward pass with `rows` rows a token; with `keep` a backward pass follows."""
     held = all(tile_length(sides_of_state(s, dimensions)[0]) <= MOST_FUSED for s in stages)
     half, single = chunk_rows(stages)
     most = {"split": single if width == SINGLE else half if held else max(half // 2, LEAST_TILE)}
@@ -151,7 +143,7 @@ def schedules(
         most["fused"] = fused
     found = []
     for name, own in most.items():
-        chunk = tokens or max(1, own // power_of_two(max(rows, 1)))
+        chunk = max(1, own // power_of_two(max(rows, 1)))
         kernels = [(s, k) for s in stages for k in forward_kernels(s, name)]
         made = (kernel_model(k, s, dimensions, chunk, device.family, width, keep) for s, k in kernels)
         found.append(ScheduleModel(name, chunk, tuple(made), device, width))
@@ -196,9 +188,7 @@ def seconds(cost: TileCost, programs: int, waits: float, warps: int, device: Dev
     together = max(1, REGISTERS // (THREAD_REGISTERS * 32 * warps))
     rate, through = device.rate(width), cost.read + cost.written
     whole = max(cost.dots / rate, through / device.cache, cost.distinct / device.bandwidth)
-    waves = max(
-        1.0, programs / (device.processors * together)
-    )  # the last one is rarely full: no step from each to the next
+    waves = max(1.0, programs / (device.processors * together))  # no step from one to the next: they overlap
     busy = max(cost.dots / rate, through / device.cache) * device.processors / programs
     return device.launch + max(whole, waves * (waits + together * busy))
 

@@ -1,9 +1,10 @@
 """How kernels are configured: how much of the state a program holds at once, its warps and stages, the rows of a chunk.
 
 In: a `StagePlan`. Out: rows of an emitted module's table, by how many rows a state has and tokens a chunk, and the rows
-of a chunk where the caller leaves it open. They are chosen such that kernels of the examples spill no registers in half
-precision: benchmarks/static.py compiles them. A walk that makes outputs takes the configuration that is predicted to
-be fastest among those for which its tiles leave `ROOM`. Refuses nothing.
+of a chunk where the caller leaves it open. They are chosen such that few kernels of the examples spill registers in
+half precision: benchmarks/static.py compiles them, tests/triton/test_static.py lists those that do. A walk that makes
+outputs takes the configuration that is predicted to be fastest among those for which its tiles leave `ROOM`. Refuses
+nothing.
 """
 
 from __future__ import annotations
