@@ -119,20 +119,20 @@ def _is_fixed(launch: offline.Launch, name: str, value: object) -> bool:
 @contextmanager
 def configured(module: ModuleType, setting: Setting) -> Iterator[None]:
     """A module whose kernels are configured as a setting says."""
-    before = getattr(module, "_tiling", None)
-    if setting.is_chosen or before is None:
+    if setting.is_chosen or not hasattr(module, "_tiling"):
         yield
         return
+    before, tiles = module._tiling, module._tiles
 
     def tiling(role: str, *given: Any) -> tuple[int, int, int, int]:
         columns, rows, warps, stages = before(role, *given)
         return setting.columns or columns, rows, setting.warps or warps, stages
 
-    module._tiling = tiling  # type: ignore[attr-defined]
+    vars(module).update(_tiling=tiling, _tiles=tiles.__wrapped__)
     try:
         yield
     finally:
-        module._tiling = before  # type: ignore[attr-defined]
+        vars(module).update(_tiling=before, _tiles=tiles)
 
 
 @cache

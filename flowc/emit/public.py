@@ -138,7 +138,8 @@ def _op(interface: Interface) -> str:
         f"    starts, _ = _checked({passed}, initial_state, cu_seqlens, True)",
         *(f"    _option({name!r}, {name}, {allowed!r})" for name, allowed in choices().items()),
         *range_checks(interface),
-        f"    made = _called([{passed}, *starts], cu_seqlens, chunk_size, aggregation, schedule, backend)",
+        f"    options = {', '.join(o.split(':')[0] for o in OPTIONS if not o.startswith('check'))}",
+        f"    made = _called([{passed}, *starts], cu_seqlens, *options, output_final_state)",
         "    result = Outputs(*made[:_OUTPUTS])" if interface.several else "    result = made[0]",
         f"    return (result, {_final(interface, 'made[_OUTPUTS:]')}) if output_final_state else result",
     ]

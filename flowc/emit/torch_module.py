@@ -97,7 +97,7 @@ class _Writer:
         kept = kept_sizes(self.interface, [(v, self.plan.forward.program.defined[v]) for v, _ in self.plan.saved])
         forward = f"{forward}\n\n\n{empty_outputs(self.interface)}\n\n\n{kept}"
         code = "\n".join((advance, forward, backward, callables, checks))
-        supported = support(("uncast", "group_heads", "put", *self.helpers, *kernels.helpers))
+        supported = support(("uncast", "cached", "group_heads", "put", *self.helpers, *kernels.helpers))
         return ModuleView(
             title=self.interface.title,
             banner=banner(self.plan, digest, self.by_derivation()),

@@ -35,6 +35,7 @@ SKELETON = frozenset(
             "apart",
             "before",
             "entry",
+            "START",
         ),
     )
 )

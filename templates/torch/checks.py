@@ -1,5 +1,21 @@
+_FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+
+
+def _fits(shape: torch.Size, sizes: tuple[int | None, ...]) -> bool:
+    """Whether a shape is of the expected sizes, None any."""
+    if None not in sizes or len(shape) != len(sizes):
+        return shape == sizes
+    for actual, expected in zip(shape, sizes):
+        if expected is not None and actual != expected:
+            return False
+    return True
+
+
 def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...], like: Tensor | None) -> Tensor:
     """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`."""
+    if isinstance(value, Tensor) and value.dtype in _FLOATING and value.layout is torch.strided:
+        if (like is None or value.device == like.device) and _fits(value.shape, sizes):
+            return value  # as at almost every call; what follows says why not
     if not isinstance(value, Tensor):
         raise TypeError(f"{_NAME}: `{name}` is {type(value).__name__}; expected a tensor {shape}")
     if not value.is_floating_point():
@@ -19,12 +35,27 @@ def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...],
     return value
 
 
+@_cached
+def _expanded(sizes: tuple[int, ...], number: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One number as a tensor, there before this returns: copies from the host are waited for."""
+    with torch.inference_mode(False):  # what autograd may save
+        return torch.full((), number, dtype=dtype, device="cpu").to(device).expand(sizes)
+
+
+def _filled(sizes: tuple[int, ...], number: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A state of one number: one in memory, expanded, so that no launch fills it; not where a call is traced or recorded."""
+    recorded = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    if recorded or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        return torch.full(sizes, number, dtype=dtype, device=device)
+    return _expanded(sizes, number, dtype, device)
+
+
 def _start(
     given: Any, timed: bool, cu_seqlens: Any, sizes: Sequence[tuple[int, ...]], like: Tensor, dtype: torch.dtype
 ) -> list[Tensor]:
     """The states to start from, in the order of the spec: one is given bare, several in a tuple."""
     if given is None:
-        return [torch.full(s, fill, device=like.device, dtype=dtype) for s, fill in zip(sizes, _FILLS, strict=True)]
+        return [_filled(s, fill, dtype, like.device) for s, fill in zip(sizes, _FILLS, strict=True)]
     name, first = "initial_state" if timed else "state", "[B" if cu_seqlens is None else "[N"
     if len(sizes) == 1:
         return [_tensor(name, given, first + _STATE_SHAPES[0], sizes[0], like)]

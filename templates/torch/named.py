@@ -6,8 +6,11 @@ def _named(function: Any) -> Any:
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        for name in sorted(kwargs.keys() - known):
+        if not known.issuperset(kwargs):
+            name = min(kwargs.keys() - known)
             raise TypeError(f"{_NAME}: there is no argument `{name}`; there are {', '.join(shown)}")
-        return function(*args, **{_SPELLED.get(name, name): value for name, value in kwargs.items()})
+        if _SPELLED:
+            kwargs = {_SPELLED.get(name, name): value for name, value in kwargs.items()}
+        return function(*args, **kwargs)
 
     return called

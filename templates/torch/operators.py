@@ -7,13 +7,15 @@ def _run(function: Any, call: Any, tensors: Sequence[Tensor], *arguments: Any) -
         if function not in _UNCOMPILED:
             _UNCOMPILED[function] = torch.compiler.disable(function)
         function = _UNCOMPILED[function]
+    if not torch._C._is_any_autocast_enabled():
+        return function(call, tensors, *arguments)
     with _uncast(tensors[0].device):
         return function(call, tensors, *arguments)
 
 
-def _run_forward(call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None) -> Any:
-    """The outputs, the final states, and what a backward pass uses again."""
-    return _run(type(call).forward, call, tensors, places)
+def _run_forward(call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None, last: bool = True) -> Any:
+    """The outputs, the final states, which may be None unless asked for (`last`), and what a backward pass uses again."""
+    return _run(type(call).forward, call, tensors, places, last)
 
 
 def _run_backward(
@@ -42,9 +44,9 @@ class _Op(torch.autograd.Function):
     """A call: forward and backward passes are what `call` has, not autograd through them."""
 
     @staticmethod
-    def forward(ctx: Any, call: Any, keep: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, then the final states; nothing is kept for a backward pass unless `keep`."""
-        outputs, finals, saved = _run_forward(call, tensors)
+    def forward(ctx: Any, call: Any, keep: bool, last: bool, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+        """The outputs, then the final states if asked for (`last`); nothing is kept for a backward pass unless `keep`."""
+        outputs, finals, saved = _run_forward(call, tensors, None, last)
         if keep:
             ctx.save_for_backward(*tensors, *saved)
             ctx.call = call
@@ -54,7 +56,7 @@ class _Op(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradients of the tensors that need one."""
-        return None, None, *_Gradient.apply(ctx.call, ctx.needs_input_grad[2:], *ctx.saved_tensors, *cotangents)
+        return None, None, None, *_Gradient.apply(ctx.call, ctx.needs_input_grad[3:], *ctx.saved_tensors, *cotangents)
 
     jvp = staticmethod(_forward_mode)
 
@@ -200,9 +202,9 @@ _FORWARD, _BACKWARD = _operators()
 
 def _called(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    schedule: str | None, backend: str | None,
+    schedule: str | None, backend: str | None, last: bool = True,
 ) -> Sequence[Tensor]:
-    """The outputs and the final states of a call.
+    """The outputs and the final states of a call, which may be None unless asked for (`last`).
 
     torch.compile and torch.export get an operator, torch.func what its transforms know, all others plain autograd.
     """
@@ -217,4 +219,7 @@ def _called(
     call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep or transformed)
     if transformed:
         return _TransformedOp.apply(call, *tensors)[:_RESULTS]
-    return _Op.apply(call, keep, *tensors)
+    if keep or torch.autograd.forward_ad._current_level >= 0:
+        return _Op.apply(call, keep, last, *tensors)
+    outputs, finals, _ = _run_forward(call, tensors, None, last)  # nothing for autograd to see
+    return [*outputs, *finals]

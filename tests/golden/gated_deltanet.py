@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_e132968cd2f23479"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_636a58310faed450"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -959,9 +959,12 @@ class _InChunks:
         return self.runs
 
     def forward(
-        self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
+        self,
+        tensors: Sequence[Tensor],
+        places: Sequence[Tensor] | None = None,
+        last: bool = True,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Outputs, final states, and what a backward pass uses again, in `places` if there are any."""
+        """Outputs, final states, asked for or not, and what a backward pass uses again, in `places` if there are any."""
         inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         outputs, saved, finals = (
             _outputs(*inputs),
@@ -1483,10 +1486,12 @@ def _walk(
     DOT: tl.constexpr,
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
+    START: tl.constexpr,
 ):
     """The walk: the state at every chunk's start, and what only it can make.
 
     One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk.
+    START is 0 where one number is all of the first state, else 1; the last is stored where there is memory for it.
     """
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
@@ -1509,7 +1514,7 @@ def _walk(
     state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
     state_live = key_live[:, None] & value_live[None, :]
     k_head = head // (heads // k_heads)
-    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
     for step in range(0, chunks):
         c = step
@@ -1580,7 +1585,8 @@ def _walk(
             mask=live[:, None] & value_live[None, :],
         )
         S = S_next
-    tl.store(final_ptr + state_at, S, mask=state_live)
+    if final_ptr is not None:
+        tl.store(final_ptr + state_at, S, mask=state_live)
 
 
 @_jit
@@ -1708,10 +1714,12 @@ def _fused(
     DOT: tl.constexpr,
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
+    START: tl.constexpr,
 ):
     """The walk with the outputs; states and what only it can make are stored where memory is given.
 
     One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk.
+    START is 0 where one number is all of the first state, else 1; the last is stored where there is memory for it.
     """
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
@@ -1735,7 +1743,7 @@ def _fused(
     state_live = key_live[:, None] & value_live[None, :]
     k_head = head // (heads // k_heads)
     q_head = head // (heads // q_heads)
-    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
     for step in range(0, chunks):
         c = step
@@ -1835,7 +1843,8 @@ def _fused(
             mask=live[:, None] & value_live[None, :],
         )
         S = S_next
-    tl.store(final_ptr + state_at, S, mask=state_live)
+    if final_ptr is not None:
+        tl.store(final_ptr + state_at, S, mask=state_live)
 
 
 @_jit
@@ -1869,10 +1878,12 @@ def _walk_backward(
     DOT: tl.constexpr,
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
+    START: tl.constexpr,
 ):
     """The walk: the state at every chunk's start, and what only it can make.
 
     One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk, from the last to the first.
+    START is 0 where one number is all of the first state, else 1; the last is stored where there is memory for it.
     """
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
@@ -1896,7 +1907,7 @@ def _walk_backward(
     state_live = key_live[:, None] & value_live[None, :]
     q_head = head // (heads // q_heads)
     k_head = head // (heads // k_heads)
-    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
     for step in range(0, chunks):
         c = chunks - 1 - step
@@ -1986,7 +1997,8 @@ def _walk_backward(
             mask=live[:, None] & value_live[None, :],
         )
         S = S_bar_next
-    tl.store(final_ptr + state_at, S, mask=state_live)
+    if final_ptr is not None:
+        tl.store(final_ptr + state_at, S, mask=state_live)
 
 
 @_jit
@@ -2373,10 +2385,11 @@ def _step(
     DOT: tl.constexpr,
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
+    START: tl.constexpr,
 ):
     """The outputs and the next state of one token.
 
-    One program per sequence, head and block of the state's columns.
+    One program per sequence, head and block of the state's columns. START is 0 where one number is all of the state, else 1.
     """
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
@@ -2389,7 +2402,7 @@ def _step(
     key_live, value_live = key < KEYS, value < VALUES
     state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
     state_live = key_live[:, None] & value_live[None, :]
-    S = tl.load(start_ptr + state_at, mask=state_live, other=0.0)
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     k_head = head // (heads // k_heads)
     q_head = head // (heads // q_heads)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
@@ -2535,8 +2548,12 @@ class _Kernels:
         how: str,
         schedule: str = "split",
         keep: bool = True,
+        last: bool = True,
     ) -> None:
-        """Sizes as the kernels take them, a state's as they see it; memory holds `chunks` times `programs` values."""
+        """Sizes as the kernels take them, a state's as they see it; memory holds `chunks` times `programs` values.
+
+        `keep`: a backward pass may follow; `last`: what walks end with is asked for.
+        """
         like = inputs[2]
         self.like, self.tokens, self.table = like, tokens, table
         self.batch, self.length, self.heads = like.shape[:3]
@@ -2559,7 +2576,11 @@ class _Kernels:
         }
         self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
         self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
-        self.keep, self.fused = keep, schedule == "fused" and _tile(self.keys) <= 128
+        self.keep, self.last, self.fused = (
+            keep,
+            last,
+            schedule == "fused" and _tile(self.keys) <= 128,
+        )
         self.sizes |= {
             "PRECISION": "tf32x3"
             if like.is_cuda and torch.version.hip is None
@@ -2591,18 +2612,21 @@ class _Kernels:
 
         A walk that can be `split` has programs of a block of rows each.
         """
-        block, part, warps, stages = _tiling(
-            role, self.dot.itemsize, _family(self.like.device), self.keys, self.tokens
-        )
         walks = role.startswith(("walk", "fused"))
-        part = (
-            min(128 if walks else part, _tile(self.keys)) if split else _tile(self.keys)
+        tiles = _tiles(
+            role,
+            split,
+            self.dot.itemsize,
+            _family(self.like.device),
+            self.keys,
+            self.values,
+            self.tokens,
         )
-        block = min(block, _tile(self.values))
         programs = self.walks if walks else self.chunks * self.programs
-        parts, blocks = -(-self.keys // part), -(-self.values // block)
         grid = (
-            programs * (blocks if blocked else 1) * (parts if walks and split else 1),
+            programs
+            * (tiles["blocks"] if blocked else 1)
+            * (tiles["parts"] if walks and split else 1),
         )
         table = (
             None
@@ -2611,21 +2635,54 @@ class _Kernels:
             if walks
             else self.table.chunks
         )
-        with (
-            torch.cuda.device(self.like.device) if self.like.is_cuda else nullcontext()
-        ):
+        if "start_ptr" in arguments:
+            arguments["START"] = int(any(arguments["start_ptr"].stride()))
+        here = (
+            not self.like.is_cuda
+            or self.like.device.index == torch.cuda.current_device()
+        )
+        with _HERE if here else torch.cuda.device(self.like.device):
             kernel[grid](
                 **arguments,
                 table_ptr=table,
                 **self.sizes,
-                parts=parts,
-                blocks=blocks,
-                KEY_TILE=part,
-                VALUE_TILE=block,
-                num_warps=warps,
-                num_stages=stages,
+                **tiles,
                 enable_fp_fusion=True,
             )
+
+
+_HERE = nullcontext()
+
+
+@lru_cache
+def _tiles(
+    role: str, split: bool, width: int, family: str, keys: int, values: int, tokens: int
+) -> dict[str, int]:
+    """The tiles of a kernel, into how many parts and blocks it cuts the state's rows and columns, its warps and stages.
+
+    `split`: a program goes through parts of the rows, or, of a walk, has one of them.
+    """
+    block, part, warps, stages = _tiling(role, width, family, keys, tokens)
+    part = 128 if role.startswith(("walk", "fused")) else part
+    part = min(part, _tile(keys)) if split else _tile(keys)
+    block = min(block, _tile(values))
+    return {
+        "parts": -(-keys // part),
+        "blocks": -(-values // block),
+        "KEY_TILE": part,
+        "VALUE_TILE": block,
+        "num_warps": warps,
+        "num_stages": stages,
+    }
+
+
+def _as_state(x: Tensor) -> Tensor:
+    """A state as kernels take it: in float32, and contiguous where it is not one number expanded."""
+    return (
+        x
+        if x.dtype == torch.float32 and not any(x.stride())
+        else x.to(torch.float32).contiguous()
+    )
 
 
 def _tile(size: int) -> int:
@@ -2638,6 +2695,7 @@ def _padded(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
+@lru_cache
 def _family(device: torch.device) -> str:
     """What a device's kernels are configured for."""
     if device.type != "cuda":
@@ -2648,6 +2706,7 @@ def _family(device: torch.device) -> str:
     return "ampere" if major < 9 else "any" if major == 9 else "blackwell"
 
 
+@lru_cache
 def _processors(device: torch.device) -> int:
     """How many programs a device runs beside one another, at least."""
     return (
@@ -2657,30 +2716,27 @@ def _processors(device: torch.device) -> int:
     )
 
 
+@lru_cache
 def _tiling(
     role: str, width: int, family: str, keys: int, tokens: int
 ) -> tuple[int, int, int, int]:
     """How many of the state's columns and rows a program holds at once, its warps and stages."""
-    asked = role, width, family, keys, tokens
-    if asked not in _TILED:
-        own = (
-            row
-            for row in _TILINGS
-            if row[0] in (family, "any") and row[1:3] == (role, width)
-        )
-        columns, rows, warps, stages = next(
-            row[5:] for row in own if min(keys, 256) <= row[3] and tokens <= row[4]
-        )
-        _TILED[asked] = (
-            columns,
-            rows,
-            warps // 2 if family == "amd" else warps,
-            stages,
-        )  # a wavefront is two warps
-    return _TILED[asked]
+    own = (
+        row
+        for row in _TILINGS
+        if row[0] in (family, "any") and row[1:3] == (role, width)
+    )
+    columns, rows, warps, stages = next(
+        row[5:] for row in own if min(keys, 256) <= row[3] and tokens <= row[4]
+    )
+    return (
+        columns,
+        rows,
+        warps // 2 if family == "amd" else warps,
+        stages,
+    )  # a wavefront is two warps
 
 
-_TILED: dict[tuple[str, int, str, int, int], tuple[int, int, int, int]] = {}
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
     ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
@@ -2762,7 +2818,7 @@ def _kernel_choice(
     dot, like, padded = _product_type(inputs), inputs[2], _padded(max(rows, 1))
     most = 16 if dot.itemsize == 4 else 64 if keys <= 128 else 32
     family = _family(like.device)
-    nothing = None, None, 0
+    nothing, keys = (None, None, 0), int(keys)
     room, least, short = (
         _FUSED.get((family, keep), nothing) if _tile(keys) <= 128 else nothing
     )
@@ -2831,7 +2887,7 @@ def _forward_kernels(
     start: Tensor,
     outputs: Sequence[Tensor],
     places: Sequence[Tensor] | None,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor | None, list[Tensor]]:
     """Run the forward kernels: `outputs` are written, the final state and what the backward pass uses again."""
     (
         q,
@@ -2840,8 +2896,8 @@ def _forward_kernels(
         g,
         beta,
     ) = inputs
-    start = start.to(torch.float32).contiguous()
-    final = torch.empty_like(start)
+    start = _as_state(start)
+    final = start.new_empty(start.shape) if call.last else None
     inverse = (
         call.memory(call.tokens, call.tokens, system=True)
         if places is None
@@ -2945,7 +3001,7 @@ def _backward_kernels(
     saved: Sequence[Tensor],
     cotangents: Sequence[Tensor],
     final: Tensor,
-) -> tuple[list[Tensor], Tensor]:
+) -> tuple[list[Tensor], Tensor | None]:
     """Run the backward kernels: the gradients of inputs and of the state; `final` is the final state's."""
     (
         q,
@@ -2960,7 +3016,7 @@ def _backward_kernels(
         U,
         S,
     ) = saved
-    begin = torch.empty_like(final)
+    begin = final.new_empty(final.shape) if call.last else None
     grads = [
         q.new_empty(
             (call.batch, call.length, call.heads, inputs[0].shape[3]),
@@ -3053,6 +3109,7 @@ def _calls(
     how: str,
     schedule: str = "split",
     keep: bool = True,
+    last: bool = True,
 ) -> list[_Kernels]:
     """What the launches of each state share."""
     return [
@@ -3065,6 +3122,7 @@ def _calls(
             how,
             schedule,
             keep,
+            last,
         ),
     ]
 
@@ -3082,9 +3140,10 @@ def _forward_triton(
     how: str,
     schedule: str,
     keep: bool,
+    last: bool,
     places: Sequence[Tensor] | None,
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Run the forward kernels: outputs, final states, and what the backward pass uses again, in `places` if given."""
+) -> tuple[list[Tensor], list[Tensor | None], list[Tensor]]:
+    """Run the forward kernels: outputs, final states if asked for (`last`), and what the backward pass uses, in `places` if given."""
     (
         q,
         k,
@@ -3092,7 +3151,7 @@ def _forward_triton(
         g,
         beta,
     ) = inputs = tuple(x.contiguous() for x in inputs)
-    calls = _calls(inputs, starts, table, tokens, how, schedule, keep)
+    calls = _calls(inputs, starts, table, tokens, how, schedule, keep, last)
     outputs, finals = _outputs(*inputs), list(starts)
     (call,), (start,) = calls, starts
     final, saved = _forward_kernels(call, inputs, start, outputs, places)
@@ -3109,8 +3168,9 @@ def _backward_triton(
     table: _Table | None,
     tokens: int,
     how: str,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Run the backward kernels: the gradients of inputs, and those of states; `finals` are the final states'."""
+    last: bool,
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Run the backward kernels: the gradients of inputs, and those of states if asked for; `finals` are the final states'."""
     (
         q,
         k,
@@ -3118,7 +3178,7 @@ def _backward_triton(
         g,
         beta,
     ) = inputs = tuple(x.contiguous() for x in inputs)
-    calls = _calls(inputs, starts, table, tokens, how)
+    calls = _calls(inputs, starts, table, tokens, how, last=last)
     begins = list(finals)
     (call,), (start,), (final,) = calls, starts, finals
     grads, begin = _backward_kernels(call, inputs, start, saved, cotangents, final)
@@ -3142,7 +3202,7 @@ def _step_kernel(
         _outputs(*inputs),
         start.new_empty(start.shape, dtype=torch.float32),
     )
-    start = start.to(torch.float32).contiguous()
+    start = _as_state(start)
     call.run(
         _step,
         "step",
@@ -3189,19 +3249,27 @@ def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
 
 
 class _Launch(NamedTuple):
-    """What is launched together: its rows of the state, its tokens, and the table of the sequences packed in it."""
+    """What is launched together: its rows of the state and its tokens, None for all, and the table of packed sequences."""
 
-    own: slice
-    tokens: slice
+    own: slice | None
+    tokens: slice | None
     table: _Table | None
+
+    def states(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The states that are its own."""
+        return list(states) if self.own is None else [x[self.own] for x in states]
+
+    def inputs(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Its tokens."""
+        return tuple(inputs if self.tokens is None else _part(inputs, self.tokens))
 
 
 def _launches(like: Tensor, cu_seqlens: Tensor | None, size: int) -> list[_Launch]:
     """The launches of a call with chunks of `size` tokens."""
     return [
         _Launch(
-            slice(None),
-            slice(None),
+            None,
+            None,
             None if cu_seqlens is None else _table(cu_seqlens, like.shape[1], size),
         )
     ]
@@ -3235,14 +3303,17 @@ class _OnTriton:
         return self.launches
 
     def forward(
-        self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Outputs, final states, and what a backward pass uses again, in `places` if there are any."""
+        self,
+        tensors: Sequence[Tensor],
+        places: Sequence[Tensor] | None = None,
+        last: bool = True,
+    ) -> tuple[list[Tensor], list[Tensor | None], list[Tensor]]:
+        """Outputs, final states if asked for (`last`), and what a backward pass uses again, in `places` if there are any."""
         inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         launches = self.planned(inputs[2])
         made, saved, each = [], [], len(places or ()) // len(launches)
-        for own, part, table in launches:
-            given, begins = tuple(_part(inputs, part)), [x[own] for x in starts]
+        for launch in launches:
+            given, begins = launch.inputs(inputs), launch.states(starts)
             if _is_empty(given, begins):
                 kept = _saved(_calls(given, begins, None, self.tokens, self.how), given)
                 made.append(
@@ -3255,15 +3326,9 @@ class _OnTriton:
                 where = (
                     None if places is None else places[len(saved) : len(saved) + each]
                 )
+                options = self.tokens, self.how, self.schedule, self.keep, last
                 *results, kept = _forward_triton(
-                    given,
-                    begins,
-                    table,
-                    self.tokens,
-                    self.how,
-                    self.schedule,
-                    self.keep,
-                    where,
+                    given, begins, launch.table, *options, where
                 )
                 made.append(results)
             saved += kept
@@ -3271,14 +3336,11 @@ class _OnTriton:
             _joined(parts, 1)
             for parts in zip(*(outputs for outputs, _ in made), strict=True)
         ]
-        return (
-            outputs,
-            [
-                _joined(parts, 0)
-                for parts in zip(*(finals for _, finals in made), strict=True)
-            ],
-            saved,
-        )
+        finals = [
+            _joined(parts, 0) if last else None
+            for parts in zip(*(finals for _, finals in made), strict=True)
+        ]
+        return outputs, finals, saved
 
     def backward(
         self,
@@ -3297,29 +3359,40 @@ class _OnTriton:
             for x, s in zip(bars, shapes, strict=True)
         )
         finals = [
-            torch.zeros_like(x, dtype=torch.float32)
-            if end is None
-            else end.to(torch.float32)
+            _filled(x.shape, 0.0, torch.float32, x.device) if end is None else end
             for x, end in zip(starts, ends, strict=True)
         ]
+        last = any(wanted[-_STATES:])
         launches = self.planned(like)
         made, each = [], len(saved) // len(launches)
-        for at, (own, part, table) in enumerate(launches):
-            given, begins, cut = (
-                tuple(_part(inputs, part)),
-                [x[own] for x in starts],
-                tuple(x[:, part].contiguous() for x in bars),
+        for at, launch in enumerate(launches):
+            given, begins, final = (
+                launch.inputs(inputs),
+                launch.states(starts),
+                [_as_state(x) for x in launch.states(finals)],
             )
-            last = [x[own].contiguous() for x in finals]
+            cut = (
+                bars
+                if launch.tokens is None
+                else tuple(x[:, launch.tokens].contiguous() for x in bars)
+            )
             if _is_empty(given, begins):
                 made.append(
-                    ([torch.zeros_like(x) for x in given], [x.clone() for x in last])
+                    ([torch.zeros_like(x) for x in given], [x.clone() for x in final])
                 )
             else:
                 kept = saved[at * each : (at + 1) * each]
                 made.append(
                     _backward_triton(
-                        given, begins, kept, cut, last, table, self.tokens, self.how
+                        given,
+                        begins,
+                        kept,
+                        cut,
+                        final,
+                        launch.table,
+                        self.tokens,
+                        self.how,
+                        last,
                     )
                 )
         apart = zip(
@@ -3332,7 +3405,7 @@ class _OnTriton:
         parts = zip(
             starts, zip(*(begins for _, begins in made), strict=True), strict=True
         )
-        begins = [_joined(own, 0).to(x.dtype) for x, own in parts]
+        begins = [_joined(own, 0).to(x.dtype) if last else None for x, own in parts]
         return [
             x if n else None for x, n in zip((*grads, *begins), wanted, strict=True)
         ]
@@ -3359,11 +3432,11 @@ class _OnTriton:
         """The parts of that memory that launches fill."""
         inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         places, at = [], 0
-        for own, part, table in self.planned(inputs[2]):
+        for launch in self.planned(inputs[2]):
             call, *_ = _calls(
-                tuple(_part(inputs, part)),
-                [x[own] for x in starts],
-                table,
+                launch.inputs(inputs),
+                launch.states(starts),
+                launch.table,
                 self.tokens,
                 self.how,
             )
@@ -3378,6 +3451,19 @@ class _OnTriton:
 # -- what a user calls ----------------------------------------------------------------------------------------------------
 
 
+_FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+
+
+def _fits(shape: torch.Size, sizes: tuple[int | None, ...]) -> bool:
+    """Whether a shape is of the expected sizes, None any."""
+    if None not in sizes or len(shape) != len(sizes):
+        return shape == sizes
+    for actual, expected in zip(shape, sizes):
+        if expected is not None and actual != expected:
+            return False
+    return True
+
+
 def _tensor(
     name: str,
     value: object,
@@ -3386,6 +3472,13 @@ def _tensor(
     like: Tensor | None,
 ) -> Tensor:
     """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`."""
+    if (
+        isinstance(value, Tensor)
+        and value.dtype in _FLOATING
+        and value.layout is torch.strided
+    ):
+        if (like is None or value.device == like.device) and _fits(value.shape, sizes):
+            return value  # as at almost every call; what follows says why not
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{_NAME}: `{name}` is {type(value).__name__}; expected a tensor {shape}"
@@ -3419,6 +3512,30 @@ def _tensor(
     return value
 
 
+@_cached
+def _expanded(
+    sizes: tuple[int, ...], number: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """One number as a tensor, there before this returns: copies from the host are waited for."""
+    with torch.inference_mode(False):  # what autograd may save
+        return (
+            torch.full((), number, dtype=dtype, device="cpu").to(device).expand(sizes)
+        )
+
+
+def _filled(
+    sizes: tuple[int, ...], number: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """A state of one number: one in memory, expanded, so that no launch fills it; not where a call is traced or recorded."""
+    recorded = (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+    if recorded or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        return torch.full(sizes, number, dtype=dtype, device=device)
+    return _expanded(sizes, number, dtype, device)
+
+
 def _start(
     given: Any,
     timed: bool,
@@ -3430,7 +3547,7 @@ def _start(
     """The states to start from, in the order of the spec: one is given bare, several in a tuple."""
     if given is None:
         return [
-            torch.full(s, fill, device=like.device, dtype=dtype)
+            _filled(s, fill, dtype, like.device)
             for s, fill in zip(sizes, _FILLS, strict=True)
         ]
     name, first = (
@@ -3533,13 +3650,14 @@ def _named(function: Any) -> Any:
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        for name in sorted(kwargs.keys() - known):
+        if not known.issuperset(kwargs):
+            name = min(kwargs.keys() - known)
             raise TypeError(
                 f"{_NAME}: there is no argument `{name}`; there are {', '.join(shown)}"
             )
-        return function(
-            *args, **{_SPELLED.get(name, name): value for name, value in kwargs.items()}
-        )
+        if _SPELLED:
+            kwargs = {_SPELLED.get(name, name): value for name, value in kwargs.items()}
+        return function(*args, **kwargs)
 
     return called
 
@@ -3749,15 +3867,20 @@ def _run(function: Any, call: Any, tensors: Sequence[Tensor], *arguments: Any) -
         if function not in _UNCOMPILED:
             _UNCOMPILED[function] = torch.compiler.disable(function)
         function = _UNCOMPILED[function]
+    if not torch._C._is_any_autocast_enabled():
+        return function(call, tensors, *arguments)
     with _uncast(tensors[0].device):
         return function(call, tensors, *arguments)
 
 
 def _run_forward(
-    call: Any, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None
+    call: Any,
+    tensors: Sequence[Tensor],
+    places: Sequence[Tensor] | None = None,
+    last: bool = True,
 ) -> Any:
-    """The outputs, the final states, and what a backward pass uses again."""
-    return _run(type(call).forward, call, tensors, places)
+    """The outputs, the final states, which may be None unless asked for (`last`), and what a backward pass uses again."""
+    return _run(type(call).forward, call, tensors, places, last)
 
 
 def _run_backward(
@@ -3797,10 +3920,10 @@ class _Op(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: Any, keep: bool, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        """The outputs, then the final states; nothing is kept for a backward pass unless `keep`."""
-        outputs, finals, saved = _run_forward(call, tensors)
+        ctx: Any, call: Any, keep: bool, last: bool, *tensors: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """The outputs, then the final states if asked for (`last`); nothing is kept for a backward pass unless `keep`."""
+        outputs, finals, saved = _run_forward(call, tensors, None, last)
         if keep:
             ctx.save_for_backward(*tensors, *saved)
             ctx.call = call
@@ -3813,8 +3936,9 @@ class _Op(torch.autograd.Function):
         return (
             None,
             None,
+            None,
             *_Gradient.apply(
-                ctx.call, ctx.needs_input_grad[2:], *ctx.saved_tensors, *cotangents
+                ctx.call, ctx.needs_input_grad[3:], *ctx.saved_tensors, *cotangents
             ),
         )
 
@@ -4031,8 +4155,9 @@ def _called(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    last: bool = True,
 ) -> Sequence[Tensor]:
-    """The outputs and the final states of a call.
+    """The outputs and the final states of a call, which may be None unless asked for (`last`).
 
     torch.compile and torch.export get an operator, torch.func what its transforms know, all others plain autograd.
     """
@@ -4061,7 +4186,12 @@ def _called(
     )
     if transformed:
         return _TransformedOp.apply(call, *tensors)[:_RESULTS]
-    return _Op.apply(call, keep, *tensors)
+    if keep or torch.autograd.forward_ad._current_level >= 0:
+        return _Op.apply(call, keep, last, *tensors)
+    outputs, finals, _ = _run_forward(
+        call, tensors, None, last
+    )  # nothing for autograd to see
+    return [*outputs, *finals]
 
 
 @_named
@@ -4110,13 +4240,9 @@ def gated_deltanet(
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
         _in_range("beta", beta, (beta > 0.0) & (beta < 1.0), "in (0, 1)")
+    options = chunk_size, aggregation, schedule, backend
     made = _called(
-        [q, k, v, g, beta, *starts],
-        cu_seqlens,
-        chunk_size,
-        aggregation,
-        schedule,
-        backend,
+        [q, k, v, g, beta, *starts], cu_seqlens, *options, output_final_state
     )
     result = made[0]
     return (result, made[_OUTPUTS:][0]) if output_final_state else result

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton")
 
@@ -37,6 +38,20 @@ def compilations(module, model, shape, schedule):
     return {key(launch) for launch in found}
 
 
+class Operators(TorchDispatchMode):
+    """The operators that a GPU would have launches for: those that are neither views nor memory alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.split(".")[0]
+        if not function.is_view and name not in ("empty", "new_empty", "empty_like", "detach"):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
 def key(launch):
     """A kernel's name, its options, and every argument that it is specialised for."""
     seen = []
@@ -60,3 +75,41 @@ def test_a_new_length_batch_or_number_of_heads_compiles_nothing(name, schedule):
     assert first
     for other in others:
         assert other == first
+
+
+LAUNCHES = (  # of a forward pass, and with its backward
+    ("gated_deltanet", 2, 5),
+    ("deltanet", 2, 5),
+    ("gated_delta_product", 2, 5),
+    ("kda", 2, 6),
+    ("rwkv7", 2, 6),
+    ("simple_gla", 1, 4),
+    ("retnet", 1, 4),
+    ("gla", 2, 6),
+)
+
+
+@pytest.mark.parametrize(("name", "alone", "both"), LAUNCHES)
+def test_a_call_is_these_launches_and_no_operator(name, alone, both, monkeypatch):
+    """In bfloat16, as many value heads as key heads, no first state given and no last one asked for."""
+    text = (ROOT / f"examples/{name}.flow").read_text()
+    module, model = flowc.compile(text)._module, load(text, name)
+    monkeypatch.setattr(module, "is_in_torch_dispatch_mode", lambda: False)  # tables are there after the first call
+    sizes = {d.name: d.value or {"K": 64, "V": 64}.get(d.name, 2) for d in model.dimensions}
+    shapes = {i.name: (2, 256, 4, *(s.value(sizes) for s in i.shape.sizes)) for i in model.inputs if not i.is_param}
+    shapes |= {i.name: (4, *(s.value(sizes) for s in i.shape.sizes)) for i in model.inputs if i.is_param}
+    inputs = {n: torch.empty(s, dtype=torch.bfloat16, device="meta", requires_grad=True) for n, s in shapes.items()}
+    op = getattr(module, name)
+    timed = [x for x in inputs.values() if x.dim() > 2]
+    with offline._recorded(module, "any") as found:
+        op(**inputs, schedule="fused")
+        found.clear()
+        with Operators() as own, torch.no_grad():
+            op(**inputs, schedule="fused")
+        assert (len(found), own.found) == (alone, [])
+        assert [launch.arguments["final_ptr"] for launch in found if "final_ptr" in launch.arguments] == [None]
+        found.clear()
+        with Operators() as own:
+            out = op(**inputs, schedule="fused")
+            torch.autograd.grad(out, timed, torch.empty_like(out))
+        assert (len(found), own.found) == (both, [])

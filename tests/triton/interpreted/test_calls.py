@@ -123,3 +123,28 @@ o[t] = S[t].T @ Q
 """)
     Q, k, v = (torch.randn(1, 5, 1, *n) for n in ((8, 3), (8,), (4,)))
     torch.testing.assert_close(op(Q, k, v, backend="triton"), op(Q, k, v, backend="torch"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [20, 0])
+def test_a_state_of_one_number_expanded_is_what_it_stands_for(length):
+    q, k, v, g = inputs(length)
+    found = []
+    for state in (torch.tensor(0.5).expand(1, 2, 16, 24), torch.full((1, 2, 16, 24), 0.5)):
+        leaf = state.detach().requires_grad_()
+        o, final = OP(q, k, v, g, initial_state=leaf, output_final_state=True, backend="triton")
+        ends = torch.ones(()).expand(final.shape)  # a cotangent of one number as well
+        found.append((o, final, *torch.autograd.grad((o, final), leaf, (torch.ones_like(o), ends))))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+        assert one.is_contiguous()
+
+
+def test_gradients_of_inputs_are_the_same_without_a_state():
+    """No state given is a state of zeros, none asked for no gradient of it: neither is in memory."""
+    given = [x.requires_grad_() for x in inputs()]
+    zeros = torch.zeros(1, 2, 16, 24, requires_grad=True)
+    alone = torch.autograd.grad(OP(*given, backend="triton").sum(), given)
+    o, final = OP(*given, initial_state=zeros, output_final_state=True, backend="triton")
+    both = torch.autograd.grad((o.sum(), final.sum() * 0), (*given, zeros))
+    for one, other in zip(alone, both, strict=False):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
