@@ -7,7 +7,8 @@ for Hopper at K = V of 64, 128 and 256 and at K 128, V 256, in chunks of 32 and 
 K = V = 128 in chunks of 64; and, for Hopper there, walks in all other configurations that are chosen from. A row's
 key is a hash of the kernel's text, its arguments and options, the target and Triton's version: what the file has
 already is not compiled again. Exits with 1 where a kernel that is chosen spills, does not compile, makes a product of
-16 or more rows without matrix units, or has the left operand of a warp group's in registers.
+16 or more rows without matrix units, or has the left operand of a warp group's in registers; and where a walk is
+predicted to take over 1.25 times as long as it would in the best of those configurations that spills nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +37,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 import flowc
+from flowc.compiler import Stage, compile_text
 from flowc.files import write_whole
+from flowc.options import Options
+from flowc.schedule.devices import DEVICES
+from flowc.schedule.plan import Plan
+from flowc.schedule.predict import HALF, Shape, kernel_model, nominal
+from flowc.schedule.staged import kernel_plan
 from flowc.schedule.tilings import FUSED
 from flowc.semantics import load
+from flowc.source import Source
 
 RESULTS = ROOT / "benchmarks/results/static.json"
 SIZES = ((64, 64), (128, 128), (256, 256), (128, 256))
@@ -140,6 +148,14 @@ def _module(name: str) -> ModuleType:
     return flowc.compile(ROOT / f"examples/{name}.flow")._module
 
 
+@cache
+def _plan(name: str) -> Plan:
+    text = (ROOT / f"examples/{name}.flow").read_text()
+    plan = compile_text(Source(name, text), Options(), Stage.PLAN).plan
+    assert plan is not None
+    return plan
+
+
 def launches(name: str, setting: Setting) -> list[offline.Launch]:
     """The forward launches of an example, by both schedules, and its step."""
     module, model = _module(name), load((ROOT / f"examples/{name}.flow").read_text(), name)
@@ -220,6 +236,41 @@ def amiss(row: Mapping[str, Any]) -> str:
     return ", ".join(n for n, there in faults.items() if there)
 
 
+JUDGED = {"fused": Shape(8, 4096, 16), "walk": Shape(1, 8192, 4)}
+"""Where each kind of walk is chosen: the one that makes outputs where heads are many, the other where they are few."""
+
+SLOWEST = 1.25
+
+
+def against_best(name: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The walks of an example on Hopper at K = V = 128: times predicted as configured, of the best that spills nothing.
+
+    `found` are rows by their keys.
+    """
+    times: dict[tuple[str, bool], float] = {}
+    for setting in (Setting("sm_90"), *OTHERS):
+        for launch in launches(name, setting):
+            row, time = found.get(key_of(launch, setting.target)), predicted(name, launch)
+            if row is not None and time is not None and (setting.is_chosen or not row["spilled"]):
+                at = launch.name.removeprefix("_"), setting.is_chosen
+                times[at] = min(time, times.get(at, time))
+    return {role: time / times[role, False] for (role, own), time in times.items() if own and (role, False) in times}
+
+
+def predicted(name: str, launch: offline.Launch) -> float | None:
+    """Seconds that a walk is predicted to take as it is launched; None for what is no walk."""
+    stages, (dimensions, _) = getattr(kernel_plan(_plan(name)), "stages", ()), nominal(_plan(name))
+    role = launch.name.removeprefix("_")
+    for stage in stages:
+        for kernel in (*stage.cuts.forward.kernels, stage.cuts.fused):
+            if kernel is not None and kernel.name in JUDGED and f"{kernel.name}{stage.suffix}" == role:
+                tokens, options = launch.arguments["TOKENS"], launch.options
+                how = launch.arguments["VALUE_TILE"], 64, options["num_warps"], options["num_stages"]
+                model = kernel_model(kernel, stage, dimensions, tokens, "any", configured=how)
+                return model.at(JUDGED[kernel.name], tokens, DEVICES["h200"], HALF).seconds
+    return None
+
+
 def show(found: Sequence[Mapping[str, Any]]) -> None:
     """A line for every kernel that something is amiss with, then one for every setting."""
     console = Console(width=150)
@@ -276,7 +327,10 @@ def main() -> int:
             write_whole(args.json, json.dumps({**about, "rows": list(keep.values())}, indent=0) + "\n")
     chosen = [made[k] for k in chosen_keys(names)]
     show(chosen)
-    return int(any(map(amiss, chosen)))
+    slow = {(n, role): ratio for n in names for role, ratio in against_best(n, made).items() if ratio > SLOWEST}
+    for (name, role), ratio in slow.items():
+        print(f"{name}: {role} is predicted to take {ratio:.2f} times as long as the best that spills nothing")
+    return int(bool(slow) or any(map(amiss, chosen)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Bytes that kernels move, flops and launches, counted under Triton's interpreter; beside the peer's.
+"""Bytes that kernels move, flops and launches, counted under Triton's interpreter; beside the peer's, counted alike.
 
     TRITON_INTERPRET=1 .venv/bin/python benchmarks/traffic.py [NAME ...] [--schedule auto] [--json FILE]
+        [--peer PYTHON --tools ../shared/tools]
 
-Forward without a backward pass, and both together, at B 1, T 512, H 1, K = V = 128 in float16. Distinct bytes count an
-address once for each launch that reads or writes it; what goes through L2 counts every read. The peer's are those of
-flash-linear-attention 0.6.0 in bfloat16, chunk 64, its largest tiles, as ../shared/tools counted them. Launches are
-those of kernels. Exits with 1 where a forward pass moves more than half of the peer's distinct bytes.
+Forward without a backward pass, and both together, at B 1, T 512, H 1, K = V = 128, rank 2, in float16. Distinct bytes
+count an address once for each launch that reads or writes it; what goes through L2 counts every read. Flops are those
+of products on tiles. The peer is flash-linear-attention, run by benchmarks/peer_traffic.py, its largest tiles; PYTHON
+is the interpreter of an environment of what TOOLS/requirements.txt names. Exits with 1 where a forward pass moves more
+than half of the peer's distinct bytes, or takes over 1.3 times its flops.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,14 +33,15 @@ from flowc.semantics import load
 from flowc.semantics.model import Model
 
 LENGTH, SIDE, RANK = 512, 128, 2
-PEER = {  # kilobytes: distinct forward, distinct forward and backward; launches of the same
-    "deltanet": (2550, 8058, 5, 11),
-    "gated_deltanet": (2349, 7884, 5, 12),
-    "kda": (4476, 13639, 6, 13),
-    "gla": (3424, 11502, 5, 11),
-    "simple_gla": (1319, 5796, 3, 8),
-    "rwkv7": (5591, 20111, 6, 18),
-    "gated_delta_product": None,
+BYTES, FLOPS = 0.5, 1.3  # of the peer's: most of a forward pass
+PEER = {  # its ops, at chunks of 64 and with tensor cores in diagonal blocks
+    "deltanet": "chunk_delta_rule",
+    "gated_deltanet": "chunk_gated_delta_rule",
+    "kda": "chunk_kda@safe",
+    "gla": "chunk_gla",
+    "simple_gla": "chunk_simple_gla",
+    "rwkv7": "chunk_rwkv7@bound",
+    "gated_delta_product": "chunk_gated_delta_product",
 }
 
 
@@ -71,27 +75,38 @@ def measured(name: str, schedule: str) -> dict[str, Any]:
             "dot_flops": sum(meter.dot_flops.values()),
             "kernels": dict(meter.launches),
         }
-    peer = PEER.get(name)
-    if peer is not None:
-        forward, both, *launches = peer
-        found["peer"] = {"forward": 1000 * forward, "both": 1000 * both, "launches": launches}
     return found
+
+
+def counted(names: list[str], python: Path, tools: Path) -> dict[str, dict[str, Any]]:
+    """What the peer's ops move, by flowc's names."""
+    ops = [PEER[n] for n in names if n in PEER]
+    command = [python, ROOT / "benchmarks/peer_traffic.py", "--tools", tools, "--length", str(LENGTH), *ops]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    found = {row["op"]: row for row in map(json.loads, lines)}
+    return {n: found[PEER[n]] for n in names if n in PEER}
+
+
+def ratio(row: dict[str, Any], title: str, what: str) -> float | None:
+    """Of the peer's count."""
+    return row[title][what] / row["peer"][title][what] if "peer" in row else None
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """What was counted, per token and head."""
-    made = Table(title=f"bytes per token and head, fp16, K = V = {SIDE}, T {LENGTH}")
-    columns = ("distinct", "of the peer's", "through L2", "launches")
-    for column in ("op", *(f"forward: {c}" for c in columns), *(f"with backward: {c}" for c in columns)):
-        made.add_column(column, justify="left" if column == "op" else "right")
+    made = Table(title=f"per token and head, fp16, K = V = {SIDE}, T {LENGTH}; x: of the peer's")
+    columns = ("distinct bytes", "x", "through L2", "x", "flops", "x", "launches", "peer's")
+    for column in ("op", "", *columns):
+        made.add_column(column, justify="right" if column in columns else "left")
     for row in rows:
-        cells = [row["name"]]
-        for title in ("forward", "both"):
-            own, peer = row[title], row.get("peer", {}).get(title)
-            cells.append(f"{own['distinct'] / LENGTH:,.0f}")
-            cells.append("-" if peer is None else f"{own['distinct'] / peer:.2f}")
-            cells += [f"{own['l2'] / LENGTH:,.0f}", str(sum(own["kernels"].values()))]
-        made.add_row(*cells)
+        for title, shown in (("forward", row["name"]), ("both", "")):
+            cells = [shown, {"forward": "forward", "both": "with backward"}[title]]
+            for what in ("distinct", "l2", "dot_flops"):
+                own = ratio(row, title, what)
+                cells += [f"{row[title][what] / LENGTH:,.0f}", "-" if own is None else f"{own:.2f}"]
+            peer = row.get("peer", {}).get(title, {}).get("kernels")
+            cells += [str(sum(row[title]["kernels"].values())), "-" if peer is None else str(sum(peer.values()))]
+            made.add_row(*cells)
     return made
 
 
@@ -101,10 +116,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*", default=list(PEER))
     parser.add_argument("--schedule", default="auto", choices=("auto", "fused", "split"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--peer", type=Path, help="the interpreter that has the peer")
+    parser.add_argument("--tools", type=Path, default=ROOT.parent / "shared/tools")
     arguments = parser.parse_args()
     console, rows = Console(stderr=True), []
+    peers = {} if arguments.peer is None else counted(arguments.names, arguments.peer.absolute(), arguments.tools)
     for name in arguments.names:
-        rows.append(measured(name, arguments.schedule))
+        rows.append(measured(name, arguments.schedule) | ({"peer": peers[name]} if name in peers else {}))
         console.print(f"{name}: {rows[-1]['forward']['distinct'] / LENGTH:,.0f} bytes forward")
     if arguments.json is not None:
         about = {
@@ -114,8 +132,9 @@ def main() -> int:
             "command": shlex.join(sys.argv),
         }
         write_whole(arguments.json, json.dumps(about | {"length": LENGTH, "side": SIDE, "rows": rows}, indent=1) + "\n")
-    Console().print(table(rows))
-    return int(any("peer" in r and 2 * r["forward"]["distinct"] > r["peer"]["forward"] for r in rows))
+    Console(width=150).print(table(rows))
+    bars = ("distinct", BYTES), ("dot_flops", FLOPS)
+    return int(any((ratio(r, "forward", what) or 0) > most for r in rows for what, most in bars))
 
 
 if __name__ == "__main__":

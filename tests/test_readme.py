@@ -161,19 +161,14 @@ def cpu() -> str:
 def traffic() -> str:
     """What benchmarks/traffic.py counted, from its JSON."""
     found = json.loads((ROOT / "benchmarks/results/traffic.json").read_text())
-    head = ("op", "forward, distinct", "of the peer's", "through L2", "launches")
-    listed = [(*head, "with backward, distinct", "of the peer's ", "launches ")]
+    listed = [("op", "", "distinct bytes", "x", "through L2", "x ", "flops", "x  ", "launches", "the peer's")]
     for row in found["rows"]:
-        cells = [f"`{row['name']}`"]
-        for title in ("forward", "both"):
-            own, peer = row[title], row.get("peer", {}).get(title)
-            cells += [
-                f"{own['distinct'] / found['length']:,.0f}",
-                "-" if peer is None else f"{own['distinct'] / peer:.2f}",
-            ]
-            cells += [f"{own['l2'] / found['length']:,.0f}"] * (title == "forward")
-            cells.append(str(sum(own["kernels"].values())))
-        listed.append(tuple(cells))
+        for title, shown in (("forward", f"`{row['name']}`"), ("both", "")):
+            own, peer = row[title], row["peer"][title]
+            cells = [shown, {"forward": "forward", "both": "with backward"}[title]]
+            for what in ("distinct", "l2", "dot_flops"):
+                cells += [f"{own[what] / found['length']:,.0f}", f"{own[what] / peer[what]:.2f}"]
+            listed.append((*cells, *(str(sum(side["kernels"].values())) for side in (own, peer))))
     where = f"Triton {found['triton']}, interpreted; commit {found['commit'][:7]}, `{found['command']}`."
     return "\n".join((table(*listed), *wrap(where, 118), ""))
 

@@ -244,11 +244,15 @@ class Expressions:
         seen = self.seen(tile.lanes, op.within)
         return Code(f"tl.where({seen}, tl.exp2(tl.where({seen}, {exponent}, 0.0)), 0.0)")
 
-    def gated(self, op: tiles.TileOp, up: str, low: str, seen: str) -> str:
-        """A primitive with a gate over the state's rows, where `seen`; `up`, `low`: decays of rows, columns."""
+    def gated(self, op: tiles.TileOp, up: str, low: str, seen: str, near: bool = False) -> str:
+        """A primitive with a gate over the state's rows, where `seen`; `up`, `low`: decays of rows, columns.
+
+        `near`: what a row sees is among the same 16.
+        """
         match op:
             case tiles.DecayDot(left, right):
-                name, shown = "decay_dot", [self.operand(t, t.lanes).text for t in (left, right)]
+                name = "near_dot" if near else "decay_dot"
+                shown = [self.operand(t, t.lanes).text for t in (left, right)]
             case tiles.DecayApply(weights, vectors):
                 name, shown = "decay_apply", [self.operand(t, t.lanes).text for t in (weights, vectors)]
             case _:

@@ -62,7 +62,8 @@ USES = {
     "inverse_signature": ("substitution", "diagonal"),
     "merged": ("diagonal",),
     "dot": ("product",),
-    "halves": ("product",),
+    "halves": ("product", "repeated"),
+    "prefix": ("split",),
     "decay_dot": ("product",),
     "decay_apply": ("product",),
 }

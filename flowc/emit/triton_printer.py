@@ -194,41 +194,50 @@ class TritonPrinter:
         self.print.code[step.tile] = Code(total)
 
     def levels(self, levels: Levels) -> None:
-        """Gated primitives are accumulated: rows of their own token, then halves of ever larger blocks of tokens."""
+        """Gated primitives are accumulated: rows of their own token, then halves of ever larger blocks of tokens.
+
+        With one row a token, blocks of up to 16 are products of 16 rows each.
+        """
         e = levels.exponents
         above, below = (self.memory.frame(size).padded for size in (e.rows, e.columns))
         for step in levels.steps:
             self.own(step, above, below)
         if self.kernel.role is Role.WALK and self.states is None:
             return  # one token has no halves
-        self.print.helpers |= {"halves": None, "pairs": None}
+        self.print.helpers |= {"halves": None, "pairs": None, "prefix": None}
         gates = self.print.operand(e.gates, e.gates.lanes).text
         before, after = ("0.0" if t is None else self.print.operand(t, t.lanes).text for t in (e.before, e.after))
-        up = low = self.names.fresh("decay")
-        if e.rows == e.columns:
-            inner = [f"{up} = _tl_halves({gates}, {before}, {after}, level, ROWS, {above}, DOT, PRECISION)"]
-        else:
-            low = self.names.fresh("decay")
-            inner = [
-                f"{up} = _tl_halves({gates}, {before}, 0.0, level, ROWS, {above}, DOT, PRECISION)",
-                f"{low} = _tl_halves({gates}, 0.0, {after}, level, ROWS, {below}, DOT, PRECISION)",
-            ]
-        for step in levels.steps:
-            sizes = f"{below}, {above}, False" if is_turned(step.op) else f"{above}, {below}, True"
-            made = self.print.gated(step.op, up, low, f"_tl_pairs(level, ROWS, {sizes})")
-            inner.append(f"{self.shown[step.tile]} += {made}")
-        self.body += ["for level in range(0, levels):", *(f"    {line}" for line in inner)]
+        whole, rest, up = (self.names.fresh(n) for n in ("prefix_whole", "prefix_rest", "decay"))
+        low = up if e.rows == e.columns else self.names.fresh("decay")
+        self.body.append(f"{whole}, {rest} = _tl_prefix({gates}, DOT)")
+        parts = [(up, before, after, above)] if low == up else [(up, before, "0.0", above), (low, "0.0", after, below)]
+        halves = [
+            f"{name} = _tl_halves({gates}, {whole}, {rest}, {first}, {last}, level, ROWS, {padded}, DOT, PRECISION)"
+            for name, first, last, padded in parts
+        ]
+        ranges = [("0, tl.minimum(levels, 4)", True), ("4, levels", False)] if levels.near else [("0, levels", False)]
+        for bounds, near in ranges:
+            self.body += [f"for level in range({bounds}):", *(f"    {line}" for line in halves)]
+            for step in levels.steps:
+                sizes = f"{below}, {above}, False" if is_turned(step.op) else f"{above}, {below}, True"
+                made = self.print.gated(step.op, up, low, f"_tl_pairs(level, ROWS, {sizes})", near)
+                self.body.append(f"    {self.shown[step.tile]} += {made}")
 
     def own(self, step: Step, above: str, below: str) -> None:
         """What rows see of their own token."""
         assert isinstance(step.op, tiles.DecayDot | tiles.DecayApply)
         e, turned = step.op.exponents, is_turned(step.op)
-        if e.within is Within.NONE:
+        if e.within is Within.NONE or (e.single and e.within is not Within.ALL):
+            return
+        same = "1.0" if e.same is None else self.print.operand(e.same, e.same.lanes).text
+        if e.single and isinstance(step.op, tiles.DecayDot):
+            left, right = (self.print.operand(t, t.lanes).text for t in (step.op.left, step.op.right))
+            self.print.helpers["own_dot"] = None
+            self.body.append(f"{self.shown[step.tile]} += _tl_own_dot({left}, {right}, {same})")
             return
         self.print.helpers["own_token"] = None
         sees = "0" if e.within is Within.ALL else "-1" if turned else "1"
         sizes = f"{below}, {above}" if turned else f"{above}, {below}"
-        same = "1.0" if e.same is None else self.print.operand(e.same, e.same.lanes).text
         made = self.print.gated(step.op, "1.0", same, f"_tl_own_token(ROWS, {sizes}, {sees})")
         self.body.append(f"{self.shown[step.tile]} += {made}")
 

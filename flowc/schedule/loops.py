@@ -45,6 +45,11 @@ class Levels:
     exponents: Exponents
     steps: tuple[Step, ...]
 
+    @property
+    def near(self) -> bool:
+        """Whether levels of up to 16 rows are made of products of 16 rows each."""
+        return self.exponents.single and all(isinstance(s.op, DecayDot) for s in self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:

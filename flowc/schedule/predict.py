@@ -165,12 +165,12 @@ def sides_of_state(stage: StagePlan, dimensions: Mapping[str, int]) -> tuple[int
 
 def kernel_model(
     kernel: TileKernel, stage: StagePlan, dimensions: Mapping[str, int], tokens: int, family: str, width: int = HALF,
-    keep: bool = True, adjoint: bool = False, aggregation: str | None = None,
+    keep: bool = True, adjoint: bool = False, aggregation: str | None = None, configured: Tiling | None = None,
 ) -> KernelModel:  # fmt: skip
-    """A kernel at some sizes, as it is configured for a family of devices."""
+    """A kernel at some sizes, as it is configured for a family of devices if not otherwise (`configured`)."""
     keys, values = sides_of_state(stage, dimensions)
     role = f"{kernel.name}{'_backward' if adjoint else ''}"
-    own = tiling(stage, role, family, tile_length(keys), tile_length(tokens))[width == SINGLE]
+    own = configured or tiling(stage, role, family, tile_length(keys), tile_length(tokens))[width == SINGLE]
     block, part, *_ = own
     walks, split = kernel.role is Role.WALK, splits_rows(kernel)
     block, whole = min(block, tile_length(values)), tile_length(keys)
@@ -185,7 +185,8 @@ def kernel_model(
 
 def seconds(cost: TileCost, programs: int, waits: float, warps: int, device: Device, width: int = HALF) -> float:
     """A launch of `programs` in each of which something waits for `waits` seconds."""
-    together = max(1, REGISTERS // (THREAD_REGISTERS * 32 * warps))
+    room = max(1, REGISTERS // (THREAD_REGISTERS * 32 * warps))
+    together = min(room, max(1.0, programs / device.processors))  # few programs have a processor each
     rate, through = device.rate(width), cost.read + cost.written
     whole = max(cost.dots / rate, through / device.cache, cost.distinct / device.bandwidth)
     waves = max(1.0, programs / (device.processors * together))  # no step from one to the next: they overlap

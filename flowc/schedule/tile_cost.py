@@ -123,7 +123,8 @@ class _Counter:
             case Store():
                 return TileCost(written=self.bytes(part.tile.lanes, within))
             case Levels():
-                return TileCost(self.halves(part, within) + sum(self.dots(s, within) for s in part.steps))
+                gated = sum(self.dots(s, within, part.near) for s in part.steps)
+                return TileCost(self.halves(part, within) + gated)
             case Loop():
                 inner = within | {part.lane}
                 return self.parts((*part.sums, *part.body), inner)
@@ -187,8 +188,8 @@ class _Counter:
             case _:
                 return 0
 
-    def dots(self, step: Step, within: frozenset[Lane]) -> int:
-        """The flops of a step's products."""
+    def dots(self, step: Step, within: frozenset[Lane], near: bool = False) -> int:
+        """The flops of a step's products; `near`: those of gated ones within 16 rows are of 16 rows each."""
         match step.op:
             case tiles.Product(left, right, lane, _, _):
                 return self.product((lane, *(x for t in (left, right) for x in t.lanes if x != lane)), within)
@@ -202,25 +203,30 @@ class _Counter:
                 blocks = self.padded(rows) // LEAST_TILE
                 return blocks * (1 + blocks) * 2 * LEAST_TILE**2 * self.padded(VALUE)
             case tiles.DecayDot(left, right, e):
-                return self.gated((*left.lanes, *right.lanes), e, within)
+                own = 0 if e.single else e.within is not Within.NONE
+                return self.gated((*left.lanes, *right.lanes), own, within, near)
             case tiles.DecayApply(weights, _, e, _):
-                return self.gated((*weights.lanes, e.lane), e, within)
+                own = e.within is Within.ALL if e.single else e.within is not Within.NONE
+                return self.gated((*weights.lanes, e.lane), own, within, near)
             case _:
                 return 0
 
-    def gated(self, lanes: tuple[Lane, ...], e: tiles.Exponents, within: frozenset[Lane]) -> int:
-        """One product for every level of halving, and one for what a row sees of its own token."""
-        levels = tile_length(self.at.tokens).bit_length() - 1 + (e.within is not Within.NONE)
-        return levels * self.product(dict.fromkeys(lanes), within)
+    def gated(self, lanes: tuple[Lane, ...], own: int, within: frozenset[Lane], near: bool) -> int:
+        """One product for every level of halving, and `own` for what a row sees of its own token."""
+        tokens = tile_length(self.at.tokens)
+        levels, each = tokens.bit_length() - 1, self.product(dict.fromkeys(lanes), within)
+        if not near:
+            return (levels + own) * each
+        first = LEAST_TILE.bit_length() - 1  # the levels of 16 rows
+        return first * each * LEAST_TILE // tokens + (levels - first + own) * each
 
     def halves(self, levels: Levels, within: frozenset[Lane]) -> int:
-        """The products of sums over the tokens of halves: gates in half precision are two parts of a number each."""
+        """The products of sums over the tokens of halves, in float32; otherwise these are differences of sums."""
         e, tokens = levels.exponents, tile_length(self.at.tokens)
+        if self.at.width != 4:
+            return 0
         rows = sum(self.at.rows(frame) for frame in {e.rows, e.columns})
-        parts = 1 if self.at.width == 4 else 2
-        return (
-            (tokens.bit_length() - 1) * parts * 2 * rows * tokens * self.padded(e.lane) * self.again((e.lane,), within)
-        )
+        return (tokens.bit_length() - 1) * 2 * rows * tokens * self.padded(e.lane) * self.again((e.lane,), within)
 
 
 def _merges(rows: int) -> int:

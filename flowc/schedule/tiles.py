@@ -20,7 +20,7 @@ from flowc.schedule.lanes import Kind as Kind
 from flowc.schedule.lanes import Lane as Lane
 from flowc.schedule.lanes import Place as Place
 from flowc.schedule.lanes import View as View
-from flowc.semantics.size import Size
+from flowc.semantics.size import ONE, Size
 
 
 class Within(Enum):
@@ -256,6 +256,11 @@ class Exponents:
     rows: Size
     columns: Size
     within: Within
+
+    @property
+    def single(self) -> bool:
+        """Whether a token has one row and one column."""
+        return self.rows == self.columns == ONE
 
     @property
     def lane(self) -> Lane:

@@ -10,7 +10,9 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from flowc.schedule.plan import Role
 from flowc.schedule.room import room
 from flowc.schedule.staged import StagePlan
 from flowc.schedule.tile_cost import TileSizes, power_of_two
@@ -30,12 +32,18 @@ the fewest that the matrix units take, where there are many such, and in float32
 MOST_FUSED = 128
 """The most rows of a state that a walk holds which makes outputs as well."""
 
-FUSED = ((32, 4), (32, 8), (16, 4), (16, 8))
+FUSED = ((64, 8), (32, 4), (32, 8), (16, 4), (16, 8))
 """Columns and warps of such a walk, the fastest first where programs are many: the time goes with how many all columns
-need, and a processor runs two of 4 warps beside one another."""
+need, since each reads keys and queries again, and a processor runs two of 4 warps beside one another."""
 
-ROOM = {"any": {4: 205, 8: 160}, "ampere": {4: 132, 8: 95}}
-"""The most numbers that a thread may hold by `room`, by warps: beyond these, walks with outputs were seen to spill."""
+ROOM = {
+    "any": {(64, 8): 176, (32, 4): 205, (32, 8): 160, (16, 4): 205, (16, 8): 160},
+    "ampere": {(64, 8): 0, (32, 4): 132, (32, 8): 95, (16, 4): 132, (16, 8): 95},
+}
+"""The most numbers that a thread may hold by `room`: beyond these, walks with outputs were seen to spill."""
+
+PIPELINED = {"ampere": 1, "amd": 1}
+"""Stages of such walks, 2 elsewhere: what is loaded ahead lies in shared memory, of which these have less."""
 
 SMALL = 155
 """The same in chunks of less than 64 rows, whose products are no warp group's and take operands from registers."""
@@ -53,51 +61,86 @@ MANY_GATED = 5
 """Primitives with such gates in one kernel."""
 
 Tiling = tuple[int, int, int, int]
-TILINGS: dict[str, tuple[Tiling, Tiling]] = {  # columns, rows, warps, stages: for half precision, and for float32
-    "matrices": ((32, 32, 4, 1), (16, 32, 8, 1)),
-    "walk": ((32, 64, 4, 2), (16, 32, 8, 1)),
-    "fused": ((16, 64, 8, 1), (16, 32, 8, 1)),
-    "columns": ((64, 64, 4, 2), (16, 16, 4, 1)),
-    "rows": ((64, 64, 8, 1), (16, 32, 4, 1)),
-    "matrices_backward": ((32, 32, 4, 1), (16, 32, 4, 1)),
-    "walk_backward": ((32, 64, 8, 1), (16, 32, 8, 1)),
-    "columns_backward": ((64, 64, 4, 1), (16, 32, 4, 1)),
-    "rows_backward": ((32, 64, 8, 1), (16, 16, 4, 1)),
-    "step": ((32, 64, 4, 1), (32, 32, 8, 1)),
+"""Columns, rows, warps, stages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a role takes in half precision, where all holds that is said.
+
+    `family` of devices; `gated`: its kernel has no, few or many primitives with gates over the state's rows (0 - 2);
+    `long`: more rows a chunk than the first of `TOKENS`; `wide`: more rows of the state than `MOST_FUSED`; `several`:
+    states have kernels each, whose vectors between them are float32; `across`: outputs over the state's rows have
+    gates; `alone`: no kernel runs before the walk.
+    """
+
+    role: str
+    tiling: Tiling
+    family: str = ""
+    gated: tuple[int, ...] = (0, 1, 2)
+    long: bool = False
+    wide: bool = False
+    several: bool = False
+    across: bool = False
+    alone: bool = False
+
+
+GATED = (1, 2)
+RULES = (  # the last one that holds is taken; a wavefront counts as two warps
+    Rule("matrices", (32, 32, 4, 1)),
+    Rule("walk", (32, 64, 4, 2)),
+    Rule("fused", (16, 64, 8, 1)),
+    Rule("columns", (64, 64, 4, 2)),
+    Rule("rows", (64, 64, 8, 1)),
+    Rule("matrices_backward", (32, 32, 4, 1)),
+    Rule("walk_backward", (32, 64, 8, 1)),
+    Rule("columns_backward", (64, 64, 4, 1)),
+    Rule("rows_backward", (32, 64, 8, 1)),
+    Rule("rows_backward", (32, 16, 8, 1), across=True),  # their gradients take registers as well
+    Rule("step", (32, 64, 4, 1)),
+    Rule("walk", (32, 64, 4, 1), "ampere"),
+    Rule("walk_backward", (16, 64, 4, 1), "ampere"),
+    Rule("rows_backward", (32, 32, 8, 1), "ampere", gated=(0,)),
+    Rule("rows_backward", (32, 16, 8, 1), "ampere", gated=(1,)),
+    Rule("rows_backward", (32, 64, 8, 1), "ampere", gated=(2,)),
+    Rule("step", (32, 64, 8, 1), "ampere"),
+    Rule("walk", (32, 64, 4, 1), "blackwell"),
+    Rule("walk_backward", (32, 64, 4, 1), "blackwell"),
+    Rule("rows_backward", (32, 32, 8, 1), "blackwell", gated=(0,)),
+    Rule("rows_backward", (32, 64, 8, 1), "blackwell", gated=GATED),
+    Rule("rows_backward", (32, 32, 8, 1), "amd"),
+    Rule("matrices", (32, 32, 8, 1), long=True),
+    Rule("matrices", (32, 16, 8, 1), gated=GATED, long=True),
+    Rule("columns", (64, 64, 4, 2), long=True),
+    Rule("columns", (32, 32, 8, 1), gated=GATED, long=True),
+    Rule("rows", (64, 64, 8, 1), long=True),
+    Rule("rows", (32, 32, 8, 1), gated=GATED, long=True),
+    Rule("rows", (32, 16, 8, 1), "ampere", gated=GATED, long=True),
+    Rule("columns", (64, 64, 8, 1), "amd", gated=(0,), long=True),
+    Rule("columns", (32, 32, 4, 1), several=True),
+    Rule("columns", (32, 32, 8, 1), "blackwell", several=True),
+    Rule("step", (32, 64, 8, 1), wide=True),
+    Rule("step", (16, 64, 8, 1), wide=True, alone=True),
+    Rule("walk", (16, 64, 4, 2), wide=True),
+    Rule("walk", (16, 64, 4, 1), "ampere", wide=True),
+)
+
+SINGLE: dict[str, Tiling] = {
+    "matrices": (16, 32, 8, 1),
+    "walk": (16, 32, 8, 1),
+    "fused": (16, 32, 8, 1),
+    "columns": (16, 16, 4, 1),
+    "rows": (16, 32, 4, 1),
+    "matrices_backward": (16, 32, 4, 1),
+    "walk_backward": (16, 32, 8, 1),
+    "columns_backward": (16, 32, 4, 1),
+    "rows_backward": (16, 16, 4, 1),
+    "step": (32, 32, 8, 1),
 }
-ACROSS: dict[str, Tiling] = {"rows_backward": (32, 16, 8, 1)}
-"""In half precision where outputs over the state's rows have gates: their gradients take registers as well."""
+"""In float32."""
 
-LONG: dict[str, tuple[Tiling, Tiling]] = {
-    "matrices": ((32, 32, 8, 1), (32, 16, 8, 1)),
-    "columns": ((64, 64, 4, 2), (32, 32, 8, 1)),
-    "rows": ((64, 64, 8, 1), (32, 32, 8, 1)),
-}
-"""In half precision with more rows a chunk than the first of `TOKENS`: without, with gates over the state's rows."""
-
-WIDE: dict[str, Tiling] = {"step": (32, 64, 8, 1), "walk": (16, 64, 4, 2)}
-"""In half precision with more rows of the state than `MOST_FUSED`."""
-
-BESIDE: dict[str, Tiling] = {"columns": (32, 32, 8, 1)}
-"""In half precision where states have kernels each, whose vectors between them are float32."""
-
-OTHERS: dict[str, dict[str, tuple[Tiling, Tiling, Tiling]]] = {  # with no, few, many gates over the state's rows
-    "ampere": {
-        "walk": ((32, 64, 4, 1),) * 3,
-        "walk_backward": ((16, 64, 4, 1),) * 3,
-        "rows_backward": ((32, 32, 8, 1), (32, 16, 8, 1), (32, 64, 8, 1)),
-        "step": ((32, 64, 8, 1),) * 3,
-    },
-    "blackwell": {
-        "walk_backward": ((32, 64, 4, 1),) * 3,
-        "rows_backward": ((32, 32, 8, 1), (32, 64, 8, 1), (32, 64, 8, 1)),
-    },
-    "amd": {"rows_backward": ((32, 32, 8, 1),) * 3},
-}
-"""In half precision where it differs, by families of devices as an emitted module tells them apart.
-
-A wavefront counts as two warps.
-"""
+FAMILIES = ("ampere", "blackwell", "amd", "any")
+"""Of devices, as an emitted module tells them apart; `any` are all others."""
 
 
 def tilings(stage: StagePlan) -> tuple[str, ...]:
@@ -110,7 +153,7 @@ def tilings(stage: StagePlan) -> tuple[str, ...]:
 
 def _rows(stage: StagePlan) -> Iterator[tuple[str | int, ...]]:
     roles = [role for _, role in _roles(stage.cuts)]
-    for family in (*OTHERS, "any"):
+    for family in FAMILIES:
         for role in roles:
             own = {(k, t): tiling(stage, role, family, k, t)[0] for k in KEYS for t in TOKENS}
             default = {at: tiling(stage, role, "any", *at)[0] for at in own}
@@ -149,20 +192,24 @@ def tiling(
 
     For states of up to so many rows, and chunks of up to so many tokens.
     """
-    half, single = TILINGS[role]
     kernel = next(k for k, r in _roles(stage.cuts) if r == role)
-    if role == "fused":
-        found = fitting(stage, family, keys, min(tokens * _rank(stage), ROWS[0]))
-        return (half if found is None else found), single
-    if role in OTHERS.get(family, {}):
-        half = OTHERS[family][role][gated(kernel)]
-    elif role in ACROSS and any(k.name == "rows" and gated(k) for k in stage.cuts.forward.kernels):
-        half = ACROSS[role]
-    if role in LONG and tokens * _rank(stage) > TOKENS[0]:
-        half = LONG[role][gated(kernel) > 0]
-    if role in BESIDE and stage.stage is not None:
-        half = BESIDE[role]
-    return (WIDE[role] if role in WIDE and keys > MOST_FUSED else half), single
+    tokens = min(tokens * _rank(stage), ROWS[0])
+    if role == "fused" and (found := fitting(stage, family, keys, tokens)) is not None:
+        return found, SINGLE[role]
+    across = any(k.name == "rows" and gated(k) for k in stage.cuts.forward.kernels)
+    alone = not any(k.role is Role.INTRA for k in stage.cuts.forward.kernels)
+    holds = (
+        rule.role == role
+        and rule.family in ("", family)
+        and gated(kernel) in rule.gated
+        and rule.long <= (tokens > TOKENS[0])
+        and rule.wide <= (keys > MOST_FUSED)
+        and rule.several <= (stage.stage is not None)
+        and rule.across <= across
+        and rule.alone <= alone
+        for rule in RULES
+    )
+    return [rule.tiling for rule, held in zip(RULES, holds, strict=True) if held][-1], SINGLE[role]
 
 
 def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | None:
@@ -176,9 +223,9 @@ def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | Non
     limits = ROOM.get(family, ROOM["any"])
     for columns, warps in FUSED:
         at = TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
-        most = limits[warps] if rows >= ROWS[0] else min(limits[warps], SMALL)
+        most = limits[columns, warps] if rows >= ROWS[0] else min(limits[columns, warps], SMALL)
         if room(kernel, at) <= 32 * warps * most:
-            return columns, 64, warps, 1
+            return columns, 64, warps, PIPELINED.get(family, 2)
     return None
 
 

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_636a58310faed450"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_ce2a158b3b6c6074"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2740,16 +2740,24 @@ def _tiling(
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
     ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 2),
+    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
     ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
     ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
+    ("blackwell", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
     ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "columns", 2, 64, 32, 64, 64, 4, 2),
+    ("amd", "columns", 2, 128, 32, 64, 64, 4, 2),
+    ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
+    ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
     ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
+    ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 2, 64, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
@@ -2762,7 +2770,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
     ("any", "step", 2, 256, 256, 32, 64, 8, 1),
-    ("any", "fused", 2, 128, 256, 32, 64, 4, 1),
+    ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
@@ -2790,14 +2798,14 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
     # 8 processors on, up to how many chunks with any
-    ("amd", False): (64, 6, 4),
-    ("amd", True): (64, 9, 3),
-    ("blackwell", False): (64, 14, 4),
-    ("blackwell", True): (64, None, 3),
-    ("ampere", False): (64, None, 64),
-    ("ampere", True): (64, None, 64),
-    ("any", False): (64, 11, 4),
-    ("any", True): (64, 16, 3),
+    ("amd", False): (64, 3, 4),
+    ("amd", True): (64, 4, 3),
+    ("blackwell", False): (64, 1, 64),
+    ("blackwell", True): (64, 1, 64),
+    ("ampere", False): (64, None, 19),
+    ("ampere", True): (64, None, 13),
+    ("any", False): (64, 2, 12),
+    ("any", True): (64, 4, 6),
 }
 
 

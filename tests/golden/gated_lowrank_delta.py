@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_93b315452f0b7c35"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_d99861aabdda72dc"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2944,15 +2944,20 @@ def _tiling(
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
     ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 2),
+    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
     ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
+    ("blackwell", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
     ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
     ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
+    ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
     ("any", "walk", 2, 128, 256, 32, 64, 4, 2),
     ("any", "walk", 2, 256, 256, 16, 64, 4, 2),
@@ -2962,7 +2967,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
     ("any", "step", 2, 256, 256, 32, 64, 8, 1),
-    ("any", "fused", 2, 128, 256, 32, 64, 4, 1),
+    ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
@@ -2991,14 +2996,14 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
     # 8 processors on, up to how many chunks with any
-    ("amd", False): (64, 4, 7),
-    ("amd", True): (64, 7, 4),
-    ("blackwell", False): (64, 10, 6),
-    ("blackwell", True): (64, 15, 4),
+    ("amd", False): (64, 3, 6),
+    ("amd", True): (64, 4, 4),
+    ("blackwell", False): (64, 1, 64),
+    ("blackwell", True): (64, 1, 64),
     ("ampere", False): (64, None, 64),
-    ("ampere", True): (64, None, 64),
-    ("any", False): (64, 7, 6),
-    ("any", True): (64, 13, 4),
+    ("ampere", True): (64, None, 47),
+    ("any", False): (64, 1, 34),
+    ("any", True): (64, 3, 8),
 }
 
 

@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_20079dd8977c4727"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_860cfa0c2f0fdbb7"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1490,8 +1490,32 @@ def _tl_solve(
 
 
 @_jit
+def _tl_prefix(gates, DOT: tl.constexpr):
+    """The sums of log gates over a chunk's tokens up to each, in base 2, as whole numbers and what is left of them.
+
+    In float32, whose halves are summed by products, the gates as they are.
+    """
+    if DOT == tl.float32:
+        return gates, gates
+    else:
+        whole, rest = _tl_split(gates)
+        return tl.cumsum(whole, 0), tl.cumsum(rest, 0)
+
+
+@_jit
+def _tl_repeated(x, ROWS: tl.constexpr, PADDED: tl.constexpr):
+    """Every row of a tile PADDED times."""
+    KEYS: tl.constexpr = x.shape[1]
+    return tl.reshape(
+        tl.broadcast_to(x[:, None, :], (ROWS, PADDED, KEYS)), (ROWS * PADDED, KEYS)
+    )
+
+
+@_jit
 def _tl_halves(
     gates,
+    whole,
+    rest,
     before,
     after,
     level,
@@ -1502,25 +1526,39 @@ def _tl_halves(
 ):
     """The decay of each row from or to the middle of its block of 2 << level tokens.
 
-    gates: the tokens' log gates. A row of the block's upper half decays from the middle to its token, then by `before`;
-    one of the lower half by `after`, then from its token to the middle: both are sums of gates without a difference.
+    gates: the tokens' log gates, whole and rest their sums by `_tl_prefix`. A row of the block's upper half decays from
+    the middle to its token, then by `before`; one of the lower half by `after`, then from its token to the middle. In
+    float32 both are sums of gates without a difference; else differences of whole numbers are exact, and what is left
+    of 64 gates is at most 32, so that its difference is right to 2^-18.
     """
-    token, other = (
-        (tl.arange(0, ROWS * PADDED) // PADDED)[:, None],
-        tl.arange(0, ROWS)[None, :],
-    )
+    row = tl.arange(0, ROWS * PADDED) // PADDED
+    token = row[:, None]
     upper = (token >> level) % 2 == 1
-    side = tl.where(upper, other < token, other > token)
-    between = tl.where(side & (token >> level == other >> level), 1.0, 0.0)
+    beside = tl.where(upper, before, after)
     if DOT == tl.float32:
-        sums = _tl_product(between, gates, PRECISION)
+        other = tl.arange(0, ROWS)[None, :]
+        side = tl.where(upper, other < token, other > token)
+        between = tl.where(side & (token >> level == other >> level), 1.0, 0.0)
+        return tl.exp(_tl_product(between, gates, PRECISION) + beside)
     else:
-        high = gates.to(DOT)
-        sums = _tl_product(between.to(DOT), high, PRECISION)
-        sums += _tl_product(
-            between.to(DOT), (gates - high.to(tl.float32)).to(DOT), PRECISION
+        KEYS: tl.constexpr = gates.shape[1]
+        if PADDED == 1:
+            own_whole, own_rest, own = whole, rest, gates
+        else:
+            own_whole, own_rest = (
+                _tl_repeated(whole, ROWS, PADDED),
+                _tl_repeated(rest, ROWS, PADDED),
+            )
+            own = _tl_repeated(gates, ROWS, PADDED)
+        middle = ((row >> (level + 1)) << (level + 1)) + (1 << level) - 1
+        middle = tl.broadcast_to(middle[:, None], (ROWS * PADDED, KEYS))
+        apart = (own_whole - tl.gather(whole, middle, 0)) + (
+            own_rest - tl.gather(rest, middle, 0)
         )
-    return tl.exp(sums + tl.where(upper, before, after))
+        return tl.exp2(
+            tl.where(upper, apart, -apart)
+            + (beside - tl.where(upper, own, 0.0)) * 1.4426950408889634
+        )
 
 
 @_jit
@@ -1557,6 +1595,33 @@ def _tl_own_token(
     if SEES == -1:
         own = own & (j % SECOND > i % FIRST)
     return own
+
+
+@_jit
+def _tl_own_dot(left, right, same):
+    """sum_k left[m,k] right[m,k] same[k] on the diagonal, where a token has one row."""
+    row = tl.arange(0, left.shape[0])
+    own = tl.sum(left.to(tl.float32) * right.to(tl.float32) * same, 1)
+    return tl.where(row[:, None] == row[None, :], own[:, None], 0.0)
+
+
+@_jit
+def _tl_near_dot(
+    left, right, up, low, seen, DOT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """`_tl_decay_dot` where only rows and columns of the same 16 are seen: blocks on the diagonal."""
+    M: tl.constexpr = left.shape[0]
+    K: tl.constexpr = left.shape[1]
+    rows = tl.reshape((left * up).to(DOT), (M // 16, 16, K))
+    columns = tl.permute(tl.reshape((right * low).to(DOT), (M // 16, 16, K)), (0, 2, 1))
+    near = tl.dot(rows, columns, input_precision=PRECISION, out_dtype=tl.float32)
+    return tl.where(
+        seen,
+        tl.reshape(
+            tl.broadcast_to(near[:, :, None, :], (M // 16, 16, M // 16, 16)), (M, M)
+        ),
+        0.0,
+    )
 
 
 @_jit
@@ -1662,17 +1727,52 @@ def _matrices(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        P += _tl_decay_dot(
-            q.to(tl.float32),
-            k.to(tl.float32),
-            1.0,
-            1.0,
-            _tl_own_token(ROWS, 1, 1, 0),
-            DOT,
-            PRECISION,
-        )
-        for level in range(0, levels):
-            decay = _tl_halves(log_gate, log_gate, 0.0, level, ROWS, 1, DOT, PRECISION)
+        P += _tl_own_dot(q.to(tl.float32), k.to(tl.float32), 1.0)
+        prefix_whole, prefix_rest = _tl_prefix(log_gate, DOT)
+        for level in range(0, tl.minimum(levels, 4)):
+            decay = _tl_halves(
+                log_gate,
+                prefix_whole,
+                prefix_rest,
+                log_gate,
+                0.0,
+                level,
+                ROWS,
+                1,
+                DOT,
+                PRECISION,
+            )
+            N_dot += _tl_near_dot(
+                k.to(tl.float32),
+                k.to(tl.float32),
+                decay,
+                decay,
+                _tl_pairs(level, ROWS, 1, 1, True),
+                DOT,
+                PRECISION,
+            )
+            P += _tl_near_dot(
+                q.to(tl.float32),
+                k.to(tl.float32),
+                decay,
+                decay,
+                _tl_pairs(level, ROWS, 1, 1, True),
+                DOT,
+                PRECISION,
+            )
+        for level in range(4, levels):
+            decay = _tl_halves(
+                log_gate,
+                prefix_whole,
+                prefix_rest,
+                log_gate,
+                0.0,
+                level,
+                ROWS,
+                1,
+                DOT,
+                PRECISION,
+            )
             N_dot += _tl_decay_dot(
                 k.to(tl.float32),
                 k.to(tl.float32),
@@ -2207,8 +2307,42 @@ def _matrices_backward(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        for level in range(0, levels):
-            decay = _tl_halves(log_gate, log_gate, 0.0, level, ROWS, 1, DOT, PRECISION)
+        prefix_whole, prefix_rest = _tl_prefix(log_gate, DOT)
+        for level in range(0, tl.minimum(levels, 4)):
+            decay = _tl_halves(
+                log_gate,
+                prefix_whole,
+                prefix_rest,
+                log_gate,
+                0.0,
+                level,
+                ROWS,
+                1,
+                DOT,
+                PRECISION,
+            )
+            N_dot += _tl_near_dot(
+                k.to(tl.float32),
+                k.to(tl.float32),
+                decay,
+                decay,
+                _tl_pairs(level, ROWS, 1, 1, True),
+                DOT,
+                PRECISION,
+            )
+        for level in range(4, levels):
+            decay = _tl_halves(
+                log_gate,
+                prefix_whole,
+                prefix_rest,
+                log_gate,
+                0.0,
+                level,
+                ROWS,
+                1,
+                DOT,
+                PRECISION,
+            )
             N_dot += _tl_decay_dot(
                 k.to(tl.float32),
                 k.to(tl.float32),
@@ -2612,8 +2746,20 @@ def _rows_backward(
             DOT,
             PRECISION,
         )
+        prefix_whole, prefix_rest = _tl_prefix(log_gate, DOT)
         for level in range(0, levels):
-            decay = _tl_halves(log_gate, log_gate, 0.0, level, ROWS, 1, DOT, PRECISION)
+            decay = _tl_halves(
+                log_gate,
+                prefix_whole,
+                prefix_rest,
+                log_gate,
+                0.0,
+                level,
+                ROWS,
+                1,
+                DOT,
+                PRECISION,
+            )
             total_2 += _tl_decay_apply(
                 P_bar,
                 k.to(tl.float32),
@@ -2635,8 +2781,20 @@ def _rows_backward(
         t_ = q.to(tl.float32) * total_2
         total_4 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         total_5 = tl.zeros((ROWS, KEY_TILE), tl.float32)
+        prefix_whole_, prefix_rest_ = _tl_prefix(log_gate, DOT)
         for level in range(0, levels):
-            decay_ = _tl_halves(log_gate, log_gate, 0.0, level, ROWS, 1, DOT, PRECISION)
+            decay_ = _tl_halves(
+                log_gate,
+                prefix_whole_,
+                prefix_rest_,
+                log_gate,
+                0.0,
+                level,
+                ROWS,
+                1,
+                DOT,
+                PRECISION,
+            )
             total_4 += _tl_decay_apply(
                 tl.trans(N_dot_bar),
                 k.to(tl.float32),
@@ -2897,15 +3055,7 @@ def _step(
         other=0.0,
     )
     P = tl.zeros((ROWS, ROWS), tl.float32)
-    P += _tl_decay_dot(
-        q.to(tl.float32),
-        k.to(tl.float32),
-        1.0,
-        1.0,
-        _tl_own_token(ROWS, 1, 1, 0),
-        DOT,
-        PRECISION,
-    )
+    P += _tl_own_dot(q.to(tl.float32), k.to(tl.float32), 1.0)
     t_2 = _tl_product(P.to(DOT), Z.to(DOT), PRECISION)
     q_decayed = t * q.to(tl.float32)
     O = t_2 + _tl_product(q_decayed.to(DOT), S.to(DOT), PRECISION)
@@ -3181,7 +3331,7 @@ def _tiling(
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
     ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 2),
+    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 16, 8, 1),
     ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
@@ -3189,8 +3339,16 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "fused", 2, 64, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
+    ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
+    ("blackwell", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
+    ("amd", "columns", 2, 64, 32, 64, 64, 4, 2),
+    ("amd", "columns", 2, 128, 32, 64, 64, 4, 2),
+    ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
+    ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
     ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
+    ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 2, 64, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
@@ -3204,9 +3362,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
     ("any", "step", 2, 256, 256, 32, 64, 8, 1),
-    ("any", "fused", 2, 64, 256, 32, 64, 4, 1),
-    ("any", "fused", 2, 128, 32, 32, 64, 4, 1),
-    ("any", "fused", 2, 128, 256, 32, 64, 8, 1),
+    ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
@@ -3235,14 +3391,14 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
     # 8 processors on, up to how many chunks with any
-    ("amd", False): (32, 8, 4),
-    ("amd", True): (32, 11, 3),
-    ("blackwell", False): (32, None, 4),
-    ("blackwell", True): (32, None, 3),
-    ("ampere", False): (32, 1, 64),
-    ("ampere", True): (32, None, 64),
-    ("any", False): (32, 16, 4),
-    ("any", True): (32, None, 3),
+    ("amd", False): (32, 4, 3),
+    ("amd", True): (32, 5, 3),
+    ("blackwell", False): (32, 1, 64),
+    ("blackwell", True): (32, 1, 64),
+    ("ampere", False): (32, 2, 11),
+    ("ampere", True): (32, None, 7),
+    ("any", False): (32, 3, 10),
+    ("any", True): (32, 5, 5),
 }
 
 

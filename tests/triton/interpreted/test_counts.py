@@ -154,12 +154,12 @@ def compared(name, case, meter, schedule, plan):
 
 def test_the_meter_counts_an_address_once_a_launch():
     """q, k, v, o of two bytes, T and P read by blocks and written once; reads through L2 are the blocks' together."""
-    case = Case(1, 128, 1, (64, 64), 64)
+    case = Case(1, 128, 1, (64, 128), 64)
     meter = counted("gated_deltanet", case, torch.float16, "fused")
-    entries = 128 * (64 * 4 + 64 * 4)  # q k v o; T and P written and read; q, k and gates of the first kernel beside
+    entries = 128 * (2 * 64 + 2 * 128 + 4 * 64)  # q k v o; T and P twice; q, k, gates of the first kernel too
     forward = meter.distinct(backward=False)
-    kept = 2 * 128 * 64 + 2 * 2 * 64 * 64  # U, and the state of two chunks
-    states = 2 * 4 * 64 * 64
+    kept = 2 * 128 * 128 + 2 * 2 * 64 * 128  # U, and the state of two chunks
+    states = 2 * 4 * 64 * 128
     gates = 2 * 2 * 128 * 4  # g and beta, in two kernels: float32 gates
     assert forward == pytest.approx(2 * entries + 2 * 2 * 128 * 64 + kept + states + gates, rel=0.05)
     assert meter.of(meter.read, False) + meter.of(meter.written, False) > forward
