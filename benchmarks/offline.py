@@ -116,8 +116,9 @@ def launches(
     if rows is not None:
         options["chunk_size"] = max(1, rows // token_rows(model, sizes))
     with _recorded(module, FAMILIES[target]) as found:
-        with torch.no_grad():
-            getattr(module, model.name)(**given, **options, schedule="auto")
+        for trained in (False, True):
+            with torch.set_grad_enabled(trained):
+                getattr(module, model.name)(**given, **options, schedule="auto")
         found[:] = [launch for launch in found if launch.name.startswith("_fused")]
         result = getattr(module, model.name)(**given, output_final_state=True, **options, schedule="split")
         flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,)) if x.requires_grad]

@@ -31,6 +31,9 @@ from flowc.schedule.tiles import (
 MOST_SUMS = 4
 """The matrices that a loop accumulates at once."""
 
+MOST_BEFORE = 2
+"""The same in the kernel before the walk, which has an inverse beside them; it reads its vectors again for the next."""
+
 MOST_GATED = 2
 """The gated primitives that are made at once."""
 
@@ -65,7 +68,8 @@ Part = Step | Store | Levels | Loop
 
 def nested(kernel: TileKernel) -> tuple[Part, ...]:
     """The parts of a kernel, in order."""
-    return tuple(_Level(kernel.steps, kernel.stores, looped(kernel), frozenset()).parts())
+    most = MOST_BEFORE if kernel.role is Role.INTRA else MOST_SUMS
+    return tuple(_Level(kernel.steps, kernel.stores, looped(kernel), frozenset(), most=most).parts())
 
 
 def looped(kernel: TileKernel) -> frozenset[Lane]:
@@ -111,9 +115,11 @@ class _Level:
         lanes: frozenset[Lane],
         within: frozenset[Lane],
         wanted: frozenset[Tile] = frozenset(),
+        most: int = MOST_SUMS,
     ) -> None:
-        """Find what each step waits for; `wanted` is what the loop around it takes of it."""
+        """Find what each step waits for; `wanted` is what the loop around it takes of it; `most` sums a loop has."""
         self.steps, self.stores, self.lanes, self.within, self.wanted = steps, stores, lanes, within, wanted
+        self.most = most
         self.known = {s.tile: s for s in steps}
         self.order = {s.tile: at for at, s in enumerate(steps)}
         self.waits: dict[Tile, frozenset[Tile]] = {}  # tiles made by loops or levels here that a step needs
@@ -179,7 +185,7 @@ class _Level:
         for levels in _levels(s for s in ready if self.leveled(s)):
             return levels, list(levels.steps), []
         for lane in (VALUE, KEY):
-            sums = _few([s for s in ready if self.over(s) == lane])
+            sums = _few([s for s in ready if self.over(s) == lane], self.most)
             stores = [s for s in self.unstored if self.ready(s.tile) and self.outermost(s.tile) == lane]
             early = [s for s in sums if _is_matrix(s.tile) and not self.nests(s, lane)]
             if early and (stores or any(self.nests(s, lane) for s in sums)):
@@ -188,7 +194,7 @@ class _Level:
             if sums or stores:
                 taken = {t for s in sums for t in tile_operands(s.op)}
                 body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), taken | {s.tile for s in stores}))
-                inside = _Level(body, tuple(stores), self.lanes, self.within | {lane}, frozenset(taken))
+                inside = _Level(body, tuple(stores), self.lanes, self.within | {lane}, frozenset(taken), self.most)
                 inner = tuple(inside.parts())
                 plain = [s for s in sums if not isinstance(s.op, DecayDot)]
                 gated = _levels(s for s in sums if isinstance(s.op, DecayDot))
@@ -285,13 +291,13 @@ class _Level:
             self.unstored.remove(store)
 
 
-def _few(sums: list[Step]) -> list[Step]:
+def _few(sums: list[Step], most: int) -> list[Step]:
     """The first of some sums that a loop accumulates; one that goes on with another takes no room of its own."""
     found: list[Step] = []
     for step in sums:
         matrices = [s for s in found if _is_matrix(s.tile) and added(s) not in {f.tile for f in found}]
         gated = [s for s in matrices if isinstance(s.op, DecayDot)]
-        full = len(matrices) >= MOST_SUMS or (isinstance(step.op, DecayDot) and len(gated) >= MOST_GATED)
+        full = len(matrices) >= most or (isinstance(step.op, DecayDot) and len(gated) >= MOST_GATED)
         if added(step) in {s.tile for s in found} or not (_is_matrix(step.tile) and full):
             found.append(step)
     return found

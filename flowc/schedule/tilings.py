@@ -17,7 +17,7 @@ from flowc.schedule.room import room
 from flowc.schedule.staged import StagePlan
 from flowc.schedule.tile_cost import TileSizes, power_of_two
 from flowc.schedule.tile_plan import TileKernel, TilePlan
-from flowc.schedule.tiles import DecayApply, DecayDot, Selected
+from flowc.schedule.tiles import DecayApply, DecayDot, Selected, Solve
 
 MOST_KEYS = 256
 """The most rows of a state that a walk holds."""
@@ -71,7 +71,7 @@ class Rule:
     `family` of devices; `gated`: its kernel has no, few or many primitives with gates over the state's rows (0 - 2);
     `long`: more rows a chunk than the first of `TOKENS`; `wide`: more rows of the state than `MOST_FUSED`; `several`:
     states have kernels each, whose vectors between them are float32; `across`: outputs over the state's rows have
-    gates; `alone`: no kernel runs before the walk.
+    gates; `alone`: no kernel runs before the walk; `solves`: the kernel solves a system.
     """
 
     role: str
@@ -83,6 +83,7 @@ class Rule:
     several: bool = False
     across: bool = False
     alone: bool = False
+    solves: bool = False
 
 
 GATED = (1, 2)
@@ -123,6 +124,7 @@ RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("step", (16, 64, 8, 1), wide=True, alone=True),
     Rule("walk", (16, 64, 4, 2), wide=True),
     Rule("walk", (16, 64, 4, 1), "ampere", wide=True),
+    Rule("walk", (16, 64, 8, 1), several=True, solves=True),
 )
 
 SINGLE: dict[str, Tiling] = {
@@ -207,6 +209,7 @@ def tiling(
         and rule.several <= (stage.stage is not None)
         and rule.across <= across
         and rule.alone <= alone
+        and rule.solves <= any(isinstance(s.op, Solve) for s in kernel.steps)
         for rule in RULES
     )
     return [rule.tiling for rule, held in zip(RULES, holds, strict=True) if held][-1], SINGLE[role]
