@@ -29,7 +29,7 @@ EXAMPLES = [
     if [s.shape.kind for s in load(path.read_text(), path.stem).states] == [Kind.MATRIX]
 ]
 STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # taken token by token, without a product of matrices
-# Some 8 to 220 bytes on Hopper: steps of the first two; fused walks of comba, gated_deltanet, gated_rfa (8 to 16 bytes);
+# 8 to 220 bytes on Hopper: steps of the first two; fused walks of comba, gated_deltanet, gated_rfa (8 to 16 bytes);
 # gradients over the state's rows of the others (40 to 216), since levels of halving come in two loops.
 SPILLING = frozenset(
     ("iplr", "kda_lowrank", "comba", "gated_deltanet", "gated_rfa", "decaying_fast_weights", "gated_deltanet2", "kda")
