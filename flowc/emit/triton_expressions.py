@@ -258,11 +258,6 @@ class Expressions:
             case _:
                 raise TypeError(f"{type(op).__name__} has no gate")
         self.helpers[name] = None
-        if is_turned(op):
-            shown[0], up, low = f"tl.trans({shown[0]})", low, up
-        return f"_tl_{name}({', '.join(shown)}, {up}, {low}, {seen}, DOT, PRECISION)"
-
-
-def is_turned(op: tiles.TileOp) -> bool:
-    """Whether a gated primitive is made of its weights transposed."""
-    return isinstance(op, tiles.DecayApply) and op.transposed
+        decays = [low, up] if isinstance(op, tiles.DecayApply) and op.transposed else [up, low]
+        turned = [str(op.transposed)] if isinstance(op, tiles.DecayApply) else []
+        return f"_tl_{name}({', '.join([*shown, *decays, seen, *turned])}, DOT, PRECISION)"

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from flowc.emit.names import Names
 from flowc.emit.torch_functions import Code
-from flowc.emit.triton_expressions import Expressions, is_turned
+from flowc.emit.triton_expressions import Expressions
 from flowc.emit.triton_memory import SKELETON, Input, Memory
 from flowc.schedule import tiles
 from flowc.schedule.loops import Levels, Loop, Part, added, looped, nested, splits_rows
@@ -40,6 +40,7 @@ class KernelView:
     `blocked`: one program per block of the state's columns; `parts`: it goes through blocks of the state's rows, or
     (`split`) holds one of them.
     `words` are the names that its lines mention and that are set before them. `place` is where a state's entries lie.
+    `chunks` is what a walk goes through.
     """
 
     name: str
@@ -55,6 +56,7 @@ class KernelView:
     words: frozenset[str]
     reverse: bool
     place: str
+    chunks: str
 
 
 class TritonPrinter:
@@ -104,8 +106,14 @@ class TritonPrinter:
         parts = KEY in looped(kernel)
         words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
         place = "key[:, None] + value[None, :] * KEYS" if turned else "key[:, None] * VALUES + value[None, :]"
-        how = kernel.blocked, parts, splits_rows(kernel) and self.states is not None, words, memory.adjoint, place
+        split = splits_rows(kernel) and self.states is not None
+        how = kernel.blocked, parts, split, words, memory.adjoint, place, counted("chunks", self.outputs)
         return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
+
+    @property
+    def outputs(self) -> bool:
+        """Whether the kernel is a walk that makes outputs too."""
+        return self.kernel.role is Role.WALK and any(not s.fetched for s in self.kernel.stores[1:])
 
     # -- loops ---------------------------------------------------------------------------------------------------------
 
@@ -126,8 +134,7 @@ class TritonPrinter:
 
     def given(self, pointer: str, text: str) -> None:
         """A value's store; of a kernel that makes outputs too, where there is memory for it."""
-        optional = self.kernel.role is Role.WALK and any(not s.fetched for s in self.kernel.stores[1:])
-        self.body += [f"if {pointer} is not None:", f"    {text}"] if optional else [text]
+        self.body += [f"if {pointer} is not None:", f"    {text}"] if self.outputs else [text]
 
     def parts(self, parts: Iterable[Part]) -> None:
         """Statements and loops."""
@@ -170,7 +177,7 @@ class TritonPrinter:
                 self.body.append(f"{total} = {self.print.summed(part.op, total).text}")
         self.pending.clear()
         inner, self.body = self.body, outer
-        self.body += [f"for {name} in range(0, {name}s):", *(f"    {line}" for line in inner)]
+        self.body += [f"for {name} in {counted(f'{name}s', loop.nests)}:", *(f"    {line}" for line in inner)]
 
     def start(self, step: Step) -> None:
         """What an accumulator holds before its loop."""
@@ -219,26 +226,25 @@ class TritonPrinter:
         for bounds, near in ranges:
             self.body += [f"for level in range({bounds}):", *(f"    {line}" for line in halves)]
             for step in levels.steps:
-                sizes = f"{below}, {above}, False" if is_turned(step.op) else f"{above}, {below}, True"
-                made = self.print.gated(step.op, up, low, f"_tl_pairs(level, ROWS, {sizes})", near)
+                made = self.print.gated(step.op, up, low, f"_tl_pairs(level, ROWS, {above}, {below})", near)
                 self.body.append(f"    {self.shown[step.tile]} += {made}")
 
     def own(self, step: Step, above: str, below: str) -> None:
         """What rows see of their own token."""
         assert isinstance(step.op, tiles.DecayDot | tiles.DecayApply)
-        e, turned = step.op.exponents, is_turned(step.op)
+        e = step.op.exponents
         if e.within is Within.NONE or (e.single and e.within is not Within.ALL):
             return
         same = "1.0" if e.same is None else self.print.operand(e.same, e.same.lanes).text
-        if e.single and isinstance(step.op, tiles.DecayDot):
-            left, right = (self.print.operand(t, t.lanes).text for t in (step.op.left, step.op.right))
-            self.print.helpers["own_dot"] = None
-            self.body.append(f"{self.shown[step.tile]} += _tl_own_dot({left}, {right}, {same})")
+        if e.single:
+            name = "own_dot" if isinstance(step.op, tiles.DecayDot) else "own_apply"
+            first, second = (self.print.operand(t, t.lanes).text for t in tiles.tile_operands(step.op)[:2])
+            self.print.helpers[name] = None
+            self.body.append(f"{self.shown[step.tile]} += _tl_{name}({first}, {second}, {same})")
             return
         self.print.helpers["own_token"] = None
-        sees = "0" if e.within is Within.ALL else "-1" if turned else "1"
-        sizes = f"{below}, {above}" if turned else f"{above}, {below}"
-        made = self.print.gated(step.op, "1.0", same, f"_tl_own_token(ROWS, {sizes}, {sees})")
+        seen = f"_tl_own_token(ROWS, {above}, {below}, {e.within is not Within.ALL})"
+        made = self.print.gated(step.op, "1.0", same, seen)
         self.body.append(f"{self.shown[step.tile]} += {made}")
 
     def settle(self) -> None:
@@ -340,6 +346,14 @@ class TritonPrinter:
         at, mask = self.memory.scratch(store.name, store.tile.lanes)
         pointer = self.memory.pointer("scratch", store.name)
         return f"tl.store({at}, {code.at(6)}.to({pointer}.dtype.element_ty)" + (f", mask={mask})" if mask else ")")
+
+
+def counted(count: str, again: bool) -> str:
+    """The numbers below a count; `again`: what does not change in their loop is made in each pass anew.
+
+    Addresses of all its loads and transposed tiles would be held in registers all along, which it has no room for.
+    """
+    return f"tl.range(0, {count}, disable_licm=True)" if again else f"range(0, {count})"
 
 
 def _mentioned(lines: Iterable[str]) -> frozenset[str]:

@@ -32,7 +32,8 @@ ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
     "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "dot", "diagonal", "substitution",
     "merged", "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve",
-    "prefix", "repeated", "halves", "pairs", "own_token", "own_dot", "near_dot", "decay_dot", "decay_apply", "scans",
+    "prefix", "repeated", "halves", "pairs", "own_token", "own_dot", "own_apply", "near_dot", "decay_dot",
+    "decay_apply", "scans",
 )  # fmt: skip
 ALONE = (
     "(call,), (start,) = calls, starts",

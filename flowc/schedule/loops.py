@@ -34,8 +34,27 @@ MOST_SUMS = 4
 MOST_BEFORE = 2
 """The same in the kernel before the walk, which has an inverse beside them; it reads its vectors again for the next."""
 
+MOST_SQUARE = 1
+"""Those of rows by rows in a kernel with gated primitives, whose chunks are short: Triton puts all warps along one side
+where a loop has two products, and repeats such a matrix for most of them."""
+
 MOST_GATED = 2
 """The gated primitives that are made at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """The matrices that a loop of a kernel accumulates at once, and those of rows by rows among them."""
+
+    sums: int
+    squares: int
+
+    @classmethod
+    def of(cls, kernel: TileKernel) -> Most:
+        """What a kernel has room for."""
+        sums = MOST_BEFORE if kernel.role is Role.INTRA else MOST_SUMS
+        gated = any(isinstance(step.op, DecayDot | DecayApply) for step in kernel.steps)
+        return cls(sums, MOST_SQUARE if gated else sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +81,18 @@ class Loop:
     sums: tuple[Step | Levels, ...]
     body: tuple[Part, ...]
 
+    @property
+    def nests(self) -> bool:
+        """Whether further loops stand in it."""
+        return any(isinstance(part, Loop | Levels) for part in (*self.body, *self.sums))
+
 
 Part = Step | Store | Levels | Loop
 
 
 def nested(kernel: TileKernel) -> tuple[Part, ...]:
     """The parts of a kernel, in order."""
-    most = MOST_BEFORE if kernel.role is Role.INTRA else MOST_SUMS
-    return tuple(_Level(kernel.steps, kernel.stores, looped(kernel), frozenset(), most=most).parts())
+    return tuple(_Level(kernel.steps, kernel.stores, looped(kernel), frozenset(), Most.of(kernel)).parts())
 
 
 def looped(kernel: TileKernel) -> frozenset[Lane]:
@@ -114,10 +137,10 @@ class _Level:
         stores: tuple[Store, ...],
         lanes: frozenset[Lane],
         within: frozenset[Lane],
+        most: Most,
         wanted: frozenset[Tile] = frozenset(),
-        most: int = MOST_SUMS,
     ) -> None:
-        """Find what each step waits for; `wanted` is what the loop around it takes of it; `most` sums a loop has."""
+        """Find what each step waits for; `wanted` is what the loop around it takes of it."""
         self.steps, self.stores, self.lanes, self.within, self.wanted = steps, stores, lanes, within, wanted
         self.most = most
         self.known = {s.tile: s for s in steps}
@@ -194,7 +217,7 @@ class _Level:
             if sums or stores:
                 taken = {t for s in sums for t in tile_operands(s.op)}
                 body = tuple(_needed((s for s in self.steps if self.outer(s.tile)), taken | {s.tile for s in stores}))
-                inside = _Level(body, tuple(stores), self.lanes, self.within | {lane}, frozenset(taken), self.most)
+                inside = _Level(body, tuple(stores), self.lanes, self.within | {lane}, self.most, frozenset(taken))
                 inner = tuple(inside.parts())
                 plain = [s for s in sums if not isinstance(s.op, DecayDot)]
                 gated = _levels(s for s in sums if isinstance(s.op, DecayDot))
@@ -291,13 +314,15 @@ class _Level:
             self.unstored.remove(store)
 
 
-def _few(sums: list[Step], most: int) -> list[Step]:
+def _few(sums: list[Step], most: Most) -> list[Step]:
     """The first of some sums that a loop accumulates; one that goes on with another takes no room of its own."""
     found: list[Step] = []
     for step in sums:
         matrices = [s for s in found if _is_matrix(s.tile) and added(s) not in {f.tile for f in found}]
         gated = [s for s in matrices if isinstance(s.op, DecayDot)]
-        full = len(matrices) >= most or (isinstance(step.op, DecayDot) and len(gated) >= MOST_GATED)
+        squares = [s for s in matrices if _is_square(s)]
+        full = len(matrices) >= most.sums or (isinstance(step.op, DecayDot) and len(gated) >= MOST_GATED)
+        full = full or (_is_square(step) and len(squares) >= most.squares)
         if added(step) in {s.tile for s in found} or not (_is_matrix(step.tile) and full):
             found.append(step)
     return found
@@ -306,6 +331,11 @@ def _few(sums: list[Step], most: int) -> list[Step]:
 def added(step: Step) -> Tile | None:
     """What a product is added to."""
     return step.op.added if isinstance(step.op, Product) else None
+
+
+def _is_square(step: Step) -> bool:
+    """Whether a step is a product of rows by rows."""
+    return isinstance(step.op, Product) and len(step.tile.lanes) > 1 and all(x.over_rows for x in step.tile.lanes)
 
 
 def _is_matrix(tile: Tile) -> bool:

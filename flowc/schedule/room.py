@@ -70,8 +70,14 @@ def _numbers(tile: Tile, at: TileSizes) -> int:
 
 
 def _width(op: TileOp) -> float:
-    """How many numbers of 32 bits an entry takes."""
-    return 0.5 if isinstance(op, tiles.Fetch | tiles.Load) else 1.0
+    """How many numbers of 32 bits an entry takes: sums of gates are pairs."""
+    match op:
+        case tiles.Fetch() | tiles.Load():
+            return 0.5
+        case tiles.Split() | tiles.RunningSums() | tiles.SumsBefore():
+            return 2.0
+        case _:
+            return 1.0
 
 
 def _beside(op: TileOp, tile: Tile, at: TileSizes) -> float:
@@ -87,7 +93,7 @@ def _beside(op: TileOp, tile: Tile, at: TileSizes) -> float:
             return 2 * _numbers(tile, at)
         case tiles.DecayDot(left, right):
             return _numbers(left, at) + _numbers(right, at) + _numbers(tile, at)
-        case tiles.DecayApply(_, vectors):
-            return _numbers(vectors, at) + _numbers(tile, at)
+        case tiles.DecayApply(weights, vectors):
+            return 3 * (_numbers(weights, at) + _numbers(vectors, at) + _numbers(tile, at))
         case _:
             return 0.0

@@ -17,7 +17,7 @@ from typing import assert_never
 from flowc.schedule import tiles
 from flowc.schedule.loops import Levels, Loop, Part, looped, nested, splits_rows
 from flowc.schedule.tile_plan import Step, Store, TileKernel
-from flowc.schedule.tiles import KEY, VALUE, Kind, Lane, Within
+from flowc.schedule.tiles import KEY, VALUE, Exponents, Kind, Lane, Within
 from flowc.semantics.size import Size
 
 LEAST_TILE = 16
@@ -203,16 +203,15 @@ class _Counter:
                 blocks = self.padded(rows) // LEAST_TILE
                 return blocks * (1 + blocks) * 2 * LEAST_TILE**2 * self.padded(VALUE)
             case tiles.DecayDot(left, right, e):
-                own = 0 if e.single else e.within is not Within.NONE
-                return self.gated((*left.lanes, *right.lanes), own, within, near)
+                return self.gated(e, (*left.lanes, *right.lanes), within, near)
             case tiles.DecayApply(weights, _, e, _):
-                own = e.within is Within.ALL if e.single else e.within is not Within.NONE
-                return self.gated((*weights.lanes, e.lane), own, within, near)
+                return self.gated(e, (*weights.lanes, e.lane), within, near)
             case _:
                 return 0
 
-    def gated(self, lanes: tuple[Lane, ...], own: int, within: frozenset[Lane], near: bool) -> int:
-        """One product for every level of halving, and `own` for what a row sees of its own token."""
+    def gated(self, e: Exponents, lanes: tuple[Lane, ...], within: frozenset[Lane], near: bool) -> int:
+        """One product for every level of halving, and one for what rows see of their own token, if it has several."""
+        own = 0 if e.single else e.within is not Within.NONE
         tokens = tile_length(self.at.tokens)
         levels, each = tokens.bit_length() - 1, self.product(dict.fromkeys(lanes), within)
         if not near:

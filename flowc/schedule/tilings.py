@@ -37,7 +37,7 @@ FUSED = ((64, 8), (32, 4), (32, 8), (16, 4), (16, 8))
 need, since each reads keys and queries again, and a processor runs two of 4 warps beside one another."""
 
 ROOM = {
-    "any": {(64, 8): 176, (32, 4): 205, (32, 8): 160, (16, 4): 205, (16, 8): 160},
+    "any": {(64, 8): 204, (32, 4): 205, (32, 8): 146, (16, 4): 205, (16, 8): 150},
     "ampere": {(64, 8): 0, (32, 4): 132, (32, 8): 95, (16, 4): 132, (16, 8): 95},
 }
 """The most numbers that a thread may hold by `room`: beyond these, walks with outputs were seen to spill."""
@@ -45,8 +45,8 @@ ROOM = {
 PIPELINED = {"ampere": 1, "amd": 1}
 """Stages of such walks, 2 elsewhere: what is loaded ahead lies in shared memory, of which these have less."""
 
-SMALL = 155
-"""The same in chunks of less than 64 rows, whose products are no warp group's and take operands from registers."""
+SMALL = {(64, 8): 127}
+"""The same in chunks of less than 64 rows, whose products are no warp group's: Triton repeats some of them."""
 
 KEYS = (64, 128, 256)
 """Rows of a state that configurations tell apart."""
@@ -59,6 +59,9 @@ NOMINAL_RANK = 2
 
 MANY_GATED = 5
 """Primitives with such gates in one kernel."""
+
+MANY_BEFORE = 3
+"""The same before the walk, where an inverse is beside them."""
 
 Tiling = tuple[int, int, int, int]
 """Columns, rows, warps, stages."""
@@ -89,6 +92,7 @@ class Rule:
 GATED = (1, 2)
 RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("matrices", (32, 32, 4, 1)),
+    Rule("matrices", (32, 64, 4, 1), gated=GATED),
     Rule("walk", (32, 64, 4, 2)),
     Rule("fused", (16, 64, 8, 1)),
     Rule("columns", (64, 64, 4, 2)),
@@ -96,9 +100,12 @@ RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("matrices_backward", (32, 32, 4, 1)),
     Rule("walk_backward", (32, 64, 8, 1)),
     Rule("columns_backward", (64, 64, 4, 1)),
+    Rule("columns_backward", (64, 64, 8, 1), gated=GATED),
     Rule("rows_backward", (32, 64, 8, 1)),
+    Rule("rows_backward", (64, 64, 8, 1), gated=GATED),
     Rule("rows_backward", (32, 16, 8, 1), across=True),  # their gradients take registers as well
     Rule("step", (32, 64, 4, 1)),
+    Rule("matrices", (32, 16, 4, 1), "ampere", gated=GATED),
     Rule("walk", (32, 64, 4, 1), "ampere"),
     Rule("walk_backward", (16, 64, 4, 1), "ampere"),
     Rule("rows_backward", (32, 32, 8, 1), "ampere", gated=(0,)),
@@ -108,10 +115,11 @@ RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("walk", (32, 64, 4, 1), "blackwell"),
     Rule("walk_backward", (32, 64, 4, 1), "blackwell"),
     Rule("rows_backward", (32, 32, 8, 1), "blackwell", gated=(0,)),
-    Rule("rows_backward", (32, 64, 8, 1), "blackwell", gated=GATED),
     Rule("rows_backward", (32, 32, 8, 1), "amd"),
     Rule("matrices", (32, 32, 8, 1), long=True),
-    Rule("matrices", (32, 16, 8, 1), gated=GATED, long=True),
+    Rule("matrices", (32, 32, 8, 1), gated=(1,), long=True),
+    Rule("matrices", (32, 16, 8, 1), "ampere", gated=(1,), long=True),
+    Rule("matrices", (32, 16, 4, 1), gated=(2,), long=True),
     Rule("columns", (64, 64, 4, 2), long=True),
     Rule("columns", (32, 32, 8, 1), gated=GATED, long=True),
     Rule("rows", (64, 64, 8, 1), long=True),
@@ -226,7 +234,8 @@ def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | Non
     limits = ROOM.get(family, ROOM["any"])
     for columns, warps in FUSED:
         at = TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
-        most = limits[columns, warps] if rows >= ROWS[0] else min(limits[columns, warps], SMALL)
+        most = limits[columns, warps]
+        most = most if rows >= ROWS[0] else min(most, SMALL.get((columns, warps), most))
         if room(kernel, at) <= 32 * warps * most:
             return columns, 64, warps, PIPELINED.get(family, 2)
     return None
@@ -247,7 +256,7 @@ def _rank(stage: StagePlan) -> int:
 def gated(kernel: TileKernel) -> int:
     """Whether no, few or many primitives of a kernel have gates over the state's rows: 0, 1 or 2."""
     count = sum(isinstance(s.op, DecayDot | DecayApply) for s in kernel.steps)
-    return (count > 0) + (count >= MANY_GATED)
+    return (count > 0) + (count >= (MANY_BEFORE if kernel.role is Role.INTRA else MANY_GATED))
 
 
 def chunk_rows(stages: Sequence[StagePlan]) -> tuple[int, int]:

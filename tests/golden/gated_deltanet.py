@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_ce2a158b3b6c6074"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_4f66ba367d55ca18"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1745,7 +1745,7 @@ def _fused(
     q_head = head // (heads // q_heads)
     S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
-    for step in range(0, chunks):
+    for step in tl.range(0, chunks, disable_licm=True):
         c = step
         chunk = place + c * apart
         token = begin + c * TOKENS
@@ -2217,7 +2217,7 @@ def _rows_backward(
     total_2 = 0.0
     total_3 = tl.zeros((ROWS,), tl.float32)
     total_4 = tl.zeros((ROWS,), tl.float32)
-    for part in range(0, parts):
+    for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         l_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
@@ -2756,6 +2756,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
     ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "fused", 2, 64, 256, 64, 64, 8, 1),
+    ("amd", "fused", 2, 128, 32, 32, 64, 4, 1),
     ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
     ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 2, 64, 32, 32, 32, 4, 1),
@@ -2770,6 +2772,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
     ("any", "step", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
+    ("any", "fused", 2, 128, 32, 32, 64, 4, 2),
     ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),

@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_d99861aabdda72dc"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_b6f96a003333b14a"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1819,7 +1819,7 @@ def _fused(
     q_head = head // (heads // q_heads)
     S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
-    for step in range(0, chunks):
+    for step in tl.range(0, chunks, disable_licm=True):
         c = step
         chunk = place + c * apart
         token = begin + c * TOKENS
@@ -2373,7 +2373,7 @@ def _rows_backward(
     total_2 = 0.0
     total_3 = tl.zeros((ROWS,), tl.float32)
     total_4 = tl.zeros((ROWS1,), tl.float32)
-    for part in range(0, parts):
+    for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         l_decayed_bar = tl.zeros((ROWS1, KEY_TILE), tl.float32)

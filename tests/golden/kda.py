@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_860cfa0c2f0fdbb7"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_8f01054898d30cbc"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1562,14 +1562,8 @@ def _tl_halves(
 
 
 @_jit
-def _tl_pairs(
-    level,
-    ROWS: tl.constexpr,
-    FIRST: tl.constexpr,
-    SECOND: tl.constexpr,
-    UPPER: tl.constexpr,
-):
-    """Which rows stand in one half of a block of 2 << level tokens, the upper one or not, and which columns in the other.
+def _tl_pairs(level, ROWS: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr):
+    """Which rows stand in the upper half of a block of 2 << level tokens, and which columns in its lower half.
 
     FIRST, SECOND: the rows and the columns that a token takes.
     """
@@ -1577,24 +1571,7 @@ def _tl_pairs(
         tl.arange(0, ROWS * FIRST)[:, None] // FIRST,
         tl.arange(0, ROWS * SECOND)[None, :] // SECOND,
     )
-    if UPPER:
-        return (i >> (level + 1) == j >> (level + 1)) & (i >> level > j >> level)
-    else:
-        return (i >> (level + 1) == j >> (level + 1)) & (i >> level < j >> level)
-
-
-@_jit
-def _tl_own_token(
-    ROWS: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, SEES: tl.constexpr
-):
-    """Which columns are of a row's token: all (SEES = 0), the earlier ones (1) or the later ones (-1) of its rows."""
-    i, j = tl.arange(0, ROWS * FIRST)[:, None], tl.arange(0, ROWS * SECOND)[None, :]
-    own = i // FIRST == j // SECOND
-    if SEES == 1:
-        own = own & (j % SECOND < i % FIRST)
-    if SEES == -1:
-        own = own & (j % SECOND > i % FIRST)
-    return own
+    return (i >> (level + 1) == j >> (level + 1)) & (i >> level > j >> level)
 
 
 @_jit
@@ -1603,6 +1580,14 @@ def _tl_own_dot(left, right, same):
     row = tl.arange(0, left.shape[0])
     own = tl.sum(left.to(tl.float32) * right.to(tl.float32) * same, 1)
     return tl.where(row[:, None] == row[None, :], own[:, None], 0.0)
+
+
+@_jit
+def _tl_own_apply(weights, vectors, same):
+    """weights[m,m] vectors[m,k] same[k], where a token has one row."""
+    row = tl.arange(0, weights.shape[0])
+    own = tl.sum(tl.where(row[:, None] == row[None, :], weights.to(tl.float32), 0.0), 1)
+    return own[:, None] * vectors.to(tl.float32) * same
 
 
 @_jit
@@ -1638,10 +1623,22 @@ def _tl_decay_dot(
 
 @_jit
 def _tl_decay_apply(
-    weights, vectors, mine, theirs, seen, DOT: tl.constexpr, PRECISION: tl.constexpr
+    weights,
+    vectors,
+    mine,
+    theirs,
+    seen,
+    TURNED: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
-    """sum_m' weights[m,m'] mine[m,k] vectors[m',k] theirs[m',k] over those that are seen."""
+    """sum_m' weights[m,m'] mine[m,k] vectors[m',k] theirs[m',k] over those that are seen.
+
+    TURNED: of weights[m',m], transposed when they are masked, so that both ways take one copy of them.
+    """
     seen = tl.where(seen, weights.to(DOT), 0.0).to(DOT)
+    if TURNED:
+        seen = tl.trans(seen)
     return mine * _tl_product(seen, (vectors * theirs).to(DOT), PRECISION)
 
 
@@ -1698,7 +1695,7 @@ def _matrices(
     q_head = head // (heads // q_heads)
     N_dot = tl.zeros((ROWS, ROWS), tl.float32)
     P = tl.zeros((ROWS, ROWS), tl.float32)
-    for part in range(0, parts):
+    for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         g = tl.load(
@@ -1747,7 +1744,7 @@ def _matrices(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
                 DOT,
                 PRECISION,
             )
@@ -1756,7 +1753,7 @@ def _matrices(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
                 DOT,
                 PRECISION,
             )
@@ -1778,7 +1775,7 @@ def _matrices(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
                 DOT,
                 PRECISION,
             )
@@ -1787,7 +1784,7 @@ def _matrices(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
                 DOT,
                 PRECISION,
             )
@@ -2136,7 +2133,7 @@ def _fused(
     q_head = head // (heads // q_heads)
     S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
-    for step in range(0, chunks):
+    for step in tl.range(0, chunks, disable_licm=True):
         c = step
         chunk = place + c * apart
         token = begin + c * TOKENS
@@ -2286,7 +2283,7 @@ def _matrices_backward(
     k_head = head // (heads // k_heads)
     q_head = head // (heads // q_heads)
     N_dot = tl.zeros((ROWS, ROWS), tl.float32)
-    for part in range(0, parts):
+    for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         g = tl.load(
@@ -2326,7 +2323,7 @@ def _matrices_backward(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
                 DOT,
                 PRECISION,
             )
@@ -2348,7 +2345,7 @@ def _matrices_backward(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
                 DOT,
                 PRECISION,
             )
@@ -2645,7 +2642,6 @@ def _rows_backward(
     q_head = head // (heads // q_heads)
     k_head = head // (heads // k_heads)
     P_bar = tl.zeros((ROWS, ROWS), tl.float32)
-    N_bar = tl.zeros((ROWS, ROWS), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     for block in range(0, blocks):
         value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
@@ -2680,11 +2676,28 @@ def _rows_backward(
             other=0.0,
         )
         P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
-        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
         total = total + tl.sum(
             tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
             1,
         )
+    N_bar = tl.zeros((ROWS, ROWS), tl.float32)
+    for block in range(0, blocks):
+        value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+        value_live = value < VALUES
+        U = tl.load(
+            U_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        Z_bar = tl.load(
+            Z_bar_ptr
+            + chunk * TOKENS * VALUES
+            + row[:, None] * VALUES
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
     N_dot = tl.load(
         N_dot_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
         mask=live[:, None] & live[None, :],
@@ -2697,7 +2710,7 @@ def _rows_backward(
     scale = -beta.to(tl.float32)
     N_dot_bar = scale[:, None] * N_bar
     total_ = tl.zeros((ROWS,), tl.float32)
-    for part in range(0, parts):
+    for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         g = tl.load(
@@ -2728,24 +2741,8 @@ def _rows_backward(
         log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
         total_2 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         total_3 = tl.zeros((ROWS, KEY_TILE), tl.float32)
-        total_2 += _tl_decay_apply(
-            P_bar,
-            k.to(tl.float32),
-            1.0,
-            1.0,
-            _tl_own_token(ROWS, 1, 1, 0),
-            DOT,
-            PRECISION,
-        )
-        total_3 += _tl_decay_apply(
-            tl.trans(P_bar),
-            q.to(tl.float32),
-            1.0,
-            1.0,
-            _tl_own_token(ROWS, 1, 1, 0),
-            DOT,
-            PRECISION,
-        )
+        total_2 += _tl_own_apply(P_bar, k.to(tl.float32), 1.0)
+        total_3 += _tl_own_apply(P_bar, q.to(tl.float32), 1.0)
         prefix_whole, prefix_rest = _tl_prefix(log_gate, DOT)
         for level in range(0, levels):
             decay = _tl_halves(
@@ -2765,16 +2762,18 @@ def _rows_backward(
                 k.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
+                False,
                 DOT,
                 PRECISION,
             )
             total_3 += _tl_decay_apply(
-                tl.trans(P_bar),
+                P_bar,
                 q.to(tl.float32),
                 decay,
                 decay,
-                _tl_pairs(level, ROWS, 1, 1, False),
+                _tl_pairs(level, ROWS, 1, 1),
+                True,
                 DOT,
                 PRECISION,
             )
@@ -2796,11 +2795,12 @@ def _rows_backward(
                 PRECISION,
             )
             total_4 += _tl_decay_apply(
-                tl.trans(N_dot_bar),
+                N_dot_bar,
                 k.to(tl.float32),
                 decay_,
                 decay_,
-                _tl_pairs(level, ROWS, 1, 1, False),
+                _tl_pairs(level, ROWS, 1, 1),
+                True,
                 DOT,
                 PRECISION,
             )
@@ -2809,7 +2809,8 @@ def _rows_backward(
                 k.to(tl.float32),
                 decay_,
                 decay_,
-                _tl_pairs(level, ROWS, 1, 1, True),
+                _tl_pairs(level, ROWS, 1, 1),
+                False,
                 DOT,
                 PRECISION,
             )
@@ -3330,6 +3331,10 @@ def _tiling(
 
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
+    ("ampere", "matrices", 2, 64, 32, 32, 16, 4, 1),
+    ("ampere", "matrices", 2, 128, 32, 32, 16, 4, 1),
+    ("ampere", "matrices", 2, 256, 32, 32, 16, 4, 1),
+    ("ampere", "matrices", 2, 256, 256, 32, 16, 8, 1),
     ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
     ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
@@ -3337,7 +3342,6 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 64, 32, 32, 64, 4, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 8, 1),
-    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
     ("blackwell", "walk", 2, 256, 256, 16, 64, 4, 2),
@@ -3347,22 +3351,25 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
     ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
-    ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
+    ("amd", "fused", 2, 64, 256, 64, 64, 8, 1),
+    ("amd", "fused", 2, 128, 32, 32, 64, 4, 1),
     ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
-    ("any", "matrices", 2, 64, 32, 32, 32, 4, 1),
-    ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
-    ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
-    ("any", "matrices", 2, 256, 256, 32, 16, 8, 1),
+    ("any", "matrices", 2, 64, 32, 32, 64, 4, 1),
+    ("any", "matrices", 2, 128, 32, 32, 64, 4, 1),
+    ("any", "matrices", 2, 256, 32, 32, 64, 4, 1),
+    ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
     ("any", "walk", 2, 128, 256, 32, 64, 4, 2),
     ("any", "walk", 2, 256, 256, 16, 64, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
     ("any", "matrices_backward", 2, 256, 256, 32, 32, 4, 1),
     ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
-    ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "rows_backward", 2, 256, 256, 64, 64, 8, 1),
     ("any", "step", 2, 128, 256, 32, 64, 4, 1),
     ("any", "step", 2, 256, 256, 32, 64, 8, 1),
-    ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
+    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
+    ("any", "fused", 2, 128, 32, 32, 64, 4, 2),
+    ("any", "fused", 2, 128, 256, 16, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
@@ -3391,14 +3398,14 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
     # 8 processors on, up to how many chunks with any
-    ("amd", False): (32, 4, 3),
-    ("amd", True): (32, 5, 3),
+    ("amd", False): (32, 8, 4),
+    ("amd", True): (32, 9, 3),
     ("blackwell", False): (32, 1, 64),
     ("blackwell", True): (32, 1, 64),
-    ("ampere", False): (32, 2, 11),
-    ("ampere", True): (32, None, 7),
-    ("any", False): (32, 3, 10),
-    ("any", True): (32, 5, 5),
+    ("ampere", False): (32, None, 12),
+    ("ampere", True): (32, None, 9),
+    ("any", False): (32, 4, 11),
+    ("any", True): (32, 7, 8),
 }
 
 

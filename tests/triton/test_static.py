@@ -22,18 +22,13 @@ DRAWN = 12
 # Bytes that kernels spill with what is chosen for them: a list that only shrinks.
 SPILLING = {
     "based": ("walk_0", "walk_1"),
-    "comba": ("fused",),
     "delta_exact": ("fused",),
-    "gated_deltanet": ("fused",),
-    "gated_rfa": ("fused",),
-    "iplr": ("fused", "step"),
-    "kda_lowrank": ("matrices", "step"),
+    "iplr": ("step",),
+    "kda_lowrank": ("step",),
+    "linear_attention": ("fused",),
     "preconditioned_gated_deltanet": ("matrices_0", "walk_0"),
-    "rwkv7": ("matrices",),
     "squashed_fast_weights": ("tokens_forward",),
 }
-# Walks that are not near the best: `room` is what mamba2's has, which spills there.
-SLOWER = {"linear_attention": ("fused",)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +51,7 @@ def test_what_is_chosen_is_sound(name):
 def test_walks_are_predicted_near_the_best_that_spills_nothing(name):
     """Of the configurations that are chosen from, at the shapes that each kind of walk is chosen for."""
     ratios = static.against_best(name, KNOWN)
-    assert {role for role, ratio in ratios.items() if ratio > static.SLOWEST} == set(SLOWER.get(name, ())), ratios
+    assert not [role for role, ratio in ratios.items() if ratio > static.SLOWEST], ratios
 
 
 def test_some_are_compiled_again():
