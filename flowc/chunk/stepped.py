@@ -93,6 +93,9 @@ class _Body(ABC):
 
     def total(self, term: Term, axis: Axis) -> Value:
         """A sum over an axis: a product of matrices where its factors share no other axis."""
+        turned = _state_first(term, axis)
+        if turned is not None:
+            return self.lower(turned)
         groups: list[list[Value]] = []
         outside: list[Value] = []
         for value in (self.lower(f) for f in _factors(term)):
@@ -157,6 +160,27 @@ class _TokenBody(_Body):
     def leaf(self, term: Term) -> Value | None:
         """An input."""
         return loaded(self.build, self.inputs[term.name], term.index, term.axes) if isinstance(term, Load) else None
+
+
+def _state_first(term: Term, axis: Axis) -> Total | None:
+    """The sum over an axis of (A B^T) S as A (B^T S), if it is one, so that no matrix of rows by rows is made."""
+    factors = _factors(term)
+    state = [f for f in factors if reads_state(f) and axis in axes_of(f)]
+    for made in factors:
+        if not (state and isinstance(made, Total) and not reads_state(made) and axis in axes_of(made)):
+            continue
+        inner = _factors(made.argument)
+        own, left = ([f for f in inner if (axis in axes_of(f)) == has] for has in (True, False))
+        if own and left:
+            others = [f for f in factors if f is not made]
+            near = [*own, *(f for f in others if axis in axes_of(f))]
+            far = [*left, *(f for f in others if axis not in axes_of(f))]
+            return Total(_product([*far, Total(_product(near), axis)]), made.axis)
+    return None
+
+
+def _product(factors: Sequence[Term]) -> Term:
+    return reduce(lambda x, y: Apply("mul", (x, y)), factors)
 
 
 def _factors(term: Term) -> list[Term]:

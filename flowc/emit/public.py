@@ -33,15 +33,13 @@ OPTIONS = (
 )
 
 
-def public(interface: Interface, solved: Size | None, missing: str | None, keys: str) -> str:
+def public(interface: Interface, solved: Size | None, missing: str | None, keys: str, steps: bool) -> str:
     """The checks, the op, its step and its reference.
 
     `solved` is the rows per token of the system, None where there is none; `missing` says why there are no Triton
-    kernels, None where there are some; `keys` is how many entries of a state they hold whole.
+    kernels, None where there are some; `keys` is how many entries of a state they hold whole; `steps`: a kernel makes
+    one token.
     """
-    recurrence = interface.recurrence
-    alone = missing is None and len(interface.states) == 1 and not recurrence.scans
-    one_kernel = (missing is None and not recurrence.memories) or alone
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
         *([_states_type(interface)] if len(interface.states) > 1 else []),
@@ -53,7 +51,7 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
         _choice(interface, solved, missing, keys),
         piece("operators"),
         _op(interface),
-        _step(interface, keys if one_kernel else ""),
+        _step(interface, keys if steps else ""),
         _reference(interface),
     ]
     return "\n\n\n".join(parts)
@@ -236,8 +234,10 @@ def _on_kernels(interface: Interface, keys: str) -> list[str]:
     outputs = "Outputs(*(o[:, 0] for o in outputs))" if interface.several else "outputs[0][:, 0]"
     passed = ", ".join((*interface.inputs.values(), ""))
     keys = f"_largest_tile({inputs})" if not interface.recurrence.memories else keys
+    starts = start_names(interface)
+    named_starts = any(mentions(keys, name) for name in starts)
     return [
-        *(["    (start,) = starts"] if mentions(keys, "start") else []),
+        *([f"    {', '.join(starts)}{',' * (len(starts) == 1)} = starts"] if named_starts else []),
         f"    if _on_triton(backend or __options__['backend'], ({passed.strip()}), {keys}, dtype):",
         f"        outputs, finals = _one_token(({inputs},), starts, backend)",
         f"        return {outputs}, {_final(interface, 'finals')}",

@@ -1,4 +1,4 @@
-"""The two kernels of a `TokenPlan`, forward and backward: their parameters, how they load and store, and their lines.
+"""The kernels of a `TokenPlan`, forward and backward, or of a `StepPlan`: their parameters, how they load and store.
 
 In: the names and sizes that both share. Out: a `KernelView` each, for templates/triton/token_kernel.py.j2. Refuses
 nothing.
@@ -17,7 +17,7 @@ from flowc.emit.names import Names
 from flowc.emit.token_printer import ROW, TokenPrinter
 from flowc.emit.token_tiles import Lane, Tiles, by_token
 from flowc.schedule.shares import Share, Shares
-from flowc.schedule.stepped import TokenPlan
+from flowc.schedule.stepped import StepPlan, TokenPlan
 from flowc.semantics.size import ONE, Size
 
 
@@ -59,7 +59,7 @@ class Store:
 class Common:
     """What both kernels share: names, sizes, what inputs and cotangents are called, and what makes no compilation."""
 
-    plan: TokenPlan
+    plan: TokenPlan | StepPlan
     interface: Interface
     names: Names
     sizes: list[Size] = field(default_factory=list)
@@ -70,12 +70,12 @@ class Common:
         self.own = {i.name: self.names.fresh(i.name) for i in self.interface.model.inputs}
         self.bars = {name: self.names.fresh(f"{name}_bar") for name, _ in self.plan.forward.results}
         owned = ("ptr", "b", "t", "h", "group", *map(str, range(4)))
-        for name in (*self.own.values(), *self.bars.values()):
-            self.names.reserve(f"{name}_{part}" for part in owned)
         states = range(len(self.plan.forward.carries))
+        for name in (*self.own.values(), *self.bars.values(), *(f"start{n}" for n in states)):
+            self.names.reserve(f"{name}_{part}" for part in owned)
         prefixes = ("start", "final", "kept", "end", "scratch", "begin")
         self.names.reserve(f"{prefix}{n}_ptr" for prefix in prefixes for n in states)
-        nodes = (*self.plan.forward.nodes, *self.plan.backward.nodes)
+        nodes = [n for program in self.plan.programs for n in program.nodes]
         most = len({a.size for n in nodes for a in n.value.axes}) + len(self.interface.model.dimensions)
         self.names.reserve(f"{letter}{n}" for letter in "ST" for n in range(most))
         self.states = [c.name for c in self.plan.forward.carries]
@@ -194,23 +194,32 @@ class _Kernel:
         )
 
 
+STEPS = {
+    True: ("_tokens_forward", "Outputs and final states; with `kept`, the states at every chunk's start."),
+    False: ("_step", "The outputs and the next states of one token."),
+}
+
+
 class ForwardKernel(_Kernel):
     """Outputs and final states, and the states at every chunk's start where they are kept."""
 
     def view(self) -> KernelView:
-        """Print it."""
+        """Print it; a step keeps no state for a backward pass."""
         program, shares = self.plan.forward, self.plan.forward_shares
+        keeps = isinstance(self.plan, TokenPlan)
         self.given()
-        starts, finals, kept = (self.pointers(n) for n in ("start", "final", "kept"))
+        self.held = [self.lanes_of(shares, c.before) for c in program.carries]
+        starts = self.starts(keeps)
+        finals = self.pointers("final")
+        kept = self.pointers("kept") if keeps else [""] * len(starts)
         names = [self.names.fresh(n) for n in self.kernels.states]
         wanted = [*(v for _, v in program.results), *(c.after for c in program.carries)]
         printer = self.printer(program, shares, dict(zip(self.kernels.states, names, strict=True)), wanted)
-        self.held = [printer.own(c.before) for c in program.carries]
         setup, keep, after = [], [], []
         for name, lanes, start, final, place in zip(names, self.held, starts, finals, kept, strict=True):
             alone = self.plan.blocks and not any(a.split for a in lanes)
-            setup.append(f"{name} = {self.fetched(start, lanes, 'program')}")
-            keep.append(self.stored(place, lanes, "place", name, alone))
+            setup.append(f"{name} = {start}")
+            keep += [self.stored(place, lanes, "place", name, alone)] if keeps else []
             after.append(self.stored(final, lanes, "program", name, alone))
         body = list(printer.body)
         self.stores = []
@@ -221,18 +230,34 @@ class ForwardKernel(_Kernel):
             body.append(line)
             self.stores.append(Store(parts))
         body += self.advanced(printer, program, names)
-        return self.made(
-            "_tokens_forward", "Outputs and final states; with `kept`, the states at every chunk's start.",
-            setup=setup, keep=keep, body=body, after=after,
-        )  # fmt: skip
+        name, title = STEPS[keeps]
+        return self.made(name, title, setup=setup, keep=keep, body=body, after=after)
+
+    def starts(self, packed: bool) -> list[str]:
+        """What loads the states before the first token: packed, or with strides and in any type."""
+        if packed:
+            return [self.fetched(p, n, "program") for p, n in zip(self.pointers("start"), self.held, strict=True)]
+        found = []
+        for number, lanes in enumerate(self.held):
+            own = f"start{number}"
+            self.strided(own, ("b", "h"), len(lanes))
+            at = self.tiles.offsets(lanes, [f"{own}_{n}" for n in range(len(lanes))])
+            mask = f", mask={self.tiles.live(lanes)}, other=0.0" if lanes else ""
+            found.append(f"tl.load({own}_ptr + sequence * {own}_b + head * {own}_h{at}{mask}).to(tl.float32)")
+        return found
 
 
 class BackwardKernel(_Kernel):
     """The gradients: chunk after chunk from the end, its states made again first."""
 
+    def __init__(self, kernels: Common, plan: TokenPlan) -> None:
+        """Both passes are those of `plan`."""
+        super().__init__(kernels)
+        self.passes = plan
+
     def view(self) -> KernelView:
         """Print it."""
-        plan, kernels = self.plan, self.kernels
+        plan, kernels = self.passes, self.kernels
         self.given()
         for name, value in plan.forward.results:
             self.strided(kernels.bars[name], ("b", "t", "h"), len(value.axes))
@@ -292,21 +317,21 @@ class BackwardKernel(_Kernel):
 
     def elements(self, value: Value) -> list[tuple[int | None, Value]]:
         """A gradient, or of a list input those of its elements that the step uses."""
-        op = self.plan.backward.defined[value]
+        op = self.passes.backward.defined[value]
         if not (isinstance(op, ir.Join) and op.axis == value.axes[0] and self.listed(value)):
             return [(None, value)]
         found: list[tuple[int | None, Value]] = []
         for at, part in enumerate(op.parts):
             if op.inner[at].size != ONE:
                 continue  # those after the last that is used, which are 0
-            spread = self.plan.backward.defined[part]
+            spread = self.passes.backward.defined[part]
             assert isinstance(spread, ir.Spread)
             found.append((at, spread.argument))
         return found
 
     def listed(self, value: Value) -> bool:
         """Whether a gradient is a list input's."""
-        name = next(n for n, v in self.plan.backward.results if v == value)
+        name = next(n for n, v in self.passes.backward.results if v == value)
         return next(i for i in self.kernels.interface.model.inputs if i.name == name).shape.items is not None
 
     def gradients(

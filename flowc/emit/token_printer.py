@@ -226,7 +226,8 @@ class TokenPrinter:
             first = first if one[1].name == axis.name else f"tl.trans({first})"
             second = second if other[0].name == axis.name else f"tl.trans({second})"
             names = [a.name for a in (*one, *other) if a.name != axis.name]
-            return self.turned(f'tl.dot({first}, {second}, input_precision="ieee")', names, self.called(value))
+            self.used["matrices"] = None
+            return self.turned(f"_tl_matrices({first}, {second})", names, self.called(value))
         lanes = tuple({a.name: a for a in sorted((*one, *other), key=lambda a: a.name != ROWS)}.values())
         names = [a.name for a in lanes]
         text = f"{self.among_of(left, lanes)} * {self.among_of(right, lanes)}"

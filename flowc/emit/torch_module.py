@@ -91,7 +91,8 @@ class _Writer:
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
         kernels = triton_kernels(self.plan, self.interface, tuple(start_names(self.interface)))
-        callables = public(self.interface, system_rows(self.plan.forward.program), kernels.missing, kernels.keys)
+        rows = system_rows(self.plan.forward.program)
+        callables = public(self.interface, rows, kernels.missing, kernels.keys, kernels.steps)
         checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         kept = kept_sizes(self.interface, [(v, self.plan.forward.program.defined[v]) for v, _ in self.plan.saved])

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowc.emit.interface import Interface
-from flowc.emit.token_kernels import TokenKernels
+from flowc.emit.token_kernels import MOST_HELD, TokenKernels
 from flowc.emit.triton_functions import USES
 from flowc.emit.triton_stage import StageSection
 from flowc.emit.triton_whole import passes
@@ -30,9 +30,9 @@ from flowc.semantics.size import ONE
 
 ORDER = (
     "maximum", "minimum", "floor_log", "split", "power", "real_power", "log1p", "expm1", "exprel", "exprel_slope",
-    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "dot", "diagonal", "substitution",
-    "merged", "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted", "solve",
-    "prefix", "repeated", "halves", "pairs", "own_token", "own_dot", "own_apply", "near_dot", "decay_dot",
+    "sigmoid", "softplus", "tanh", "silu", "gelu", "sign", "per_token", "product", "dot", "matrices", "diagonal",
+    "substitution", "merged", "inverse_wy", "inverse_tensorinv", "inverse_signature", "inverse", "substituted",
+    "solve", "prefix", "repeated", "halves", "pairs", "own_token", "own_dot", "own_apply", "near_dot", "decay_dot",
     "decay_apply", "scans",
 )  # fmt: skip
 ALONE = (
@@ -73,6 +73,8 @@ class LauncherView:
     step_keys: str
     saved: tuple[str, ...]
     step: str
+    token: str
+    most_held: int
     tilings: tuple[str, ...]
     rows: tuple[int, int]
     most_rows: int
@@ -99,26 +101,29 @@ class SectionView:
 class Kernels:
     """The section, the torch support that it calls, or (`missing`) why there is none.
 
-    `keys` is how many entries of a state kernels hold whole, of the states that a call starts with.
+    `keys` is how many entries of a state kernels hold whole, of the states that a call starts with; `steps`: one of
+    them makes one token.
     """
 
     text: str
     helpers: tuple[str, ...]
     keys: str
     missing: str | None
+    steps: bool
 
 
 def kernels(plan: Plan, interface: Interface, starts: tuple[str, ...]) -> Kernels:
     """The Triton section of a plan's module; `starts` is what its functions call the states before the first token."""
     match kernel_plan(plan):
         case Missing() as missing:
-            return Kernels("", (), "", f"{plan.recurrence.model.name}: {missing}")
+            return Kernels("", (), "", f"{plan.recurrence.model.name}: {missing}", False)
         case KernelPlan() as found:
             section = _Section(plan, found, interface)
             if found.tokens is not None:
                 largest = f"_largest_tile({', '.join(interface.inputs.values())})"
-                return Kernels(section.by_tokens(found.tokens), (), largest, None)
-            return Kernels(section.text(), tuple(section.torch_helpers), section.keys(starts), None)
+                return Kernels(section.by_tokens(found.tokens), (), largest, None, True)
+            steps = found.step is not None or len(starts) == 1
+            return Kernels(section.text(), tuple(section.torch_helpers), section.keys(starts), None, steps)
 
 
 class _Section:
@@ -156,6 +161,8 @@ class _Section:
         plans = [s.planned for s in self.stages]
         scans = self.plan.recurrence.scans
         turned = any(s.turned for s in self.stages)
+        step = self.found.step
+        token = None if step is None else TokenKernels(step, self.interface, self.environment).text()
         launcher = LauncherView(
             value=str(inputs.index(self.plan.recurrence.value_input)),
             several=whole is not None,
@@ -171,7 +178,9 @@ class _Section:
             backward=ALONE_BACKWARD if whole is None else whole.backward,
             scans=self.environment.get_template("scan.py.j2").render() if scans else "",
             saved=("*_saved_memory(calls[0], inputs)",) if whole is None else whole.saved,
-            step="".join(v.step for v in views),
+            step="" if token else "".join(v.step for v in views),
+            token="" if token is None else token.launch,
+            most_held=MOST_HELD,
             step_keys="".join(f"{s.extents('start')}[0]" for s in self.stages[:1]),
             tilings=tuple(row for stage in plans for row in tilings(stage)),
             rows=chunk_rows(plans),
@@ -185,10 +194,11 @@ class _Section:
             apart=whole is not None or any(stage.cuts.by_torch for stage in plans),
         )
         runtime = ["length", "heads", "programs", "levels", "parts", "blocks", *["width"] * bool(scans)]
+        of_stages = [n for s in self.stages for n in s.runtime]
         section = SectionView(
-            runtime=repr((*runtime, *dict.fromkeys(n for s in self.stages for n in s.runtime))),
-            support=self.support(),
-            kernels=tuple(text for s in self.stages for text in s.texts),
+            runtime=repr(tuple(dict.fromkeys((*runtime, *of_stages, *(() if token is None else token.runtime))))),
+            support=self.support(() if token is None else token.helpers),
+            kernels=(*(text for s in self.stages for text in s.texts), *(() if token is None else token.kernels)),
             launch=self.environment.get_template("launch.py.j2").render(launch=launcher),
         )
         return self.environment.get_template("section.py.j2").render(section=section)

@@ -7,7 +7,7 @@ reads need one another in turn.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowc.algebra.stages import Interleaved, Stage, Stages, stages
 from flowc.chunk.derive import derive
@@ -18,7 +18,7 @@ from flowc.chunk.values import Value
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
-from flowc.schedule.stepped import TokenPlan, token_plan
+from flowc.schedule.stepped import StepPlan, TokenPlan, step_plan, token_plan
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePlan
 from flowc.schedule.triton import cut
 
@@ -73,12 +73,13 @@ class Whole:
 class KernelPlan:
     """All stages in the order in which they run forward, none for scans; no `whole` where one state is all there is.
 
-    Of a recurrence without products over a chunk there are no stages, but `tokens`.
+    Of a recurrence without products over a chunk there are no stages, but `tokens`. `step` is one token of all states.
     """
 
     stages: tuple[StagePlan, ...]
     whole: Whole | None
     tokens: TokenPlan | None = None
+    step: StepPlan | None = None
 
 
 def kernel_plan(plan: Plan) -> KernelPlan | Missing:
@@ -88,7 +89,11 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
         return KernelPlan((), None, token_plan(recurrence))
     if len(recurrence.memories) == 1 and not recurrence.scans:
         cuts = cut(plan)
-        return cuts if isinstance(cuts, Missing) else KernelPlan((StagePlan(plan, cuts, None, ""),), None)
+        if isinstance(cuts, Missing):
+            return cuts
+        step = step_plan(recurrence)
+        cuts = cuts if step is None else replace(cuts, step=None)
+        return KernelPlan((StagePlan(plan, cuts, None, ""),), None, step=step)
     try:
         split = stages(recurrence)
     except Interleaved as reason:
@@ -97,7 +102,8 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
     refused = [p for p in found if isinstance(p, Missing)]
     if refused:
         return Missing(tuple(dict.fromkeys(r for p in refused for r in p.reasons)))
-    return KernelPlan(tuple(p for p in found if isinstance(p, StagePlan)), Whole.of(split))
+    made = tuple(p for p in found if isinstance(p, StagePlan))
+    return KernelPlan(made, Whole.of(split), step=step_plan(recurrence))
 
 
 def _stage_plan(stage: Stage, options: Options) -> StagePlan | Missing:

@@ -1,6 +1,7 @@
 """The kernels of a recurrence without products over a chunk: one program of a token, or of several, for each pass.
 
-In: a `Recurrence` that is `stepped`, or has scans alone. Out: `TokenPlan`. Refuses nothing.
+In: a `Recurrence` that is `stepped`, or has scans alone. Out: `TokenPlan`; of any recurrence `StepPlan`, for one token
+at a time, or None where its rounds are known at the call alone. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from flowc.algebra.recurrence import Recurrence
+from flowc.algebra.normalize import stepped
+from flowc.algebra.recurrence import Classification, Recurrence
 from flowc.chunk.derive import derive
 from flowc.chunk.differentiate import cotangent, differentiate
 from flowc.chunk.program import Program
@@ -31,6 +33,40 @@ class TokenPlan:
     backward_shares: Shares
     blocks: bool
     rows: bool
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All of them."""
+        return self.forward, self.backward
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What happens at one token, for generation, and what a program holds of it; `blocks`: states are divided."""
+
+    forward: Program
+    forward_shares: Shares
+    blocks: bool
+    rows: bool = False
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The only one."""
+        return (self.forward,)
+
+
+@lru_cache(maxsize=16)
+def step_plan(recurrence: Recurrence) -> StepPlan | None:
+    """The program of one token, in blocks of the states' columns where those are independent, or else of their rows."""
+    taken = stepped(recurrence.model, recurrence.classification)
+    if isinstance(taken, Classification):
+        return None
+    forward = token_program(taken)
+    for place in (1, 0):
+        shares = divided(forward, cotangent, place)
+        if shares is not None:
+            return StepPlan(forward, shares, True)
+    return StepPlan(forward, undivided(forward), False)
 
 
 @lru_cache(maxsize=16)

