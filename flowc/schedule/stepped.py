@@ -1,7 +1,7 @@
 """The kernels of a recurrence without products over a chunk: one program of a token, or of several, for each pass.
 
 In: a `Recurrence` that is `stepped`, or has scans alone. Out: `TokenPlan`; of any recurrence `StepPlan`, for one token
-at a time, or None where its rounds are known at the call alone. Refuses nothing.
+at a time, or None where its rounds are many, or known at the call alone. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flowc.chunk.stepped import token_program
 from flowc.schedule.shares import Shares, divided, undivided
 
 SCANNED_TOKENS = 32  # of a tile
+MOST_ROUNDS = 8  # of a repeat: a step's program has each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,9 @@ class StepPlan:
 @lru_cache(maxsize=16)
 def step_plan(recurrence: Recurrence) -> StepPlan | None:
     """The program of one token, in blocks of the states' columns where those are independent, or else of their rows."""
+    counts = [s.count.constant for m in recurrence.memories for s in m.segments if s.count is not None]
+    if any(n is None or n > MOST_ROUNDS for n in counts):
+        return None
     taken = stepped(recurrence.model, recurrence.classification)
     if isinstance(taken, Classification):
         return None

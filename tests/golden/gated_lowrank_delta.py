@@ -116,7 +116,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_950a80dfc64b4e23"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_348f36be1171b4a9"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2625,7 +2625,6 @@ def _step(
     else:
         batch, first = sequence * 0, tl.load(bounds_ptr + sequence).to(tl.int64)
         count = (tl.load(bounds_ptr + sequence + 1) - first).to(tl.int32)
-    chunk = (batch * length + first) // TOKENS + sequence
     chunks = (count + TOKENS - 1) // TOKENS
     i0 = tl.arange(0, T0)
     column = block * BLOCK + tl.arange(0, BLOCK)
@@ -2641,7 +2640,6 @@ def _step(
     ).to(tl.float32)
     for step in range(0, chunks):
         begin = step * TOKENS
-        place = (chunk + step) * heads + head
         left = tl.minimum(TOKENS, count - begin)
         for back in range(0, left):
             own = back

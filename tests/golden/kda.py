@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_a855038bfb6f3b7c"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_7dc4f2e9f1516277"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3038,7 +3038,6 @@ def _step(
     else:
         batch, first = sequence * 0, tl.load(bounds_ptr + sequence).to(tl.int64)
         count = (tl.load(bounds_ptr + sequence + 1) - first).to(tl.int32)
-    chunk = (batch * length + first) // TOKENS + sequence
     chunks = (count + TOKENS - 1) // TOKENS
     i0 = tl.arange(0, T0)
     column = block * BLOCK + tl.arange(0, BLOCK)
@@ -3053,7 +3052,6 @@ def _step(
     ).to(tl.float32)
     for step in range(0, chunks):
         begin = step * TOKENS
-        place = (chunk + step) * heads + head
         left = tl.minimum(TOKENS, count - begin)
         for back in range(0, left):
             own = back
