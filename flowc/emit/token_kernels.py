@@ -30,7 +30,8 @@ RESERVED = frozenset(
 class LauncherView:
     """What the launcher's template gets: `sizes` and `states` are expressions and axes, rows say how results lie.
 
-    `share` is how many entries of the largest tile a warp has.
+    `share` is how many entries of the largest tile a warp has, `least` how many any tile has along an axis: products of
+    matrices with a shorter one are sums in registers, for which a step has room, whose blocks of states are narrow.
     """
 
     value: str
@@ -45,6 +46,7 @@ class LauncherView:
     split: int | None
     rows: int
     share: int
+    least: int
     outputs: tuple[str, ...]
     begins: tuple[str, ...]
     grads: tuple[str, ...]
@@ -105,6 +107,7 @@ class TokenKernels:
             split=split,
             rows=SCANNED_TOKENS if self.plan.rows else 0,
             share=512 if isinstance(self.plan, TokenPlan) and not self.plan.rows else 256,
+            least=16 if isinstance(self.plan, TokenPlan) else 1,
             outputs=tuple(s.row for s in forward.stores),
             begins=tuple(s.row for s in begins),
             grads=tuple(s.row for s in grads),

@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_7dc4f2e9f1516277"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_4c7315e5918f53ef"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3908,7 +3908,7 @@ class _Tokens:
         )
         self.batch, self.length, self.heads = like.shape[:3]
         self.sizes = _token_sizes(*inputs)
-        self.tiles = [1 << (size - 1).bit_length() for size in self.sizes]
+        self.tiles = [max(1, 1 << (size - 1).bit_length()) for size in self.sizes]
         self.block = 1 if _SPLIT is None else min(self.tiles[_SPLIT], _BLOCK)
         self.blocks = 1 if _SPLIT is None else -(-self.sizes[_SPLIT] // self.block)
         self.sequences, self.grid = sequences, sequences * self.heads * self.blocks
