@@ -96,6 +96,26 @@ def test_explain_tells_what_a_shape_takes():
     assert own == {"matrices": 2 * (2 * 128 + 2 * 64) + 8, "fused": 2 * (4 * 128 + 2 * 64) + 8}
 
 
+def told(name, *arguments):
+    file = str(ROOT / f"examples/{name}.flow")
+    return CliRunner().invoke(cli, ["explain", file, "--shape", "8,4096,16,16,128", *arguments]).stdout
+
+
+def test_explain_tells_of_kernels_from_token_to_token():
+    """Of mamba a token has x, dt, o of V and B, C of K; A has K V, D V; a state at either end K V."""
+    (only,) = json.loads(told("mamba", "--json"))["candidates"]
+    (kernel,) = only["kernels"]
+    token, once = 2 * (3 * 128 + 2 * 16), 4 * (3 * 16 * 128 + 128)
+    assert kernel["distinct_bytes"] == 8 * 16 * (4096 * token + once)
+    assert "tokens: 64 tokens a chunk, 1 launch," in told("mamba")
+
+
+def test_explain_tells_what_torch_operators_make():
+    assert json.loads(told("mlstm", "--json"))["beside"] == ["m", "given0", "given1", "o"]
+    assert "scans and torch operators make m, given0, given1, o\n" in told("mlstm")
+    assert "torch operators" not in told("gla")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

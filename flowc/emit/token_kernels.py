@@ -30,8 +30,7 @@ RESERVED = frozenset(
 class LauncherView:
     """What the launcher's template gets: `sizes` and `states` are expressions and axes, rows say how results lie.
 
-    `share` is how many entries of the largest tile a warp has, `least` how many any tile has along an axis: products of
-    matrices with a shorter one are sums in registers, for which a step has room, whose blocks of states are narrow.
+    `columns`, `share` and `least` are those of the plan.
     """
 
     value: str
@@ -45,6 +44,7 @@ class LauncherView:
     tiles: tuple[str, ...]
     split: int | None
     rows: int
+    columns: int
     share: int
     least: int
     outputs: tuple[str, ...]
@@ -106,8 +106,9 @@ class TokenKernels:
             tiles=tuple(repr(axes) for axes in sorted(self.matrices(printers))),
             split=split,
             rows=SCANNED_TOKENS if self.plan.rows else 0,
-            share=512 if isinstance(self.plan, TokenPlan) and not self.plan.rows else 256,
-            least=16 if isinstance(self.plan, TokenPlan) else 1,
+            columns=self.plan.columns,
+            share=self.plan.share,
+            least=self.plan.least,
             outputs=tuple(s.row for s in forward.stores),
             begins=tuple(s.row for s in begins),
             grads=tuple(s.row for s in grads),

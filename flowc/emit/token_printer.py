@@ -18,7 +18,7 @@ from flowc.emit.token_scans import ScanPrinter
 from flowc.emit.token_tiles import ROWS, Lane, Tiles
 from flowc.emit.torch_functions import ATOM, SUM, Code
 from flowc.emit.triton_functions import call, helpers, number, power
-from flowc.schedule.shares import Share, Shares, has_tokens, leaves
+from flowc.schedule.shares import Share, Shares, has_tokens, made, views
 
 Load = Callable[[ir.Argument, int | None, tuple[Lane, ...], tuple[int, ...]], str]
 ROW = Lane(ROWS, CHUNK_LENGTH, False)
@@ -52,13 +52,8 @@ class TokenPrinter:
         self.body: list[str] = []
         self.after: list[str] = []
         self.params, self.tokens = params, dict[str, str]()  # what was made, by its text
-        self.views: dict[Value, tuple[ir.Argument, int | None, tuple[tuple[str, int], ...]]] = {}
         self.late: set[Value] = set()  # what is made of sums over all tokens
-        self.leaves = leaves(program)
-        self.wanted = set(wanted)
-        for node in reversed(program.nodes):
-            if node.value in self.wanted and node.value not in self.leaves:
-                self.wanted.update(operands(node.op))
+        self.leaves, self.wanted = views(program), made(program, wanted)
         for node in program.nodes:
             self.node(node.value, node.op)
 
@@ -85,9 +80,7 @@ class TokenPrinter:
     # -- statements ---------------------------------------------------------------------------------------------------
 
     def node(self, value: Value, op: ir.Op) -> None:
-        """A statement for a value that is wanted; views of inputs are noted for what they are views of."""
-        if value in self.leaves:
-            self.views[value] = self.view(value, op)
+        """A statement for a value that is wanted."""
         if value not in self.wanted:
             return
         if isinstance(op, ir.Argument) and op.role == "carry":
@@ -109,24 +102,10 @@ class TokenPrinter:
             lines.append(f"{made[code.text]} = {code.text}")
         self.code[value] = Code(made[code.text])
 
-    def view(self, value: Value, op: ir.Op) -> tuple[ir.Argument, int | None, tuple[tuple[str, int], ...]]:
-        """An input, the element of a list, and the place in memory of every axis."""
-        match op:
-            case ir.Argument():
-                return op, None, tuple((a.name, n) for n, a in enumerate(value.axes))
-            case ir.Element(source, index):
-                argument, _, places = self.views[source]
-                return argument, index, places[1:]
-            case ir.Relabel(source, names):
-                argument, element, places = self.views[source]
-                known = {n: place for n, (_, place) in zip(names, places, strict=True)}
-                return argument, element, tuple((a.name, known[a.name]) for a in value.axes)
-        raise TypeError(f"{type(op).__name__} is no view of an input")
-
     def loaded(self, value: Value) -> str:
         """An input from memory."""
-        argument, element, places = self.views[value]
-        return self.load(argument, element, self.lanes(value), tuple(p for _, p in places))
+        own = self.leaves[value]
+        return self.load(own.argument, own.element, self.lanes(value), tuple(p for _, p in own.places))
 
     def summed(self, value: Value, argument: Value) -> None:
         """A sum over the tokens: begun before them, added to at each."""

@@ -108,6 +108,13 @@ def _whole(found: KernelPlan) -> tuple[str, ...]:
     return *made, *found.whole.stages.outputs
 
 
+def made_beside(found: KernelPlan) -> tuple[str, ...]:
+    """What a forward pass makes beside the kernels of its states: values that torch operators make, scanned states."""
+    made = [n for s in found.stages for part in _by_torch(s.cuts.forward, adjoint=False) for n in part]
+    scans = () if found.whole is None else found.whole.stages.whole.scans
+    return tuple(dict.fromkeys((*(s.state.name for s in scans), *made, *_whole(found))))
+
+
 def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKernelFacts]:
     passed = stage.cuts.backward if adjoint else stage.cuts.forward
     for kernel in _kernels(stage, adjoint):

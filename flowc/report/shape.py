@@ -2,7 +2,7 @@
 
 In: a `Compilation`, a `Shape` with the state's sides, a `Device`. Out: `ShapeFacts`, as text or as JSON. Flops and
 bytes are counted by the cost model, which tests hold to what kernels were seen to do; times are predictions. Refuses,
-with ValueError, recurrences that have no kernels, or none over chunks.
+with ValueError, recurrences that have no kernels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from flowc.chunk.cost import Sizes
 from flowc.compiler import Compilation
+from flowc.report.kernels import made_beside
 from flowc.schedule.devices import DEVICES, Device
 from flowc.schedule.plan import Plan
 from flowc.schedule.predict import (
@@ -29,8 +30,10 @@ from flowc.schedule.predict import (
 )
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.staged import kernel_plan
+from flowc.schedule.stepped import SCANNED_TOKENS
 from flowc.schedule.tile_plan import Missing
 from flowc.schedule.tilings import NOMINAL_RANK
+from flowc.schedule.token_cost import TokenSizes, predicted_tokens
 
 HEADER = (
     f"    {'kernel':16}{'columns':>8}{'warps':>6}{'programs':>10}{'GFLOP':>9}{'MB':>9}{'MB by L2':>10}{'kB held':>9}"
@@ -40,7 +43,10 @@ HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class ShapeFacts:
-    """The schedules of a forward pass, which of them is taken, and the words that say why."""
+    """The schedules of a forward pass, which of them is taken, and the words that say why.
+
+    `beside` is what is not among their launches: what scans and torch operators make, in a launch or several each.
+    """
 
     shape: Shape
     sizes: dict[str, int]
@@ -49,6 +55,7 @@ class ShapeFacts:
     candidates: tuple[Candidate, ...]
     taken: str
     why: str
+    beside: tuple[str, ...] = ()
 
 
 def predicted(compilation: Compilation, shape: str, device: str, keep: bool, as_json: bool) -> str:
@@ -71,7 +78,7 @@ def shape_facts(
     """What is predicted for a state of `sides` rows and columns; `keep`: a backward pass follows.
 
     Raises:
-        ValueError: a recurrence without kernels, or without any that runs in chunks.
+        ValueError: a recurrence without kernels.
     """
     plan = compilation.plan
     assert plan is not None
@@ -79,14 +86,15 @@ def shape_facts(
     name = plan.recurrence.model.name
     if isinstance(found, Missing):
         raise ValueError(f"{name}: {found}")
-    if not found.stages:
-        raise ValueError(f"{name}: its kernels go from token to token or scan; there is one schedule")
     sizes = _sizes(plan, sides)
+    if found.tokens is not None:
+        tokens = SCANNED_TOKENS if found.tokens.rows else int(plan.chunk_sizes[0].choice)
+        only = predicted_tokens(found.tokens, TokenSizes(sizes, tokens), shape, device, keep)
+        return ShapeFacts(shape, sizes, device, keep, (only,), only.schedule, "its kernels have no other")
     models = schedules(found.stages, sizes, rows_per_token(plan.forward.program, Sizes(sizes, 1)), device, keep=keep)
     taken = chosen(models, shape).schedule
-    return ShapeFacts(
-        shape, sizes, device, keep, tuple(m.at(shape) for m in models), taken, _why(models, shape, device)
-    )
+    candidates, why = tuple(m.at(shape) for m in models), _why(models, shape, device)
+    return ShapeFacts(shape, sizes, device, keep, candidates, taken, why, made_beside(found))
 
 
 def _sizes(plan: Plan, sides: tuple[int, int]) -> dict[str, int]:
@@ -123,18 +131,20 @@ def shape_text(found: ShapeFacts) -> str:
     lines = [f"B {shape.batch}, T {shape.length}, H {shape.heads}, {sizes} on {found.device.name}, forward; {after}"]
     for c in found.candidates:
         mark = " <-" if c.schedule == found.taken else ""
-        lines.append(
-            f"  {c.schedule}: {c.tokens} tokens a chunk, {len(c.kernels)} launches, {1e3 * c.seconds:.3f} ms{mark}"
-        )
+        launches = f"{len(c.kernels)} launch{'es' if len(c.kernels) > 1 else ''}"
+        lines.append(f"  {c.schedule}: {c.tokens} tokens a chunk, {launches}, {1e3 * c.seconds:.3f} ms{mark}")
         lines += [HEADER, *(_line(k) for k in c.kernels)]
+    if found.beside:
+        lines.append(f"  beside them, counted nowhere, scans and torch operators make {', '.join(found.beside)}")
     return "\n".join([*lines, f"  {found.taken}: {found.why}"])
 
 
 def _line(k: KernelTime) -> str:
     columns, _, warps, _ = k.tiling
     distinct, through = k.cost.distinct / 1e6, (k.cost.read + k.cost.written) / 1e6
+    flops = (k.cost.dots + k.cost.entries) / 1e9
     return (
-        f"    {k.name:16}{columns:>8}{warps:>6}{k.programs:>10,}{k.cost.dots / 1e9:>9,.1f}{distinct:>9,.1f}"
+        f"    {k.name:16}{columns:>8}{warps:>6}{k.programs:>10,}{flops:>9,.1f}{distinct:>9,.1f}"
         f"{through:>10,.1f}{k.held / 1024:>9,.0f}{1e6 * k.seconds:>9,.1f}"
     )
 
@@ -147,6 +157,7 @@ def shape_record(found: ShapeFacts) -> dict[str, object]:
         "backward": found.keep,
         "schedule": found.taken,
         "why": found.why,
+        "beside": list(found.beside),
         "candidates": [
             {
                 "schedule": c.schedule,
@@ -161,6 +172,7 @@ def shape_record(found: ShapeFacts) -> dict[str, object]:
                         "stages": k.tiling[3],
                         "programs": k.programs,
                         "dot_flops": k.cost.dots,
+                        "other_flops": k.cost.entries,
                         "distinct_bytes": k.cost.distinct,
                         "bytes_through_l2": k.cost.read + k.cost.written,
                         "bytes_held": k.held,

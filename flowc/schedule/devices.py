@@ -18,7 +18,8 @@ REGISTERS = 65_536
 class Device:
     """Rates in operations and bytes per second, times in seconds.
 
-    `products` are of 16-bit operands, `wide` of float32 ones as they are multiplied there. `cache` is what goes through
+    `products` are of 16-bit operands, `wide` of float32 ones as they are multiplied there, `entries` float32 operations
+    on numbers one by one. `cache` is what goes through
     L2. `wait` passes from asking memory to its answer, `turn` from a product to one that needs it.
     """
 
@@ -27,6 +28,7 @@ class Device:
     processors: int
     products: float
     wide: float
+    entries: float
     bandwidth: float
     cache: float
     launch: float = 4e-6
@@ -41,11 +43,11 @@ class Device:
 DEVICES = {
     d.name: d
     for d in (
-        Device("h200", "any", 132, 790e12, 130e12, 4.3e12, 7e12),
-        Device("h100", "any", 132, 790e12, 130e12, 3.0e12, 7e12),
-        Device("a100", "ampere", 108, 250e12, 41e12, 1.8e12, 4.5e12),
-        Device("b200", "blackwell", 148, 1_800e12, 300e12, 7.2e12, 12e12),
-        Device("mi300x", "amd", 304, 1_040e12, 130e12, 4.7e12, 14e12),
+        Device("h200", "any", 132, 790e12, 130e12, 26e12, 4.3e12, 7e12),
+        Device("h100", "any", 132, 790e12, 130e12, 26e12, 3.0e12, 7e12),
+        Device("a100", "ampere", 108, 250e12, 41e12, 7.8e12, 1.8e12, 4.5e12),
+        Device("b200", "blackwell", 148, 1_800e12, 300e12, 32e12, 7.2e12, 12e12),
+        Device("mi300x", "amd", 304, 1_040e12, 130e12, 65e12, 4.7e12, 14e12),
     )
 }
 """By name."""

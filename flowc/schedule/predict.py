@@ -187,10 +187,10 @@ def seconds(cost: TileCost, programs: int, waits: float, warps: int, device: Dev
     """A launch of `programs` in each of which something waits for `waits` seconds."""
     room = max(1, REGISTERS // (THREAD_REGISTERS * 32 * warps))
     together = min(room, max(1.0, programs / device.processors))  # few programs have a processor each
-    rate, through = device.rate(width), cost.read + cost.written
-    whole = max(cost.dots / rate, through / device.cache, cost.distinct / device.bandwidth)
+    made, through = cost.dots / device.rate(width) + cost.entries / device.entries, cost.read + cost.written
+    whole = max(made, through / device.cache, cost.distinct / device.bandwidth)
     waves = max(1.0, programs / (device.processors * together))  # no step from one to the next: they overlap
-    busy = max(cost.dots / rate, through / device.cache) * device.processors / programs
+    busy = max(made, through / device.cache) * device.processors / programs
     return device.launch + max(whole, waves * (waits + together * busy))
 
 

@@ -75,15 +75,38 @@ def divided(program: Program, cotangent: Callable[[str], str], place: int) -> Sh
         return None
 
 
-def leaves(program: Program) -> frozenset[Value]:
+@dataclass(frozen=True, slots=True)
+class View:
+    """An input, param or cotangent, of a list one element, with the place in memory of every axis, by their names."""
+
+    argument: ir.Argument
+    element: int | None
+    places: tuple[tuple[str, int], ...]
+
+
+def views(program: Program) -> dict[Value, View]:
     """Inputs and params, and views of those: each is loaded with axes of its own."""
-    found: set[Value] = set()
+    found: dict[Value, View] = {}
     for node in program.nodes:
         match node.op:
             case ir.Argument(_, role) if role != "carry":
-                found.add(node.value)
-            case ir.Element(source, _) | ir.Relabel(source, _) if source in found:
-                found.add(node.value)
+                found[node.value] = View(node.op, None, tuple((a.name, n) for n, a in enumerate(node.value.axes)))
+            case ir.Element(source, index) if source in found:
+                found[node.value] = View(found[source].argument, index, found[source].places[1:])
+            case ir.Relabel(source, names) if source in found:
+                of = found[source]
+                known = {n: place for n, (_, place) in zip(names, of.places, strict=True)}
+                places = tuple((a.name, known[a.name]) for a in node.value.axes)
+                found[node.value] = View(of.argument, of.element, places)
+    return found
+
+
+def made(program: Program, results: Iterable[Value]) -> frozenset[Value]:
+    """What a program makes or loads for some results; views of inputs are loaded, not made of one another."""
+    loaded, found = views(program), set(results)
+    for node in reversed(program.nodes):
+        if node.value in found and node.value not in loaded:
+            found.update(operands(node.op))
     return frozenset(found)
 
 
@@ -110,9 +133,9 @@ class _Ties:
     def __init__(self, program: Program) -> None:
         self.parent: dict[Place, Place] = {}
         self.places = [(n.value.index, a.name) for n in program.nodes for a in n.value.axes]
-        views = leaves(program)
+        loaded = views(program)
         for node in program.nodes:
-            if node.value not in views:
+            if node.value not in loaded:
                 for one, other in _pairs(node.value, node.op):
                     self.tie(one, other)
         for carry in program.carries:

@@ -16,8 +16,10 @@ from flowc.chunk.differentiate import cotangent, differentiate
 from flowc.chunk.program import Program
 from flowc.chunk.stepped import token_program
 from flowc.schedule.shares import Shares, divided, undivided
+from flowc.schedule.tile_cost import LEAST_TILE
 
 SCANNED_TOKENS = 32  # of a tile
+COLUMNS, SCANNED_COLUMNS = 16, 32  # of the states in a program: with more, states and cotangents leave the registers
 MOST_ROUNDS = 8  # of a repeat: a step's program has each of them
 
 
@@ -40,6 +42,21 @@ class TokenPlan:
         """All of them."""
         return self.forward, self.backward
 
+    @property
+    def columns(self) -> int:
+        """Of the states, in a program, at most."""
+        return SCANNED_COLUMNS if self.rows else COLUMNS
+
+    @property
+    def share(self) -> int:
+        """How many entries of the largest tile a warp has."""
+        return 256 if self.rows else 512
+
+    @property
+    def least(self) -> int:
+        """How many entries a tile has along an axis, at least; products of shorter ones would be sums in registers."""
+        return LEAST_TILE
+
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
@@ -54,6 +71,21 @@ class StepPlan:
     def programs(self) -> tuple[Program, ...]:
         """The only one."""
         return (self.forward,)
+
+    @property
+    def columns(self) -> int:
+        """Of the states, in a program, at most."""
+        return COLUMNS
+
+    @property
+    def share(self) -> int:
+        """How many entries of the largest tile a warp has."""
+        return 256
+
+    @property
+    def least(self) -> int:
+        """How many entries a tile has along an axis, at least: blocks of states are narrow, sums have room."""
+        return 1
 
 
 @lru_cache(maxsize=16)

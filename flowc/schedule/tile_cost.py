@@ -26,12 +26,16 @@ LEAST_TILE = 16
 
 @dataclass(frozen=True, slots=True)
 class TileCost:
-    """Flops of products on the matrix units, bytes read and bytes written, and the distinct ones of a launch."""
+    """Flops of products on the matrix units, bytes read and bytes written, and the distinct ones of a launch.
+
+    `entries` are operations on entries of tiles, where they count: in kernels without products.
+    """
 
     dots: int = 0
     read: int = 0
     written: int = 0
     distinct: int = 0
+    entries: int = 0
 
     def __add__(self, other: TileCost) -> TileCost:
         """Both together."""

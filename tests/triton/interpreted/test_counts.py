@@ -27,6 +27,7 @@ from flowc.options import Options
 from flowc.schedule.predict import forward_kernels, kernel_model, sides_of_state
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.staged import kernel_plan
+from flowc.schedule.token_cost import TokenSizes, launch_cost
 from flowc.source import Source
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -128,6 +129,32 @@ def test_costs_of_every_example(name, schedule):
     """The same of all examples, every state's kernels, and the distinct bytes of every launch."""
     case = replace(whole_chunks(name, rows=32), sizes=(40, 24, 2, 2))
     compared(name, case, counted(name, case, torch.float32, schedule), schedule, plan_of(name))
+
+
+BY_TOKENS = [n for n in EXAMPLES if kernel_plan(plan_of(n)).tokens]
+PRODUCT = """
+flow squared(K)
+input q, k, v : K
+state S : K x K
+S[t] = tanh(S[t-1] @ S[t-1]) + k @ v.T
+o[t] = S[t].T @ q
+"""
+
+
+@pytest.mark.parametrize("name", [*BY_TOKENS, "squared"])
+def test_costs_of_kernels_from_token_to_token(name, monkeypatch):
+    """The same of scans and of states without chunks, in blocks that do not end with the state, or whole."""
+    monkeypatch.setitem(TEXTS, "squared", PRODUCT)
+    case, length = replace(Case(1, 1, 1, (40, 24, 2, 2)), chunk=32, length=70), 70
+    meter, plan = counted(name, case, torch.float32), kernel_plan(plan_of(name)).tokens
+    at = TokenSizes(sizes_of(model_of(name), case), case.chunk, 4)
+    for own in ("_tokens_forward", "_tokens_backward"):
+        found = launch_cost(plan, at, length, keep=True, adjoint=own.endswith("backward"))
+        assert meter.dot_flops[own] == found.dots, own
+        assert meter.read[own] == pytest.approx(found.read, rel=0.05), own
+        assert meter.written[own] == pytest.approx(found.written, rel=0.05), own
+        assert meter.distinct_of(own) == pytest.approx(found.distinct, rel=0.05), own
+        assert meter.launches[own] == 1, own
 
 
 def compared(name, case, meter, schedule, plan):
