@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from flowc.algebra.recurrence import Gate, Memory, Read, Recurrence, Result, Row, Segment, Write
 from flowc.algebra.term import (
@@ -234,9 +235,11 @@ class _Given:
         match term:
             case ReadValue(index, axes) if index in self.reads:
                 return ReadValue(self.reads[index], axes)
-            case Apply("mul" | "neg" as function, arguments):
-                return Apply(function, tuple(self.term(a) for a in arguments))
-            case _ if any(isinstance(leaf, ReadValue) and leaf.index in self.reads for leaf in _leaves(term)):
+            case Apply("mul"):
+                return self.product(_factors(term))
+            case Apply("neg", arguments):
+                return Apply("neg", tuple(self.term(a) for a in arguments))
+            case _ if self.own(term):
                 return _rebuilt(term, self.term)
             case _ if _depends(term):
                 return self.made_by_whole(term)
@@ -244,6 +247,19 @@ class _Given:
             if isinstance(leaf, Load):
                 self.given[leaf.name] = f"{self.number} {leaf.name}"
         return term
+
+    def product(self, factors: list[Term]) -> Term:
+        """A product; vectors over the axes of one that the whole makes are multiplied there, once for all kernels."""
+        given = [frozenset(axes_of(f)) for f in factors if _depends(f) and not self.own(f)]
+        there = [f for f in factors if frozenset(axes_of(f)) in given and axes_of(f) and not self.own(f)]
+        found = [self.term(f) for f in factors if f not in there]
+        for axes in dict.fromkeys(frozenset(axes_of(f)) for f in there):
+            found.append(self.made_by_whole(reduce(_times, (f for f in there if frozenset(axes_of(f)) == axes))))
+        return reduce(_times, found)
+
+    def own(self, term: Term) -> bool:
+        """Whether a term holds what is read of the stage's state."""
+        return any(isinstance(leaf, ReadValue) and leaf.index in self.reads for leaf in _leaves(term))
 
     def made_by_whole(self, term: Term) -> Load:
         """An input for a term."""
@@ -273,6 +289,17 @@ def _memory_terms(memory: Memory) -> Iterator[Term]:
                 yield from (t for t in (row, column) if t is not None)
             case Write(rows):
                 yield from (t for r in rows for t in (r.left, r.free, r.read) if t is not None)
+
+
+def _factors(term: Term) -> list[Term]:
+    """The factors of a product, of products in it too."""
+    if isinstance(term, Apply) and term.function == "mul":
+        return [f for argument in term.arguments for f in _factors(argument)]
+    return [term]
+
+
+def _times(one: Term, other: Term) -> Term:
+    return Apply("mul", (one, other))
 
 
 def _leaves(term: Term) -> Iterator[Term]:

@@ -30,7 +30,7 @@ RESERVED = frozenset(
 class LauncherView:
     """What the launcher's template gets: `sizes` and `states` are expressions and axes, rows say how results lie.
 
-    `columns`, `share` and `least` are those of the plan.
+    `columns`, `share`, `warps` and `least` are those of the plan.
     """
 
     value: str
@@ -46,6 +46,7 @@ class LauncherView:
     rows: int
     columns: int
     share: int
+    warps: int
     least: int
     outputs: tuple[str, ...]
     begins: tuple[str, ...]
@@ -108,6 +109,7 @@ class TokenKernels:
             rows=SCANNED_TOKENS if self.plan.rows else 0,
             columns=self.plan.columns,
             share=self.plan.share,
+            warps=self.plan.warps,
             least=self.plan.least,
             outputs=tuple(s.row for s in forward.stores),
             begins=tuple(s.row for s in begins),

@@ -25,7 +25,7 @@ from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.stepped import TokenPlan
 from flowc.schedule.tile_plan import Missing
-from flowc.schedule.tilings import MOST_FUSED, MOST_KEYS, MOST_SPLIT, chunk_rows, fused_rows, tilings
+from flowc.schedule.tilings import MOST_FUSED, MOST_KEYS, chunk_rows, fused_rows, tilings
 from flowc.semantics.size import ONE
 
 ORDER = (
@@ -62,7 +62,6 @@ class LauncherView:
     held: str
     holds: str
     most_keys: int
-    most_split: int
     dots: tuple[str, ...]
     unpacked: str
     states: tuple[tuple[str, str], ...]
@@ -169,7 +168,6 @@ class _Section:
             held="the state" if whole is None else "a state",
             holds="rows" if not turned else "columns" if whole is None else "rows or columns",
             most_keys=MOST_KEYS,
-            most_split=MOST_SPLIT,
             dots=tuple(f"inputs[{inputs.index(n)}]" for n in inputs if n in used),
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
             states=tuple((s.extents(f"starts[{self.place(s)}]"), f"starts[{self.place(s)}]") for s in self.stages),

@@ -18,7 +18,7 @@ from flowc.schedule.stepped import SCANNED_TOKENS
 from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost, tile_length
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
 from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
-from flowc.schedule.tilings import MOST_SPLIT, chunk_rows, fused_rows, tiling
+from flowc.schedule.tilings import chunk_rows, fused_rows, tiling
 from flowc.schedule.turned import state_sizes
 
 HEADER = f"  {'kernel':18}{'columns':>11}{'dot flops':>12}{'read':>8}{'written':>9}   fetches -> stores"
@@ -121,8 +121,8 @@ def _pass(stage: StagePlan, adjoint: bool, at: TileSizes) -> Iterator[TritonKern
         role = f"{kernel.name}{'_backward' if adjoint else ''}"
         most, _ = tiling(stage, role, "any", tile_length(at.keys), tile_length(at.tokens))
         block = min(most[0], power_of_two(at.values))
-        walked = MOST_SPLIT if splits_rows(kernel) else power_of_two(at.keys)
-        part = min(walked if kernel.role is Role.WALK else most[1], power_of_two(at.keys))
+        whole = kernel.role is Role.WALK and not splits_rows(kernel)
+        part = power_of_two(at.keys) if whole else min(most[1], power_of_two(at.keys))
         sizes = replace(at, block=block, part=part)
         stores = _stored(kernel, passed, adjoint)
         columns = block if _has_columns(kernel) else None

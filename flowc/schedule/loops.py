@@ -19,6 +19,7 @@ from flowc.schedule.tiles import (
     DecayApply,
     DecayDot,
     Exponents,
+    Inverse,
     Lane,
     Product,
     Tile,
@@ -198,7 +199,8 @@ class _Level:
             self.there.update(s.tile for s in made)
             self.left = [s for s in self.left if s not in made]
             self.unstored = [s for s in self.unstored if s not in stores]
-            yield from self.consumed()
+            yield from self.consumed(inverts=False)
+            yield from self.consumed(inverts=True)
             yield from self.stored()
         yield from self.fetched(self.wanted)
 
@@ -276,8 +278,11 @@ class _Level:
             self.there.add(step.tile)
             yield step
 
-    def consumed(self) -> Iterator[Step]:
-        """What can be made of what is there, where that takes no more room: it is the last to read something."""
+    def consumed(self, inverts: bool) -> Iterator[Step]:
+        """What can be made of what is there, where that takes no more room: it is the last to read something.
+
+        An inverse takes the most room of all on the way: it comes when all else is made.
+        """
         again = True
         while again:
             again = False
@@ -288,7 +293,7 @@ class _Level:
                 if not self.waits[step.tile] or not self.ready(step.tile):
                     continue
                 last = any(_is_matrix(t) and uses.get(t, 0) == 1 for t in tile_operands(step.op) if t in self.there)
-                if last or not _is_matrix(step.tile):
+                if (last or not _is_matrix(step.tile)) and (inverts or not isinstance(step.op, Inverse)):
                     yield from self.fetched({step.tile})
                     again = True
                     break

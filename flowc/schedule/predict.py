@@ -22,7 +22,7 @@ from flowc.schedule.staged import StagePlan
 from flowc.schedule.tile_cost import LEAST_TILE, TileCost, TileSizes, power_of_two, tile_cost, tile_length
 from flowc.schedule.tile_plan import TileKernel
 from flowc.schedule.tiles import KEY, VALUE, DecayApply, DecayDot, Inverse, Product, Solve, Total, tile_operands
-from flowc.schedule.tilings import MOST_FUSED, MOST_SPLIT, NOMINAL_RANK, Tiling, chunk_rows, fused_rows, tiling
+from flowc.schedule.tilings import MOST_FUSED, NOMINAL_RANK, Tiling, chunk_rows, fused_rows, tiling
 from flowc.schedule.turned import state_sizes
 
 THREAD_REGISTERS = 255
@@ -174,7 +174,7 @@ def kernel_model(
     block, part, *_ = own
     walks, split = kernel.role is Role.WALK, splits_rows(kernel)
     block, whole = min(block, tile_length(values)), tile_length(keys)
-    part = min(MOST_SPLIT if split else whole if walks else part, whole)
+    part = min(whole if walks and not split else part, whole)
     asked = aggregation or stage.plan.options.aggregation
     at = TileSizes(dimensions, keys, values, tokens, block, part, "wy" if asked == "auto" else asked, width)
     programs = (at.blocks(VALUE) if kernel.blocked or walks else 1) * (at.blocks(KEY) if walks and split else 1)

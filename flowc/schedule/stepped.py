@@ -57,6 +57,11 @@ class TokenPlan:
         """How many entries a tile has along an axis, at least; products of shorter ones would be sums in registers."""
         return LEAST_TILE
 
+    @property
+    def warps(self) -> int:
+        """Of a program, at most."""
+        return 8
+
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
@@ -86,6 +91,11 @@ class StepPlan:
     def least(self) -> int:
         """How many entries a tile has along an axis, at least: blocks of states are narrow, sums have room."""
         return 1
+
+    @property
+    def warps(self) -> int:
+        """Of a program, at most: nothing goes from one token to the next, so that more of them cost no time."""
+        return 16
 
 
 @lru_cache(maxsize=16)

@@ -22,9 +22,6 @@ from flowc.schedule.tiles import DecayApply, DecayDot, Selected, Solve
 MOST_KEYS = 256
 """The most rows of a state that a walk holds."""
 
-MOST_SPLIT = 128
-"""The same of a walk whose programs can hold a block of rows each."""
-
 ROWS = (64, 32, 16)
 """Rows of a chunk: what a warp group multiplies at once; fewer where gates or feature maps take registers too;
 the fewest that the matrix units take, where there are many such, and in float32, which is multiplied in three parts."""
@@ -64,7 +61,7 @@ MANY_BEFORE = 3
 """The same before the walk, where an inverse is beside them."""
 
 Tiling = tuple[int, int, int, int]
-"""Columns, rows, warps, stages."""
+"""Columns, rows, warps, stages; a walk holds all rows, or so many where its programs can have a block of them each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class Rule:
     `family` of devices; `gated`: its kernel has no, few or many primitives with gates over the state's rows (0 - 2);
     `long`: more rows a chunk than the first of `TOKENS`; `wide`: more rows of the state than `MOST_FUSED`; `several`:
     states have kernels each, whose vectors between them are float32; `across`: outputs over the state's rows have
-    gates; `alone`: no kernel runs before the walk; `solves`: the kernel solves a system.
+    gates; `alone`: no kernel runs before the walk; `solves`: the kernel solves a system; `makes`: it makes vectors.
     """
 
     role: str
@@ -87,18 +84,19 @@ class Rule:
     across: bool = False
     alone: bool = False
     solves: bool = False
+    makes: bool = False
 
 
 GATED = (1, 2)
 RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("matrices", (32, 32, 4, 1)),
     Rule("matrices", (32, 64, 4, 1), gated=GATED),
-    Rule("walk", (32, 64, 4, 2)),
+    Rule("walk", (32, 128, 4, 2)),
     Rule("fused", (16, 64, 8, 1)),
     Rule("columns", (64, 64, 4, 2)),
     Rule("rows", (64, 64, 8, 1)),
     Rule("matrices_backward", (32, 32, 4, 1)),
-    Rule("walk_backward", (32, 64, 8, 1)),
+    Rule("walk_backward", (32, 128, 8, 1)),
     Rule("columns_backward", (64, 64, 4, 1)),
     Rule("columns_backward", (64, 64, 8, 1), gated=GATED),
     Rule("rows_backward", (32, 64, 8, 1)),
@@ -106,18 +104,20 @@ RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("rows_backward", (32, 16, 8, 1), across=True),  # their gradients take registers as well
     Rule("step", (32, 64, 4, 1)),
     Rule("matrices", (32, 16, 4, 1), "ampere", gated=GATED),
-    Rule("walk", (32, 64, 4, 1), "ampere"),
-    Rule("walk_backward", (16, 64, 4, 1), "ampere"),
+    Rule("walk", (32, 128, 4, 1), "ampere"),
+    Rule("walk_backward", (16, 128, 4, 1), "ampere"),
+    Rule("rows", (64, 32, 8, 1), "ampere", several=True),
     Rule("rows_backward", (32, 32, 8, 1), "ampere", gated=(0,)),
     Rule("rows_backward", (32, 16, 8, 1), "ampere", gated=(1,)),
     Rule("rows_backward", (32, 64, 8, 1), "ampere", gated=(2,)),
     Rule("step", (32, 64, 8, 1), "ampere"),
-    Rule("walk", (32, 64, 4, 1), "blackwell"),
-    Rule("walk_backward", (32, 64, 4, 1), "blackwell"),
+    Rule("walk", (32, 128, 4, 1), "blackwell"),
+    Rule("walk_backward", (32, 128, 4, 1), "blackwell"),
     Rule("rows_backward", (32, 32, 8, 1), "blackwell", gated=(0,)),
     Rule("rows_backward", (32, 32, 8, 1), "amd"),
     Rule("matrices", (32, 32, 8, 1), long=True),
     Rule("matrices", (32, 32, 8, 1), gated=(1,), long=True),
+    Rule("matrices", (32, 16, 8, 1), "blackwell", gated=(0,), long=True),
     Rule("matrices", (32, 16, 8, 1), "ampere", gated=(1,), long=True),
     Rule("matrices", (32, 16, 4, 1), gated=(2,), long=True),
     Rule("columns", (64, 64, 4, 2), long=True),
@@ -126,23 +126,28 @@ RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("rows", (32, 32, 8, 1), gated=GATED, long=True),
     Rule("rows", (32, 16, 8, 1), "ampere", gated=GATED, long=True),
     Rule("columns", (64, 64, 8, 1), "amd", gated=(0,), long=True),
+    Rule("matrices", (32, 32, 8, 2), "ampere", long=True, several=True),
     Rule("columns", (32, 32, 4, 1), several=True),
     Rule("columns", (32, 32, 8, 1), "blackwell", several=True),
     Rule("step", (32, 64, 8, 1), wide=True),
     Rule("step", (16, 64, 8, 1), wide=True, alone=True),
-    Rule("walk", (16, 64, 4, 2), wide=True),
-    Rule("walk", (16, 64, 4, 1), "ampere", wide=True),
-    Rule("walk", (16, 64, 8, 1), several=True, solves=True),
+    Rule("walk", (16, 128, 4, 2), wide=True),
+    Rule("walk", (16, 128, 4, 1), "ampere", wide=True),
+    Rule("walk", (16, 128, 8, 2), several=True, solves=True),
+    *(Rule("walk", (16, 128, 8, 1), family, several=True, solves=True) for family in ("ampere", "blackwell", "amd")),
+    Rule("walk", (64, 64, 4, 2), makes=True),
+    Rule("walk", (32, 64, 4, 1), "ampere", makes=True),
+    Rule("walk", (32, 64, 4, 1), "blackwell", makes=True),
 )
 
 SINGLE: dict[str, Tiling] = {
     "matrices": (16, 32, 8, 1),
-    "walk": (16, 32, 8, 1),
+    "walk": (16, 128, 8, 1),
     "fused": (16, 32, 8, 1),
     "columns": (16, 16, 4, 1),
     "rows": (16, 32, 4, 1),
     "matrices_backward": (16, 32, 4, 1),
-    "walk_backward": (16, 32, 8, 1),
+    "walk_backward": (16, 128, 8, 1),
     "columns_backward": (16, 32, 4, 1),
     "rows_backward": (16, 16, 4, 1),
     "step": (32, 32, 8, 1),
@@ -218,6 +223,7 @@ def tiling(
         and rule.across <= across
         and rule.alone <= alone
         and rule.solves <= any(isinstance(s.op, Solve) for s in kernel.steps)
+        and rule.makes <= expands(kernel)
         for rule in RULES
     )
     return [rule.tiling for rule, held in zip(RULES, holds, strict=True) if held][-1], SINGLE[role]

@@ -143,7 +143,7 @@ class _Counter:
         for program, shares in pairs:
             timed = self.at.tokens if plan.rows else 1
             found += [timed * self.held(n.value, shares) for n in program.nodes if len(n.value.axes) + plan.rows > 1]
-        return min(8, 1 << max(2 if plan.rows else 0, (max(found) // plan.share).bit_length() - 1))
+        return min(plan.warps, 1 << max(2 if plan.rows else 0, (max(found) // plan.share).bit_length() - 1))
 
     # -- what is loaded and made --------------------------------------------------------------------------------------
 

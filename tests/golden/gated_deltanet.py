@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_56aca215741b7ee4"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_88a9018d17b47404"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -1466,8 +1466,8 @@ def _matrices(
     )
     mask = tl.where(row[:, None] > row[None, :], 1.0, 0.0)
     N = mask * decay * scale[:, None] * N_dot
-    inverse = _tl_inverse(N, ROWS, AGGREGATION, PRECISION)
     P = decay * total
+    inverse = _tl_inverse(N, ROWS, AGGREGATION, PRECISION)
     tl.store(
         inverse_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
         inverse.to(inverse_ptr.dtype.element_ty),
@@ -2690,7 +2690,6 @@ def _tiles(
     `split`: a program goes through parts of the rows, or, of a walk, has one of them.
     """
     block, part, warps, stages = _tiling(role, width, family, keys, tokens)
-    part = 128 if role.startswith(("walk", "fused")) else part
     part = min(part, _tile(keys)) if split else _tile(keys)
     block = min(block, _tile(values))
     return {
@@ -2766,16 +2765,20 @@ def _tiling(
 
 _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows of the state, most tokens of a chunk:
     # columns, rows, warps, stages
-    ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
-    ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
+    ("ampere", "walk", 2, 128, 256, 32, 128, 4, 1),
+    ("ampere", "walk", 2, 256, 256, 16, 128, 4, 1),
+    ("ampere", "walk_backward", 2, 256, 256, 16, 128, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
     ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
-    ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("blackwell", "walk", 2, 256, 256, 16, 64, 4, 2),
-    ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
+    ("blackwell", "matrices", 2, 64, 32, 32, 32, 4, 1),
+    ("blackwell", "matrices", 2, 128, 32, 32, 32, 4, 1),
+    ("blackwell", "matrices", 2, 256, 32, 32, 32, 4, 1),
+    ("blackwell", "matrices", 2, 256, 256, 32, 16, 8, 1),
+    ("blackwell", "walk", 2, 128, 256, 32, 128, 4, 1),
+    ("blackwell", "walk", 2, 256, 256, 16, 128, 4, 2),
+    ("blackwell", "walk_backward", 2, 256, 256, 32, 128, 4, 1),
     ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
     ("amd", "columns", 2, 64, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 128, 32, 64, 64, 4, 2),
@@ -2790,10 +2793,10 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "matrices", 2, 128, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 32, 32, 32, 4, 1),
     ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
-    ("any", "walk", 2, 128, 256, 32, 64, 4, 2),
-    ("any", "walk", 2, 256, 256, 16, 64, 4, 2),
+    ("any", "walk", 2, 128, 256, 32, 128, 4, 2),
+    ("any", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
-    ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "walk_backward", 2, 256, 256, 32, 128, 8, 1),
     ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
     ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
@@ -2801,9 +2804,9 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
-    ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "walk", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
-    ("any", "walk_backward", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "walk_backward", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
     ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
     ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
@@ -3308,7 +3311,7 @@ class _Tokens:
     def run(self, kernel: Any, *arguments: Any) -> None:
         """One launch."""
         warps = min(
-            8,
+            16,
             1
             << max(
                 0, (max(self.entries(_TILE_AXES), default=0) // 256).bit_length() - 1

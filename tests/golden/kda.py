@@ -111,7 +111,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_4c7315e5918f53ef"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_09aa395eac9a4fc2"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -3291,7 +3291,6 @@ def _tiles(
     `split`: a program goes through parts of the rows, or, of a walk, has one of them.
     """
     block, part, warps, stages = _tiling(role, width, family, keys, tokens)
-    part = 128 if role.startswith(("walk", "fused")) else part
     part = min(part, _tile(keys)) if split else _tile(keys)
     block = min(block, _tile(values))
     return {
@@ -3371,16 +3370,16 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "matrices", 2, 128, 32, 32, 16, 4, 1),
     ("ampere", "matrices", 2, 256, 32, 32, 16, 4, 1),
     ("ampere", "matrices", 2, 256, 256, 32, 16, 8, 1),
-    ("ampere", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("ampere", "walk", 2, 256, 256, 16, 64, 4, 1),
-    ("ampere", "walk_backward", 2, 256, 256, 16, 64, 4, 1),
+    ("ampere", "walk", 2, 128, 256, 32, 128, 4, 1),
+    ("ampere", "walk", 2, 256, 256, 16, 128, 4, 1),
+    ("ampere", "walk_backward", 2, 256, 256, 16, 128, 4, 1),
     ("ampere", "rows_backward", 2, 256, 256, 32, 16, 8, 1),
     ("ampere", "fused", 2, 64, 32, 32, 64, 4, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
-    ("blackwell", "walk", 2, 128, 256, 32, 64, 4, 1),
-    ("blackwell", "walk", 2, 256, 256, 16, 64, 4, 2),
-    ("blackwell", "walk_backward", 2, 256, 256, 32, 64, 4, 1),
+    ("blackwell", "walk", 2, 128, 256, 32, 128, 4, 1),
+    ("blackwell", "walk", 2, 256, 256, 16, 128, 4, 2),
+    ("blackwell", "walk_backward", 2, 256, 256, 32, 128, 4, 1),
     ("amd", "columns", 2, 64, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 128, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
@@ -3393,11 +3392,11 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "matrices", 2, 128, 32, 32, 64, 4, 1),
     ("any", "matrices", 2, 256, 32, 32, 64, 4, 1),
     ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
-    ("any", "walk", 2, 128, 256, 32, 64, 4, 2),
-    ("any", "walk", 2, 256, 256, 16, 64, 4, 2),
+    ("any", "walk", 2, 128, 256, 32, 128, 4, 2),
+    ("any", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
     ("any", "matrices_backward", 2, 256, 256, 32, 32, 4, 1),
-    ("any", "walk_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "walk_backward", 2, 256, 256, 32, 128, 8, 1),
     ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
     ("any", "rows_backward", 2, 256, 256, 64, 64, 8, 1),
     ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
@@ -3405,10 +3404,10 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "fused", 2, 128, 256, 16, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
-    ("any", "walk", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "walk", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
     ("any", "matrices_backward", 4, 256, 256, 16, 32, 4, 1),
-    ("any", "walk_backward", 4, 256, 256, 16, 32, 8, 1),
+    ("any", "walk_backward", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
     ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
     ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
@@ -3950,7 +3949,7 @@ class _Tokens:
     def run(self, kernel: Any, *arguments: Any) -> None:
         """One launch."""
         warps = min(
-            8,
+            16,
             1
             << max(
                 0, (max(self.entries(_TILE_AXES), default=0) // 256).bit_length() - 1
