@@ -1,14 +1,15 @@
-"""Every forward kernel of every example, compiled for devices that are not there: what it holds, what it spills.
+"""Every kernel of every example, compiled for devices that are not there: what it holds, what it spills.
 
     .venv/bin/python benchmarks/static.py [NAME ...] [--json benchmarks/results/static.json] [--workers 2]
 
 In: examples, all of them without names. Out: a row for every launch, in bfloat16: with the configuration that is chosen
-for Hopper at K = V of 64, 128 and 256 and at K 128, V 256, in chunks of 32 and 64 rows, for all other families at
-K = V = 128 in chunks of 64; and, for Hopper there, walks in all other configurations that are chosen from. A row's
-key is a hash of the kernel's text, its arguments and options, the target and Triton's version: what the file has
-already is not compiled again. Exits with 1 where a kernel that is chosen spills, does not compile, makes a product of
-16 or more rows without matrix units, or has the left operand of a warp group's in registers; and where a walk is
-predicted to take over 1.25 times as long as it would in the best of those configurations that spills nothing.
+for Hopper at K = V of 64, 128 and 256 and at K 128, V 256, in chunks of 32 and 64 rows, for all other families at K = V
+= 128 in chunks of 64; backward kernels for Hopper there; and, for Hopper there, walks in all other configurations that
+are chosen from. A row's key is a hash of the kernel's text, its arguments and options, the target and Triton's version:
+what the file has already is not compiled again. Exits with 1 where a kernel that is chosen spills, does not compile,
+makes a product of 16 or more rows without matrix units, or has the left operand of a warp group's in registers; and
+where a walk is predicted to take over 1.25 times as long as it would in the best of those configurations that spills
+nothing.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ SIZES = ((64, 64), (128, 128), (256, 256), (128, 256))
 class Setting:
     """What a call's kernels are compiled for: device, the state's rows and columns, a chunk's rows.
 
-    `columns` and `warps` stand for what is chosen: as `None` for all kernels, or a number that other ones have.
+    `columns` and `warps` stand for what is chosen: as `None` for all kernels, or a number that other ones have. `rows`
+    of None are those that a call chooses, where backward kernels are looked at.
     """
 
     target: str
     keys: int = 128
     values: int = 128
-    rows: int = 64
+    rows: int | None = 64
     columns: int | None = None
     warps: int | None = None
 
@@ -75,6 +77,7 @@ class Setting:
 CHOSEN = (
     *(Setting("sm_90", k, v, rows) for k, v in SIZES for rows in (32, 64)),
     *(Setting(target) for target in offline.TARGETS if target != "sm_90"),
+    Setting("sm_90", rows=None),
 )
 OTHERS = tuple(Setting("sm_90", columns=columns, warps=warps) for columns, warps in FUSED)
 
@@ -157,7 +160,7 @@ def _plan(name: str) -> Plan:
 
 
 def launches(name: str, setting: Setting) -> list[offline.Launch]:
-    """The forward launches of an example, by both schedules, and its step."""
+    """The forward launches of an example, by both schedules, and its step; or the backward ones."""
     module, model = _module(name), load((ROOT / f"examples/{name}.flow").read_text(), name)
     if not setting.is_chosen and not hasattr(module, "_tiling"):
         return []
@@ -165,7 +168,7 @@ def launches(name: str, setting: Setting) -> list[offline.Launch]:
         found = offline.launches(
             module, model, setting.target, setting.keys, setting.values, torch.bfloat16, rows=setting.rows
         )
-    own = [f for f in found if "_backward" not in f.name]
+    own = [f for f in found if ("_backward" in f.name) == (setting.rows is None)]
     return own if setting.is_chosen else [f for f in own if f.name.startswith(("_fused", "_walk"))]
 
 
@@ -175,7 +178,7 @@ def row(name: str, setting: Setting, launch: offline.Launch) -> Row:
         n.lower(): launch.arguments[n] for n in ("TOKENS", "KEY_TILE", "VALUE_TILE", "WIDTH") if n in launch.arguments
     }
     options = {n: v for n, v in launch.options.items() if n != "enable_fp_fusion"}
-    about = f"{setting.target} K {setting.keys} V {setting.values} rows {setting.rows}"
+    about = f"{setting.target} K {setting.keys} V {setting.values} rows {setting.rows or 'as chosen'}"
     where = (key_of(launch, setting.target), name, launch.name.removeprefix("_"), about, sizes | options)
     try:
         made = offline.make(launch, setting.target)
@@ -265,7 +268,8 @@ def predicted(name: str, launch: offline.Launch) -> float | None:
         for kernel in (*stage.cuts.forward.kernels, stage.cuts.fused):
             if kernel is not None and kernel.name in JUDGED and f"{kernel.name}{stage.suffix}" == role:
                 tokens, options = launch.arguments["TOKENS"], launch.options
-                how = launch.arguments["VALUE_TILE"], 64, options["num_warps"], options["num_stages"]
+                tiles = launch.arguments["VALUE_TILE"], launch.arguments["KEY_TILE"]
+                how = *tiles, options["num_warps"], options["num_stages"]
                 model = kernel_model(kernel, stage, dimensions, tokens, "any", configured=how)
                 return model.at(JUDGED[kernel.name], tokens, DEVICES["h200"], HALF).seconds
     return None

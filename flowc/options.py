@@ -63,6 +63,12 @@ class Options:
         torch="torch alone, on any device",
         triton="Triton kernels, an error where a recurrence has none",
     )
+    save: str = _choice(
+        "states",
+        "what is kept between a forward and its backward pass, beside the inputs",
+        states="states, and what else is dearer to make again than to read",
+        recompute="nothing: the backward pass runs a forward pass first",
+    )
 
     def __post_init__(self) -> None:
         """Check every field against what it allows."""

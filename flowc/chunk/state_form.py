@@ -238,6 +238,8 @@ class StateForm:
         """The value times exp(upper - lower), scalars first."""
         build = self.builder
         weight = None if upper is None else build.add(Decay(upper, lower))
+        if weight is not None and not lower and len(weight.axes) == 1 and not name:
+            weight = build.named(weight, "decay_chunk")
         if weight is None or value.scale is None:
             weight = value.scale if weight is None else weight
             return value.vector if weight is None else build.apply("mul", weight, value.vector, name=name)

@@ -29,6 +29,7 @@ OPTIONS = (
     "aggregation: str | None = None",
     "schedule: str | None = None",
     "backend: str | None = None",
+    "save: str | None = None",
     "check: bool = False",
 )
 
@@ -149,7 +150,7 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None, keys
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = [f"{n}: {t} | None" for n, t in (("cu_seqlens", "Tensor"), ("chunk_size", "int"), ("aggregation", "str"))]
-    options += ["schedule: str | None", "backend: str | None"]
+    options += ["schedule: str | None", "backend: str | None", "save: str | None"]
     loops = not interface.recurrence.memories
     chosen = dispatched(passed, ", ".join(start_names(interface)), rows, counted, missing, keys, loops)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
@@ -158,6 +159,8 @@ def _choice(interface: Interface, solved: Size | None, missing: str | None, keys
         '    """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""',
         *(f"    {line}" for line in interface.bindings("\n".join(chosen), lead=3)),
         f"    dtype = torch.float64 if {interface.wide} else torch.float32",
+        "    if keep and (save or __options__['save']) == 'recompute':",
+        "        return _Recomputed(dtype, cu_seqlens, chunk_size, aggregation, schedule, backend)",
         *(f"    {line}" for line in chosen),
     ]
     return "\n".join(lines)
@@ -176,7 +179,7 @@ def _docstring(interface: Interface) -> list[str]:
         f"        output_final_state: whether to return (outputs, final state{'s' * several}).",
         "        cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].",
         "            They are read once for a tensor, which waits for its device, and again after a change in place.",
-        "        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.",
+        "        chunk_size, aggregation, schedule, backend, save: options; None takes what the op was compiled with.",
         "        check: enforce the ranges that the spec declares.",
         "",
         "    Returns:",

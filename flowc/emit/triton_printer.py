@@ -130,11 +130,12 @@ class TritonPrinter:
         assert self.states is not None
         at, mask = self.memory.scratch(self.states, lanes)
         pointer = self.memory.pointer("scratch", self.states)
-        self.given(pointer, f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})")
+        text = f"tl.store({at}, {self.carry}.to({pointer}.dtype.element_ty), mask={mask})"
+        self.given(pointer, text, self.kernel.stores[0].kept)
 
-    def given(self, pointer: str, text: str) -> None:
-        """A value's store; of a kernel that makes outputs too, where there is memory for it."""
-        self.body += [f"if {pointer} is not None:", f"    {text}"] if self.outputs else [text]
+    def given(self, pointer: str, text: str, kept: bool) -> None:
+        """A value's store; of what is kept for a backward pass, where there is memory for it."""
+        self.body += [f"if {pointer} is not None:", f"    {text}"] if kept else [text]
 
     def parts(self, parts: Iterable[Part]) -> None:
         """Statements and loops."""
@@ -143,7 +144,7 @@ class TritonPrinter:
                 case Step():
                     self.step(part)
                 case Store() if part.fetched:
-                    self.given(self.memory.pointer("scratch", part.name), self.store(part))
+                    self.given(self.memory.pointer("scratch", part.name), self.store(part), part.kept)
                 case Store():
                     self.body.append(self.store(part))
                 case Levels():

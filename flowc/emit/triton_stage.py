@@ -34,6 +34,7 @@ TITLES = {
     "walk": "The walk: the state at every chunk's start, and what only it can make.",
     "columns": "Results of a chunk over the state's columns.",
     "rows": "Results of a chunk that are sums over the state's columns.",
+    "gradients": "Gradients of a chunk's inputs.",
     "fused": "The walk with the outputs; states and what only it can make are stored where memory is given.",
     "step": "The outputs and the next state of one token.",
 }
@@ -208,10 +209,8 @@ class StageSection:
             kinds = ["zeros=True"] * (name in self.cuts.read_by_torch) + ["system=True"] * (name in self.cuts.systems)
             sizes = [self.extent(lane) for lane in found]
             self.made[name] = f"call.memory({', '.join((*sizes, *kinds))})"
-            alone = not adjoint and self.cuts.fused is not None and name in self.walked
-            lines.append(
-                f"{self.memory[name]} = {self.placed(name)}" + " if call.keep or not call.fused else None" * alone
-            )
+            needed = "" if adjoint else self.needed(name)
+            lines.append(f"{self.memory[name]} = {self.placed(name)}" + (needed and f" if {needed} else None"))
         suffix = f"{'_backward' if adjoint else ''}{self.suffix}"
         if passed.before is not None:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
@@ -239,6 +238,12 @@ class StageSection:
         """What the walk leaves in memory for the kernels after it, and for the backward pass."""
         walk = next(k for k in self.cuts.forward.kernels if k.role is Role.WALK)
         return {self.cuts.forward.states, *(s.name for s in walk.stores[1:] if s.fetched)}
+
+    def needed(self, name: str) -> str:
+        """When a forward pass needs memory for something: a condition, empty where it always does."""
+        if any(s.kept and s.name == name for k in self.cuts.forward.kernels for s in k.stores):
+            return "call.keep"
+        return "call.keep or not call.fused" if self.cuts.fused is not None and name in self.walked else ""
 
     def placed(self, name: str) -> str:
         """Memory of its own, or that which the caller has for what is saved."""

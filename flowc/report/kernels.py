@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from flowc.schedule.loops import splits_rows
 from flowc.schedule.plan import Plan, Role
 from flowc.schedule.predict import forward_kernels
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.stepped import SCANNED_TOKENS
-from flowc.schedule.tile_cost import TileCost, TileSizes, power_of_two, tile_cost, tile_length
+from flowc.schedule.tile_cost import TileCost, TileSizes, memory, power_of_two, tile_cost, tile_length
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePass
-from flowc.schedule.tiles import VALUE, Fetch, Load, Solve
+from flowc.schedule.tiles import KEY, VALUE, Fetch, Load, Solve
 from flowc.schedule.tilings import chunk_rows, fused_rows, tiling
 from flowc.schedule.turned import state_sizes
 
@@ -44,12 +45,13 @@ class TritonFacts:
     """The kernels in order, the tokens of a chunk, what is kept for the backward, and what torch operators make.
 
     `scans` are the states that a kernel of its own scans, which costs bytes alone and is not among `kernels`: all,
-    where there are no others. `loops` are those that kernels take from token to token.
+    where there are no others. `loops` are those that kernels take from token to token. `saved` says how many bytes each
+    takes of a chunk; None where torch operators make it, or a stage reads it.
     """
 
     tokens: int
     kernels: tuple[TritonKernelFacts, ...]
-    saved: tuple[str, ...]
+    saved: Mapping[str, int | None]
     by_torch: tuple[str, ...]
     scans: tuple[str, ...]
     loops: tuple[str, ...] = ()
@@ -64,18 +66,19 @@ def triton_facts(plan: Plan, sizes: Mapping[str, int], rows: int) -> TritonFacts
         (size, *_) = plan.chunk_sizes
         states = tuple(s.name for s in plan.recurrence.model.states)
         if found.tokens.rows:
-            return TritonFacts(SCANNED_TOKENS, (), states, (), states)
-        return TritonFacts(int(size.choice), (), states, (), (), states)
+            return TritonFacts(SCANNED_TOKENS, (), _states(plan, sizes), (), states)
+        return TritonFacts(int(size.choice), (), _states(plan, sizes), (), (), states)
     tokens = _tokens(found, rows) if plan.options.chunk_size is None else plan.options.chunk_size
     asked = plan.options.aggregation
     kernels: list[TritonKernelFacts] = []
+    saved: dict[str, int | None] = {}
     for adjoint in (False, True):
         for stage in found.stages[::-1] if adjoint else found.stages:
             (memory,) = stage.plan.recurrence.memories
             keys, values = (size.value(sizes) for size in state_sizes(memory))
             at = TileSizes(sizes, keys, values, tokens, values, keys, "wy" if asked == "auto" else asked)
             kernels += _pass(stage, adjoint, at)
-    saved = tuple(name for s in found.stages for name in _saved(s, found))
+            saved |= {} if adjoint else _saved(stage, found, at)
     made = [_by_torch(s.cuts.backward if a else s.cuts.forward, a) for s in found.stages for a in (False, True)]
     by_torch = [name for part in made for names in part for name in names]
     scans = tuple(s.state.name for s in plan.recurrence.scans)
@@ -94,10 +97,17 @@ def _kernels(stage: StagePlan, adjoint: bool) -> tuple[TileKernel, ...]:
     return stage.cuts.backward.kernels if adjoint else forward_kernels(stage, schedule)
 
 
-def _saved(stage: StagePlan, found: KernelPlan) -> tuple[str, ...]:
+def _saved(stage: StagePlan, found: KernelPlan, at: TileSizes) -> dict[str, int | None]:
     """What a stage keeps for the backward pass, and what of its reads is kept."""
-    reads = () if stage.stage is None or found.whole is None else stage.stage.reads
-    return *stage.cuts.saved, *(n for n in reads if found.whole is not None and n in found.whole.kept)
+    passed, kept = stage.cuts.forward, () if found.whole is None else found.whole.kept
+    lanes = {s.name: s.lanes for s in passed.scratch} | {passed.states: (KEY, VALUE)}
+    own = {name: memory(lanes[name], at) if name in lanes else None for name in stage.cuts.saved}
+    return own | {n: None for n in (stage.stage.reads if stage.stage else ()) if n in kept}
+
+
+def _states(plan: Plan, sizes: Mapping[str, int]) -> dict[str, int | None]:
+    """The bytes of each state, as they are kept of every chunk."""
+    return {s.name: 4 * prod(n.value(sizes) for n in s.shape.sizes) for s in plan.recurrence.model.states}
 
 
 def _whole(found: KernelPlan) -> tuple[str, ...]:
@@ -232,12 +242,24 @@ def triton_lines(found: TritonFacts | Missing) -> list[str]:
             "  else a walk that stores every chunk's state, and after it a kernel for all chunks at once ('split')"
         )
     if found.saved:
-        lines.append(f"  kept for the backward pass beside the inputs: {', '.join(found.saved)}")
+        lines += kept_lines(found)
     if found.scans:
         lines.append(f"  beside them `_scan_kernel`, forward and from the end: {', '.join(found.scans)}")
     if found.by_torch:
         lines.append(f"  made by torch operators before, between or after them: {', '.join(found.by_torch)}")
     return lines
+
+
+def kept_lines(found: TritonFacts) -> list[str]:
+    """What is kept, in bytes per token and head, and what it would take to make it again."""
+    sizes = {n: None if b is None else round(b / found.tokens) for n, b in found.saved.items()}
+    each = ", ".join(n if b is None else f"{n} {b:,}" for n, b in sizes.items())
+    again = sum((k.cost for k in found.kernels if "backward" not in k.name), TileCost())
+    dots, read = round(again.dots / found.tokens), round(again.read / found.tokens)
+    return [
+        f"  kept for the backward pass beside the inputs, bytes: {each}: {sum(filter(None, sizes.values())):,} in all;",
+        f"  not kept, they would take a forward pass more: {dots:,} flops, {read:,} bytes read",
+    ]
 
 
 def triton_record(found: TritonFacts | Missing) -> dict[str, object]:
@@ -260,6 +282,7 @@ def triton_record(found: TritonFacts | Missing) -> dict[str, object]:
             for k in found.kernels
         ],
         "saved": list(found.saved),
+        "saved_bytes": {n: None if b is None else round(b / found.tokens) for n, b in found.saved.items()},
         "by_torch": list(found.by_torch),
         "scans": list(found.scans),
         "loops": list(found.loops),

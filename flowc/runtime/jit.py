@@ -27,6 +27,7 @@ def jit(
     aggregation: str = "auto",
     schedule: str = "auto",
     backend: str = "auto",
+    save: str = "states",
     certify: bool = False,
 ) -> Callable[[Callable[..., Any]], Op]: ...
 
@@ -39,6 +40,7 @@ def jit(
     aggregation: str = "auto",
     schedule: str = "auto",
     backend: str = "auto",
+    save: str = "states",
     certify: bool = False,
 ) -> Op | Callable[[Callable[..., Any]], Op]:
     """Compile a recurrence that is written as a Python function: `@flowc.jit`, or `@flowc.jit(chunk_size=32)`.
@@ -53,8 +55,9 @@ def jit(
         function: the function.
         chunk_size: as for `flowc.compile`, like the other options.
         aggregation: "auto", "wy", "tensorinv" or "signature".
-        schedule: "auto" or "split".
+        schedule: "auto", "split" or "fused".
         backend: "auto", "torch" or "triton".
+        save: "states" or "recompute": what is kept for the backward pass, or that it begins with a forward pass.
         certify: hold the chunk programs to the step first, as `flowc.compile` does.
 
     Returns:
@@ -67,7 +70,7 @@ def jit(
         TypeError: what is decorated is no function.
         ValueError: an option that is not allowed.
     """
-    options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend)
+    options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend, save=save)
 
     def decorate(decorated: Callable[..., Any]) -> Op:
         if isinstance(decorated, str | PathLike):

@@ -75,6 +75,7 @@ def compile(
     aggregation: str = "auto",
     schedule: str = "auto",
     backend: str = "auto",
+    save: str = "states",
     certify: bool = False,
 ) -> Op:
     """Compile a recurrence.
@@ -83,8 +84,9 @@ def compile(
         spec: a path to a `.flow` file (a Path, or a str without a line break), or the spec's text.
         chunk_size: tokens per chunk; None leaves it to the cost model.
         aggregation: "auto", "wy", "tensorinv" or "signature".
-        schedule: "auto" or "split".
+        schedule: "auto", "split" or "fused".
         backend: "auto", "torch" or "triton".
+        save: "states" or "recompute": what is kept for the backward pass, or that it begins with a forward pass.
         certify: hold the chunk programs to the step first, in exact arithmetic, as `flowc compile` does; some tenths of
             a second. A recurrence that it cannot tell of is a warning.
 
@@ -98,7 +100,7 @@ def compile(
         TypeError: what is neither a path nor a text.
         ValueError: an option that is not allowed, or no spec in what was given.
     """
-    options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend)
+    options = Options(chunk_size=chunk_size, aggregation=aggregation, schedule=schedule, backend=backend, save=save)
     return compiled(opened(spec), options, certify)
 
 

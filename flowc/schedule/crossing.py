@@ -26,7 +26,8 @@ DEAR = (ir.DecayDot, ir.DecayApply, ir.Inverse)
 class Crossing:
     """Goes through one pass. `kept` are values that the forward pass stored, by what they share with their twins here.
 
-    `outside` are values that torch operators make before the kernels.
+    `outside` are values that torch operators make before the kernels; `early` are those, by what they share with their
+    twins, that the kernel before the walk stores for the backward pass, whose walk would need them made before it.
     """
 
     program: Program
@@ -35,6 +36,7 @@ class Crossing:
     taken: frozenset[str]
     kept: Mapping[tuple[object, ...], str]
     outside: dict[Value, None] = field(default_factory=dict)
+    early: frozenset[tuple[object, ...]] = frozenset()
 
     def cross(self) -> None:
         """Find everything that goes through memory."""
@@ -49,6 +51,7 @@ class Crossing:
         self.dependent = self._dependent()
         self.needed = self._needed((after,))
         self.twins = self._twins()
+        self.again = self._again()
         self.deep = {c: self._holding(c) for c in (PRODUCTS, DEAR)}
         self.decayed = self._decayed()
         self.across = self._across()
@@ -58,6 +61,12 @@ class Crossing:
             for v in self._needed((value,)):
                 if v in self.twins:
                     self.used[self.twins[v]] = None
+        for node in self.program.nodes:
+            if node.value.name and twin_key(node) in self.early:
+                self.fetched[node.value] = self.fresh(node.value)
+                self.before[node.value] = None
+                for v in ir.operands(node.op):
+                    self.visit(v, Role.INTRA)
         self.visit(after, Role.WALK)
         for _, value in self.program.results:
             self.visit(value, Role.OUTPUT)
@@ -143,16 +152,26 @@ class Crossing:
                 found.setdefault(name, []).append(node.value)
         return {values[0]: name for name, values in found.items() if len(values) == 1}
 
+    def _again(self) -> set[Value]:
+        """What was kept for the walk, and gradients are made of without fetching it: neither a state nor dear."""
+        found: set[Value] = set()
+        for node in self.program.nodes:
+            op = node.op
+            state = isinstance(op, ir.Argument) and op.role not in ("input", "param")
+            if state or isinstance(op, DEAR) or any(v in found for v in ir.operands(op)):
+                found.add(node.value)
+        return {v for v in self.twins if v not in found}
+
     def visit(self, value: Value, role: Role) -> None:
         """Note what a kernel that needs `value` fetches, and what the kernels that store it do."""
         if value in self.fetched or (value, role) in self.visited:
             return
         self.visited.add((value, role))
-        if value in self.twins:
+        if value in self.twins and not (role is Role.OUTPUT and value in self.again):
             self.fetched[value] = self.twins[value]
             self.used[self.twins[value]] = None
             return
-        if value.level is Level.CHUNK and self._stored(value, role):
+        if value.level is Level.CHUNK and value not in self.twins and self._stored(value, role):
             self.fetched[value] = self.fresh(value)
             walks = value in self.dependent
             (self.walked if walks else self.before)[value] = None

@@ -100,10 +100,11 @@ def looped(kernel: TileKernel) -> frozenset[Lane]:
     """The lanes along which a program of the kernel goes in blocks, one after another.
 
     The state's rows are held whole in a walk, and where sums over them are per column, which would go through all rows
-    for every block of columns.
+    for every block of columns, but for results that are so themselves.
     """
     lanes = frozenset() if kernel.blocked or kernel.role is Role.WALK else frozenset({VALUE})
     whole = any(summed(s.op) == KEY and VALUE in s.tile.lanes for s in kernel.steps)
+    whole = whole and not any(VALUE in s.tile.lanes for s in kernel.stores)
     return lanes if kernel.role is Role.WALK or (whole and lanes) else lanes | {KEY}
 
 

@@ -101,11 +101,15 @@ def tile_cost(kernel: TileKernel, at: TileSizes, keep: bool = True) -> TileCost:
     own = frozenset({VALUE} if kernel.blocked else ()) | frozenset({KEY} if splits_rows(kernel) else ())
     count = _Counter(at, own | looped(kernel))
     found = replace(count.parts(nested(kernel), own), distinct=count.distinct(kernel))
-    if keep or kernel.name != "fused":
+    if keep:
         return found
-    left = (kernel.stores[0], *(s for s in kernel.stores[1:] if s.fetched))
-    unwritten = sum(count.bytes(s.tile.lanes, frozenset()) for s in left)
+    unwritten = sum(count.bytes(s.tile.lanes, frozenset()) for s in kernel.stores if s.kept)
     return replace(found, written=found.written - unwritten, distinct=found.distinct - unwritten)
+
+
+def memory(lanes: tuple[Lane, ...], at: TileSizes) -> int:
+    """The bytes that a tile takes in memory for a chunk."""
+    return _Counter(at, frozenset()).bytes(lanes, frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What a kernel leaves: a result of the pass per token, by name, or a chunk's value for others to fetch."""
+    """What a kernel leaves: a result of the pass per token, by name, or a chunk's value for others to fetch.
+
+    `kept`: nothing but a backward pass fetches it, so that it is stored where one follows.
+    """
 
     name: str
     tile: Tile
     fetched: bool
     stored: tuple[tuple[Size, Place], ...] = ()  # of a result: its axes as stored, as in Load
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 In: a `Plan`. Out: a `TilePlan`, or `Missing`. Before the walk a kernel makes the matrices over rows that take more than
 a product of loaded operands, or that the walk needs; the walk stores the states and what it alone can make; after it
-one kernel makes what is per block of the state's columns, and one what is summed over them. Everything else is made
-again where it is used: it costs less than its way through memory. Refuses, as `Missing`, what `Lowering` does.
+one kernel makes what is per block of the state's columns, and one what is summed over them; one makes all gradients.
+Everything else is made again where it is used: it costs less than its way through memory. Refuses, as `Missing`, what
+`Lowering` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from flowc.chunk import ir
 from flowc.chunk.builder import RANK
@@ -23,7 +25,7 @@ from flowc.schedule.schedule import solved, twin_key
 from flowc.schedule.share import share_decays
 from flowc.schedule.tile_builder import Unsupported, in_order
 from flowc.schedule.tile_plan import Missing, Scratch, Store, TileKernel, TilePass, TilePlan, TorchPart
-from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Tile
+from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Solve, Tile
 from flowc.schedule.turned import is_turned, state_sizes, turned
 from flowc.semantics.size import ONE, Size
 
@@ -36,14 +38,27 @@ def cut(plan: Plan) -> TilePlan | Missing:
     if is_turned(memory):
         primal, adjoint = turned(primal), turned(adjoint)
     try:
-        forward = _Cutter(primal, row, column, frozenset(), {})
-        first, step = forward.run(), forward.step()
-        kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
-        backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept)
-        second = backward.run()
+        forward, backward = _Cutter(primal, row, column, frozenset(), {}), None
+        first = forward.run()
+        while True:
+            kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
+            backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept)
+            second = backward.run()
+            early = forward.early | _made_by_both(forward, backward)
+            if early == forward.early:
+                break
+            forward = _Cutter(primal, row, column, frozenset(), {}, early=early)
+            first = forward.run()
     except Unsupported as reason:
         return Missing((str(reason),))
-    return TilePlan(first, second, tuple(backward.used), step, forward.fused(frozenset(backward.used)))
+    return TilePlan(first, second, tuple(backward.used), forward.step(), forward.fused(frozenset(backward.used)))
+
+
+def _made_by_both(forward: _Cutter, backward: _Cutter) -> frozenset[tuple[object, ...]]:
+    """What the kernel before the backward walk makes and that before the forward walk could have left, by its key."""
+    there = [twin_key(n) for n in forward.program.nodes if n.value.name and n.value not in forward.dependent]
+    own = {twin_key(n) for n in backward.program.nodes if n.value in backward.before and n.value.name}
+    return frozenset(k for k in own if there.count(k) == 1) if forward.before else frozenset()
 
 
 class _Cutter(Crossing):
@@ -78,6 +93,9 @@ class _Cutter(Crossing):
         there = {*made, *self.used, *given, states}
         known = {v: n for v, n in self.fetched.items() if n in there}
         after = TorchPart.of(self.program, self.finished, {**known, **self.handed})
+        if not self.program.adjoint:
+            solved = {s.op.inverse for k in kernels for s in k.steps if isinstance(s.op, Solve)}
+            kernels = _with_kept(kernels, {*fetched, *solved, *(() if after is None else after.fetched)})
         return TilePass(self.program, tuple(kernels), own, states, before, after)
 
     def known(self, given: Mapping[str, Value]) -> dict[Value, str]:
@@ -108,8 +126,8 @@ class _Cutter(Crossing):
         except Unsupported:
             return None
         own = [v for v in self.walked if self.fetched[v] in kept]
-        stores = [Store(self.fetched[v], low.full(v), True) for v in own]
-        first = Store(self.fetched[self.program.carries[0].before], state, False)
+        stores = [Store(self.fetched[v], low.full(v), True, kept=True) for v in own]
+        first = Store(self.fetched[self.program.carries[0].before], state, False, kept=True)
         kernel = self._kernel("fused", Role.WALK, low, (first, *stores, *results))
         return kernel if kernel.blocked else None
 
@@ -140,8 +158,15 @@ class _Cutter(Crossing):
         return kernel
 
     def _results(self) -> list[TileKernel]:
-        """The kernels after the walk: results per block of the state's columns, and those that are sums over them."""
+        """The kernels after the walk: results per block of the state's columns, and those that are sums over them.
+
+        Gradients are all made in one kernel: they are made of the same values.
+        """
         kernels = []
+        if self.program.adjoint:
+            low = self._lowering(self.again)
+            own = tuple(self._stores(low))
+            return [self._kernel("gradients", Role.OUTPUT, low, own)] if own else []
         for name, blocked in (("columns", True), ("rows", False)):
             low = self._lowering()
             stores = [s for s in self._stores(low) if self._is_blocked(low, s.tile) == blocked]
@@ -242,11 +267,21 @@ class _Cutter(Crossing):
 
     def _kernel(self, name: str, role: Role, low: Lowering, stores: tuple[Store, ...]) -> TileKernel:
         steps = low.build.needed(s.tile for s in stores)
-        stores = tuple(Store(s.name, low.build.latest(s.tile), s.fetched, s.stored) for s in stores)
+        stores = tuple(replace(s, tile=low.build.latest(s.tile)) for s in stores)
         tiles = tuple(s.tile for s in stores)
         one = self.column == ONE  # a block holds all columns
         blocked = one or (all(VALUE in t.lanes for t in tiles) and not _sums_columns(low, tiles))
         return TileKernel(name, role, steps, stores, blocked)
+
+
+def _with_kept(kernels: list[TileKernel], fetched: set[str]) -> list[TileKernel]:
+    """The kernels, with what the one before the walk stores for the backward pass alone told apart."""
+    return [
+        replace(k, stores=tuple(replace(s, kept=s.name not in fetched) for s in k.stores))
+        if k.role is Role.INTRA
+        else k
+        for k in kernels
+    ]
 
 
 def _sums_columns(low: Lowering, tiles: Iterable[Tile]) -> bool:

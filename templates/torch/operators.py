@@ -25,6 +25,36 @@ def _run_backward(
     return _run(type(call).backward, call, tensors, saved, cotangents, wanted)
 
 
+class _Recomputed:
+    """A call that keeps nothing: its backward pass begins with a forward pass, which keeps what it uses."""
+
+    def __init__(self, dtype: torch.dtype, *options: Any) -> None:
+        """The type of final states; sequences and options but `save`."""
+        self.dtype, self.options = dtype, options
+
+    def forward(self, tensors: Sequence[Tensor], places: Sequence[Tensor] | None = None, last: bool = True) -> Any:
+        """Outputs and final states, as of a call without a backward pass, and nothing that is kept."""
+        outputs, finals, _ = _chosen(*tensors, *self.options, None, False).forward(tensors, None, last)
+        return outputs, finals, []
+
+    def backward(
+        self, tensors: Sequence[Tensor], saved: Sequence[Tensor], cotangents: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """The gradients that are wanted."""
+        call = _chosen(*tensors, *self.options, "states", True)
+        *_, kept = call.forward(tensors, None, False)
+        grads: list[Tensor | None] = call.backward(tensors, kept, cotangents, wanted)
+        return grads
+
+    def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """None."""
+        return []
+
+    def places(self, tensors: Sequence[Tensor], memory: Sequence[Tensor]) -> list[Tensor]:
+        """None."""
+        return []
+
+
 # -- autograd -------------------------------------------------------------------------------------------------------------
 
 
@@ -124,10 +154,10 @@ class _TransformedGradient(torch.autograd.Function):
 
 def _operator(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    schedule: str | None, backend: str | None, keep: bool,
+    schedule: str | None, backend: str | None, save: str | None, keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep)
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(call, tensors, call.places(tensors, memory) if keep else None)
     return [*outputs, *finals, *memory]
@@ -136,20 +166,20 @@ def _operator(
 def _operator_backward(
     tensors: list[Tensor], memory: list[Tensor], cotangents: list[Tensor | None], wanted: list[bool],
     cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    schedule: str | None, backend: str | None,
+    schedule: str | None, backend: str | None, save: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, True)
     grads = _run_backward(call, tensors, call.places(tensors, memory), cotangents, wanted)
     return [x.contiguous() for x in grads if x is not None]
 
 
 def _operator_fake(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    schedule: str | None, backend: str | None, keep: bool,
+    schedule: str | None, backend: str | None, save: str | None, keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep)
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
     return [*_outputs(*inputs), *finals, *(call.memory(tensors) if keep else [])]
@@ -175,12 +205,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     tensors, cu_seqlens, memory = ctx.saved_tensors[:count], ctx.saved_tensors[count], ctx.saved_tensors[count + 1 :]
     bars = cotangents[:_RESULTS]
     found = iter(_BACKWARD(list(tensors), list(memory), list(bars), list(wanted), cu_seqlens, *ctx.options))
-    return [next(found) if needed else None for needed in wanted], *[None] * 6
+    return [next(found) if needed else None for needed in wanted], *[None] * 7
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend, str? save"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -202,7 +232,7 @@ _FORWARD, _BACKWARD = _operators()
 
 def _called(
     tensors: list[Tensor], cu_seqlens: Tensor | None, chunk_size: int | None, aggregation: str | None,
-    schedule: str | None, backend: str | None, last: bool = True,
+    schedule: str | None, backend: str | None, save: str | None, last: bool = True,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call, which may be None unless asked for (`last`).
 
@@ -214,9 +244,9 @@ def _called(
         if torch.autograd.forward_ad._current_level >= 0:  # where an operator's tangents would be 0
             _forward_mode()
         if not transformed:
-            return _FORWARD(tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep)[:_RESULTS]
+            return _FORWARD(tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep)[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
-    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep or transformed)
+    call = _chosen(*tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep or transformed)
     if transformed:
         return _TransformedOp.apply(call, *tensors)[:_RESULTS]
     if keep or torch.autograd.forward_ad._current_level >= 0:

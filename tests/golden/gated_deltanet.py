@@ -1,6 +1,6 @@
 """gated_deltanet.flow -- Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024, arXiv 2412.06464)
 
-Made by flowc 0.1.0 from the spec gated_deltanet (sha256 60a60f7be7c8fd59); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto.
+Made by flowc 0.1.0 from the spec gated_deltanet (sha256 60a60f7be7c8fd59); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto, save = states.
 This file is yours: flowc claims nothing in what it emits. It needs torch and nothing else.
 
 The recurrence:
@@ -86,6 +86,7 @@ __options__ = {
     "aggregation": "auto",
     "schedule": "auto",
     "backend": "auto",
+    "save": "states",
 }
 
 _LOG_FLOOR = {
@@ -112,7 +113,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_88a9018d17b47404"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_b08635c10f7f6410"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2024,79 +2025,18 @@ def _walk_backward(
 
 
 @_jit
-def _columns_backward(
-    Z_bar_ptr,
-    beta_ptr,
-    v_bar_ptr,
-    table_ptr,
-    length,
-    heads,
-    programs,
-    levels,
-    parts,
-    blocks,
-    KEYS: tl.constexpr,
-    VALUES: tl.constexpr,
-    TOKENS: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEY_TILE: tl.constexpr,
-    VALUE_TILE: tl.constexpr,
-    DOT: tl.constexpr,
-    AGGREGATION: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Results of a chunk over the state's columns.
-
-    One program per chunk, sequence, head and block of the state's columns.
-    """
-    block = tl.program_id(0) % blocks
-    chunk = (tl.program_id(0) // blocks).to(tl.int64)
-    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
-    value_live = value < VALUES
-    head = chunk % heads
-    if table_ptr is None:
-        before = chunk // programs * TOKENS
-        token, left = (
-            chunk % programs // heads * length + before,
-            tl.minimum(length - before, TOKENS),
-        )
-    else:  # packed sequences: the first token of each chunk, how many there are
-        entry = table_ptr + chunk // heads * 2
-        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-    row = tl.arange(0, ROWS)
-    live = row < left
-    Z_bar = tl.load(
-        Z_bar_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
-        mask=live[:, None] & value_live[None, :],
-        other=0.0,
-    )
-    beta = tl.load(
-        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
-    )
-    v_bar = beta.to(tl.float32)[:, None] * Z_bar.to(tl.float32)
-    tl.store(
-        v_bar_ptr
-        + (token * heads + head) * VALUES
-        + row[:, None] * (heads * VALUES)
-        + value[None, :],
-        v_bar.to(v_bar_ptr.dtype.element_ty),
-        mask=live[:, None] & value_live[None, :],
-    )
-
-
-@_jit
-def _rows_backward(
+def _gradients_backward(
     U_ptr,
     o_bar_ptr,
     Z_bar_ptr,
-    v_ptr,
-    P_ptr,
-    g_ptr,
-    k_ptr,
     beta_ptr,
+    v_ptr,
+    v_bar_ptr,
+    k_ptr,
+    q_ptr,
+    g_ptr,
     S_bar_ptr,
     S_ptr,
-    q_ptr,
     k_bar_ptr,
     q_bar_ptr,
     g_bar_ptr,
@@ -2120,7 +2060,7 @@ def _rows_backward(
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Results of a chunk that are sums over the state's columns.
+    """Gradients of a chunk's inputs.
 
     One program per chunk, sequence and head.
     """
@@ -2141,7 +2081,6 @@ def _rows_backward(
     q_head = head // (heads // q_heads)
     P_bar = tl.zeros((ROWS, ROWS), tl.float32)
     N_bar = tl.zeros((ROWS, ROWS), tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
     for block in range(0, blocks):
         value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
         value_live = value < VALUES
@@ -2166,6 +2105,23 @@ def _rows_backward(
             mask=live[:, None] & value_live[None, :],
             other=0.0,
         )
+        P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
+        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
+    beta = tl.load(
+        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+    )
+    total = tl.zeros((ROWS,), tl.float32)
+    for block in range(0, blocks):
+        value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+        value_live = value < VALUES
+        Z_bar = tl.load(
+            Z_bar_ptr
+            + chunk * TOKENS * VALUES
+            + row[:, None] * VALUES
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
         v = tl.load(
             v_ptr
             + (token * heads + head) * VALUES
@@ -2174,20 +2130,42 @@ def _rows_backward(
             mask=live[:, None] & value_live[None, :],
             other=0.0,
         )
-        P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
-        N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
+        v_bar = beta.to(tl.float32)[:, None] * Z_bar.to(tl.float32)
+        tl.store(
+            v_bar_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            v_bar.to(v_bar_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
         total = total + tl.sum(
             tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
             1,
         )
-    P = tl.load(
-        P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-        mask=live[:, None] & live[None, :],
-        other=0.0,
-    )
-    t = P_bar * P.to(tl.float32)
-    t_ = tl.sum(t, 1)
-    t_2 = tl.sum(t, 0)
+    total_ = tl.zeros((ROWS, ROWS), tl.float32)
+    N_dot = tl.zeros((ROWS, ROWS), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        total_ = _tl_dot(q, tl.trans(k.to(DOT)), total_, PRECISION)
+        N_dot = _tl_dot(k, tl.trans(k.to(DOT)), N_dot, PRECISION)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live, g_, 0.0)
@@ -2205,46 +2183,34 @@ def _rows_backward(
         ),
         0.0,
     )
-    t_3 = decay * P_bar
-    N_dot = tl.zeros((ROWS, ROWS), tl.float32)
-    for part in range(0, parts):
-        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
-        key_live = key < KEYS
-        k = tl.load(
-            k_ptr
-            + (token * k_heads + k_head) * KEYS
-            + row[:, None] * (k_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        N_dot = _tl_dot(k, tl.trans(k.to(DOT)), N_dot, PRECISION)
+    P = decay * total_
+    t = P_bar * P
+    t_ = tl.sum(t, 1)
+    t_2 = tl.sum(t, 0)
     mask = tl.where(row[:, None] > row[None, :], 1.0, 0.0)
-    beta = tl.load(
-        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
-    )
     scale = -beta.to(tl.float32)
     N = mask * decay * scale[:, None] * N_dot
-    t_4 = N_bar * N
-    t_5 = tl.sum(t_4, 0)
-    t_6 = tl.sum(t_4, 1)
-    t_7 = mask * decay * N_bar
-    N_dot_bar = scale[:, None] * t_7
-    t_8 = tl.sum(N_dot * t_7, 1)
+    t_3 = N_bar * N
+    t_4 = tl.sum(t_3, 0)
+    t_5 = tl.sum(t_3, 1)
+    t_6 = mask * decay * N_bar
+    t_7 = decay * P_bar
+    N_dot_bar = scale[:, None] * t_6
+    t_8 = tl.sum(N_dot * t_6, 1)
     g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
     t_9 = tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))
     t_10 = tl.exp2(sums_whole + sums_rest)
     t_11 = t_10 * scale
-    total_ = tl.zeros((ROWS,), tl.float32)
-    total_2 = 0.0
-    total_3 = tl.zeros((ROWS,), tl.float32)
+    total_2 = tl.zeros((ROWS,), tl.float32)
+    total_3 = 0.0
     total_4 = tl.zeros((ROWS,), tl.float32)
+    total_5 = tl.zeros((ROWS,), tl.float32)
     for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         l_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
-        total_5 = tl.zeros((KEY_TILE,), tl.float32)
-        total_6 = tl.zeros((ROWS, KEY_TILE), tl.float32)
+        total_6 = tl.zeros((KEY_TILE,), tl.float32)
+        total_7 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         y_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
         for block in range(0, blocks):
             value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
@@ -2289,13 +2255,13 @@ def _rows_backward(
             l_decayed_bar = _tl_dot(
                 U, tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
             )
-            total_5 = total_5 + tl.sum(
+            total_6 = total_6 + tl.sum(
                 tl.where(
                     value_live[None, :], S_.to(tl.float32) * S_bar.to(tl.float32), 0.0
                 ),
                 1,
             )
-            total_6 = _tl_dot(o, tl.trans(S_.to(DOT)), total_6, PRECISION)
+            total_7 = _tl_dot(o, tl.trans(S_.to(DOT)), total_7, PRECISION)
             y_decayed_bar = _tl_dot(
                 Z_bar, tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
             )
@@ -2318,7 +2284,7 @@ def _rows_backward(
         t_12 = tl.trans(
             _tl_dot(tl.trans(k), tl.trans(N_dot_bar.to(DOT)), None, PRECISION)
         )
-        t_13 = tl.trans(_tl_dot(tl.trans(q), t_3.to(DOT), None, PRECISION))
+        t_13 = tl.trans(_tl_dot(tl.trans(q), t_7.to(DOT), None, PRECISION))
         t_14 = tl.trans(_tl_dot(tl.trans(k), N_dot_bar.to(DOT), None, PRECISION))
         l_bar = (
             t_9[:, None] * l_decayed_bar
@@ -2335,8 +2301,8 @@ def _rows_backward(
             l_bar.to(k_bar_ptr.dtype.element_ty),
             mask=live[:, None] & key_live[None, :],
         )
-        t_15 = tl.trans(_tl_dot(tl.trans(k), tl.trans(t_3.to(DOT)), None, PRECISION))
-        q_bar = t_15 + t_10[:, None] * total_6
+        t_15 = tl.trans(_tl_dot(tl.trans(k), tl.trans(t_7.to(DOT)), None, PRECISION))
+        q_bar = t_15 + t_10[:, None] * total_7
         tl.store(
             q_bar_ptr
             + (token * heads + head) * KEYS
@@ -2345,27 +2311,27 @@ def _rows_backward(
             q_bar.to(q_bar_ptr.dtype.element_ty),
             mask=live[:, None] & key_live[None, :],
         )
-        total_ = total_ + tl.sum(
+        total_2 = total_2 + tl.sum(
             tl.where(key_live[None, :], k.to(tl.float32) * l_decayed_bar, 0.0), 1
         )
-        total_2 = total_2 + tl.sum(tl.where(key_live, total_5, 0.0), 0)
-        total_3 = total_3 + tl.sum(
-            tl.where(key_live[None, :], q.to(tl.float32) * total_6, 0.0), 1
-        )
+        total_3 = total_3 + tl.sum(tl.where(key_live, total_6, 0.0), 0)
         total_4 = total_4 + tl.sum(
+            tl.where(key_live[None, :], q.to(tl.float32) * total_7, 0.0), 1
+        )
+        total_5 = total_5 + tl.sum(
             tl.where(key_live[None, :], k.to(tl.float32) * y_decayed_bar, 0.0), 1
         )
-    t_16 = total_ * t_9
+    t_16 = total_2 * t_9
     t_17 = tl.sum(t_16, 0)
-    g_last_bar = t_17 + total_2 * tl.exp2(g_last_whole + g_last_rest)
-    g_query_bar = t_ + total_3 * t_10
-    g_write_bar = -t_16 + -t_2 + -t_5
-    g_read_bar = total_4 * t_11 + t_6
+    g_last_bar = t_17 + total_3 * tl.exp2(g_last_whole + g_last_rest)
+    g_query_bar = t_ + total_4 * t_10
+    g_write_bar = -t_16 + -t_2 + -t_4
+    g_read_bar = total_5 * t_11 + t_5
     g_bar = (
         tl.cumsum(g_query_bar + g_write_bar + g_read_bar, 0, reverse=True) + g_last_bar
     )
     g_bar_ = tl.where((g.to(tl.float32)) > -104.0, 1.0, 0.0) * g_bar
-    scale_bar = t_10 * total_4 + t_8
+    scale_bar = t_10 * total_5 + t_8
     beta_bar = -scale_bar + total
     tl.store(
         g_bar_ptr + token * heads + head + row * (heads),
@@ -2768,7 +2734,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("ampere", "walk", 2, 256, 256, 16, 128, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 128, 4, 1),
-    ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("ampere", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
     ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
@@ -2779,12 +2745,12 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("blackwell", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("blackwell", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 128, 4, 1),
-    ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("blackwell", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
     ("amd", "columns", 2, 64, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 128, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
-    ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
     ("amd", "fused", 2, 64, 256, 64, 64, 8, 1),
     ("amd", "fused", 2, 128, 32, 32, 64, 4, 1),
     ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
@@ -2797,8 +2763,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
     ("any", "walk_backward", 2, 256, 256, 32, 128, 8, 1),
-    ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
-    ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "gradients_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 128, 32, 32, 64, 4, 2),
     ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
@@ -2807,8 +2772,7 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "walk", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
     ("any", "walk_backward", 4, 256, 256, 16, 128, 8, 1),
-    ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
-    ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "gradients_backward", 4, 256, 256, 16, 16, 4, 1),
     ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
 )
 
@@ -3099,30 +3063,21 @@ def _backward_kernels(
         final_ptr=begin,
     )
     call.run(
-        _columns_backward,
-        "columns_backward",
-        True,
-        True,
-        Z_bar_ptr=Z_bar,
-        beta_ptr=inputs[4],
-        v_bar_ptr=grads[2],
-    )
-    call.run(
-        _rows_backward,
-        "rows_backward",
+        _gradients_backward,
+        "gradients_backward",
         False,
         True,
         U_ptr=U,
         o_bar_ptr=cotangents[0],
         Z_bar_ptr=Z_bar,
-        v_ptr=inputs[2],
-        P_ptr=P,
-        g_ptr=inputs[3],
-        k_ptr=inputs[1],
         beta_ptr=inputs[4],
+        v_ptr=inputs[2],
+        v_bar_ptr=grads[2],
+        k_ptr=inputs[1],
+        q_ptr=inputs[0],
+        g_ptr=inputs[3],
         S_bar_ptr=S_bar,
         S_ptr=S,
-        q_ptr=inputs[0],
         k_bar_ptr=grads[1],
         q_bar_ptr=grads[0],
         g_bar_ptr=grads[3],
@@ -3376,7 +3331,7 @@ def _one_token(
                 *made,
             )
             return [_added(x, own, 2) for x, own in zip(outputs, made)], finals
-    made = _called([*inputs, *starts], None, None, None, None, backend)
+    made = _called([*inputs, *starts], None, None, None, None, backend, None)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
@@ -3956,6 +3911,7 @@ def _chosen(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> Any:
     """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""
@@ -3968,6 +3924,10 @@ def _chosen(
         or beta.dtype == torch.float64
         else torch.float32
     )
+    if keep and (save or __options__["save"]) == "recompute":
+        return _Recomputed(
+            dtype, cu_seqlens, chunk_size, aggregation, schedule, backend
+        )
     chunk_size = __options__["chunk_size"] if chunk_size is None else chunk_size
     keys = (start.shape[2], start.shape[3])[0]
     if _on_triton(
@@ -4044,6 +4004,49 @@ def _run_backward(
 ) -> list[Tensor | None]:
     """The gradients of `tensors`, None where none is wanted."""
     return _run(type(call).backward, call, tensors, saved, cotangents, wanted)
+
+
+class _Recomputed:
+    """A call that keeps nothing: its backward pass begins with a forward pass, which keeps what it uses."""
+
+    def __init__(self, dtype: torch.dtype, *options: Any) -> None:
+        """The type of final states; sequences and options but `save`."""
+        self.dtype, self.options = dtype, options
+
+    def forward(
+        self,
+        tensors: Sequence[Tensor],
+        places: Sequence[Tensor] | None = None,
+        last: bool = True,
+    ) -> Any:
+        """Outputs and final states, as of a call without a backward pass, and nothing that is kept."""
+        outputs, finals, _ = _chosen(*tensors, *self.options, None, False).forward(
+            tensors, None, last
+        )
+        return outputs, finals, []
+
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients that are wanted."""
+        call = _chosen(*tensors, *self.options, "states", True)
+        *_, kept = call.forward(tensors, None, False)
+        grads: list[Tensor | None] = call.backward(tensors, kept, cotangents, wanted)
+        return grads
+
+    def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """None."""
+        return []
+
+    def places(
+        self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """None."""
+        return []
 
 
 # -- autograd -------------------------------------------------------------------------------------------------------------
@@ -4173,11 +4176,12 @@ def _operator(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep
     )
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(
@@ -4196,10 +4200,11 @@ def _operator_backward(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, True
     )
     grads = _run_backward(
         call, tensors, call.places(tensors, memory), cotangents, wanted
@@ -4214,11 +4219,12 @@ def _operator_fake(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep
     )
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
@@ -4266,12 +4272,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
             *ctx.options,
         )
     )
-    return [next(found) if needed else None for needed in wanted], *[None] * 6
+    return [next(found) if needed else None for needed in wanted], *[None] * 7
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend, str? save"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -4307,6 +4313,7 @@ def _called(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     last: bool = True,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call, which may be None unless asked for (`last`).
@@ -4324,7 +4331,14 @@ def _called(
             _forward_mode()
         if not transformed:
             return _FORWARD(
-                tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+                tensors,
+                cu_seqlens,
+                chunk_size,
+                aggregation,
+                schedule,
+                backend,
+                save,
+                keep,
             )[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(
@@ -4334,6 +4348,7 @@ def _called(
         aggregation,
         schedule,
         backend,
+        save,
         keep or transformed,
     )
     if transformed:
@@ -4361,6 +4376,7 @@ def gated_deltanet(
     aggregation: str | None = None,
     schedule: str | None = None,
     backend: str | None = None,
+    save: str | None = None,
     check: bool = False,
 ) -> Any:
     """gated_deltanet.flow -- Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024, arXiv 2412.06464)
@@ -4375,7 +4391,7 @@ def gated_deltanet(
         output_final_state: whether to return (outputs, final state).
         cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].
             They are read once for a tensor, which waits for its device, and again after a change in place.
-        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.
+        chunk_size, aggregation, schedule, backend, save: options; None takes what the op was compiled with.
         check: enforce the ranges that the spec declares.
 
     Returns:
@@ -4389,10 +4405,11 @@ def gated_deltanet(
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
     _option("schedule", schedule, ("auto", "split", "fused"))
     _option("backend", backend, ("auto", "torch", "triton"))
+    _option("save", save, ("states", "recompute"))
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
         _in_range("beta", beta, (beta > 0.0) & (beta < 1.0), "in (0, 1)")
-    options = chunk_size, aggregation, schedule, backend
+    options = chunk_size, aggregation, schedule, backend, save
     made = _called(
         [q, k, v, g, beta, *starts], cu_seqlens, *options, output_final_state
     )

@@ -1,6 +1,6 @@
 """gated_lowrank_delta.flow -- one gate, then the low-rank delta rule (after ParallelFlow, arXiv 2504.00492)
 
-Made by flowc 0.1.0 from the spec gated_lowrank_delta (sha256 8002a7d16d5c7840); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto.
+Made by flowc 0.1.0 from the spec gated_lowrank_delta (sha256 8002a7d16d5c7840); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto, save = states.
 This file is yours: flowc claims nothing in what it emits. It needs torch and nothing else.
 
 The recurrence:
@@ -83,6 +83,7 @@ __options__ = {
     "aggregation": "auto",
     "schedule": "auto",
     "backend": "auto",
+    "save": "states",
 }
 
 _LOG_FLOOR = {
@@ -116,7 +117,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_lowrank_delta_afdafe5095315da1"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_lowrank_delta_7308ec4faae9ea9b"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -2168,93 +2169,28 @@ def _walk_backward(
 
 
 @_jit
-def _columns_backward(
-    Z_bar_ptr,
-    W_bar_ptr,
-    RANK1: tl.constexpr,
-    PADDED1: tl.constexpr,
-    R_size: tl.constexpr,
-    V_size: tl.constexpr,
-    table_ptr,
-    length,
-    heads,
-    programs,
-    levels,
-    parts,
-    blocks,
-    KEYS: tl.constexpr,
-    VALUES: tl.constexpr,
-    TOKENS: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEY_TILE: tl.constexpr,
-    VALUE_TILE: tl.constexpr,
-    DOT: tl.constexpr,
-    AGGREGATION: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Results of a chunk over the state's columns.
-
-    One program per chunk, sequence, head and block of the state's columns.
-    """
-    block = tl.program_id(0) % blocks
-    chunk = (tl.program_id(0) // blocks).to(tl.int64)
-    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
-    value_live = value < VALUES
-    head = chunk % heads
-    if table_ptr is None:
-        before = chunk // programs * TOKENS
-        token, left = (
-            chunk % programs // heads * length + before,
-            tl.minimum(length - before, TOKENS),
-        )
-    else:  # packed sequences: the first token of each chunk, how many there are
-        entry = table_ptr + chunk // heads * 2
-        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-    ROWS1: tl.constexpr = ROWS * PADDED1
-    row1 = tl.arange(0, ROWS1)
-    at1, sub1 = row1 // PADDED1, row1 % PADDED1
-    live1 = (sub1 < RANK1) & (at1 < left)
-    Z_bar = tl.load(
-        Z_bar_ptr
-        + chunk * (TOKENS * RANK1) * VALUES
-        + (at1[:, None] * RANK1 + sub1[:, None]) * VALUES
-        + value[None, :],
-        mask=live1[:, None] & value_live[None, :],
-        other=0.0,
-    )
-    tl.store(
-        W_bar_ptr
-        + (token * heads + head) * (R_size * V_size)
-        + at1[:, None] * (heads * (R_size * V_size))
-        + value[None, :] * R_size
-        + sub1[:, None],
-        Z_bar.to(tl.float32).to(W_bar_ptr.dtype.element_ty),
-        mask=live1[:, None] & value_live[None, :],
-    )
-
-
-@_jit
-def _rows_backward(
+def _gradients_backward(
     U_ptr,
     o_bar_ptr,
     Z_bar_ptr,
-    P_ptr,
-    g_ptr,
+    W_bar_ptr,
     B_ptr,
+    q_ptr,
     A_ptr,
+    g_ptr,
     S_bar_ptr,
     S_ptr,
-    q_ptr,
     B_bar_ptr,
     A_bar_ptr,
     q_bar_ptr,
     g_bar_ptr,
     B_heads,
-    A_heads,
     q_heads,
+    A_heads,
     RANK1: tl.constexpr,
     PADDED1: tl.constexpr,
     R_size: tl.constexpr,
+    V_size: tl.constexpr,
     K_size: tl.constexpr,
     table_ptr,
     length,
@@ -2273,7 +2209,7 @@ def _rows_backward(
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Results of a chunk that are sums over the state's columns.
+    """Gradients of a chunk's inputs.
 
     One program per chunk, sequence and head.
     """
@@ -2294,8 +2230,8 @@ def _rows_backward(
     row1 = tl.arange(0, ROWS1)
     at1, sub1 = row1 // PADDED1, row1 % PADDED1
     B_head = head // (heads // B_heads)
-    A_head = head // (heads // A_heads)
     q_head = head // (heads // q_heads)
+    A_head = head // (heads // A_heads)
     live1 = (sub1 < RANK1) & (at1 < left)
     P_bar = tl.zeros((ROWS, ROWS1), tl.float32)
     N_bar = tl.zeros((ROWS1, ROWS1), tl.float32)
@@ -2328,17 +2264,59 @@ def _rows_backward(
         )
         P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
         N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
-    P = tl.load(
-        P_ptr
-        + chunk * TOKENS * (TOKENS * RANK1)
-        + row[:, None] * (TOKENS * RANK1)
-        + (at1[None, :] * RANK1 + sub1[None, :]),
-        mask=live[:, None] & live1[None, :],
-        other=0.0,
-    )
-    t = P_bar * P.to(tl.float32)
-    t_ = tl.sum(t, 1)
-    t_2 = tl.sum(t, 0)
+    for block in range(0, blocks):
+        value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+        value_live = value < VALUES
+        Z_bar = tl.load(
+            Z_bar_ptr
+            + chunk * (TOKENS * RANK1) * VALUES
+            + (at1[:, None] * RANK1 + sub1[:, None]) * VALUES
+            + value[None, :],
+            mask=live1[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        tl.store(
+            W_bar_ptr
+            + (token * heads + head) * (R_size * V_size)
+            + at1[:, None] * (heads * (R_size * V_size))
+            + value[None, :] * R_size
+            + sub1[:, None],
+            Z_bar.to(tl.float32).to(W_bar_ptr.dtype.element_ty),
+            mask=live1[:, None] & value_live[None, :],
+        )
+    total = tl.zeros((ROWS, ROWS1), tl.float32)
+    total_ = tl.zeros((ROWS1, ROWS1), tl.float32)
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        B = tl.load(
+            B_ptr
+            + (token * B_heads + B_head) * (K_size * R_size)
+            + at1[:, None] * (B_heads * (K_size * R_size))
+            + key[None, :] * R_size
+            + sub1[:, None],
+            mask=live1[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        A = tl.load(
+            A_ptr
+            + (token * A_heads + A_head) * (K_size * R_size)
+            + at1[:, None] * (A_heads * (K_size * R_size))
+            + key[None, :] * R_size
+            + sub1[:, None],
+            mask=live1[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        total = _tl_dot(q, tl.trans(B.to(DOT)), total, PRECISION)
+        total_ = _tl_dot(A, tl.trans(B.to(DOT)), total_, PRECISION)
     g = tl.load(g_ptr + token * heads + head + row * (heads), mask=live, other=0.0)
     g_ = _tl_floor_log(g.to(tl.float32))
     log_gate = tl.where(live, g_, 0.0)
@@ -2364,30 +2342,10 @@ def _rows_backward(
         ),
         0.0,
     )
-    t_3 = decay * P_bar
-    total = tl.zeros((ROWS1, ROWS1), tl.float32)
-    for part in range(0, parts):
-        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
-        key_live = key < KEYS
-        B = tl.load(
-            B_ptr
-            + (token * B_heads + B_head) * (K_size * R_size)
-            + at1[:, None] * (B_heads * (K_size * R_size))
-            + key[None, :] * R_size
-            + sub1[:, None],
-            mask=live1[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        A = tl.load(
-            A_ptr
-            + (token * A_heads + A_head) * (K_size * R_size)
-            + at1[:, None] * (A_heads * (K_size * R_size))
-            + key[None, :] * R_size
-            + sub1[:, None],
-            mask=live1[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        total = _tl_dot(A, tl.trans(B.to(DOT)), total, PRECISION)
+    P = decay * total
+    t = P_bar * P
+    t_ = tl.sum(t, 1)
+    t_2 = tl.sum(t, 0)
     decay_ = tl.where(
         at1[:, None] > at1[None, :],
         tl.exp2(
@@ -2400,25 +2358,26 @@ def _rows_backward(
         ),
         0.0,
     )
-    N = decay_ * total
-    t_4 = N_bar * N
-    t_5 = tl.sum(t_4, 0)
-    t_6 = tl.sum(t_4, 1)
+    N = decay_ * total_
+    t_3 = N_bar * N
+    t_4 = tl.sum(t_3, 0)
+    t_5 = tl.sum(t_3, 1)
+    t_6 = decay * P_bar
     t_7 = decay_ * N_bar
     g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
     t_8 = tl.exp2((g_last_whole - sums_whole) + (g_last_rest - sums_rest))
     t_9 = tl.exp2(sums_whole_ + sums_rest_)
     t_10 = tl.exp2(sums_whole + sums_rest)
-    total_ = tl.zeros((ROWS1,), tl.float32)
-    total_2 = 0.0
-    total_3 = tl.zeros((ROWS,), tl.float32)
-    total_4 = tl.zeros((ROWS1,), tl.float32)
+    total_2 = tl.zeros((ROWS1,), tl.float32)
+    total_3 = 0.0
+    total_4 = tl.zeros((ROWS,), tl.float32)
+    total_5 = tl.zeros((ROWS1,), tl.float32)
     for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
         l_decayed_bar = tl.zeros((ROWS1, KEY_TILE), tl.float32)
-        total_5 = tl.zeros((KEY_TILE,), tl.float32)
-        total_6 = tl.zeros((ROWS, KEY_TILE), tl.float32)
+        total_6 = tl.zeros((KEY_TILE,), tl.float32)
+        total_7 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         y_decayed_bar = tl.zeros((ROWS1, KEY_TILE), tl.float32)
         for block in range(0, blocks):
             value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
@@ -2463,13 +2422,13 @@ def _rows_backward(
             l_decayed_bar = _tl_dot(
                 U, tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
             )
-            total_5 = total_5 + tl.sum(
+            total_6 = total_6 + tl.sum(
                 tl.where(
                     value_live[None, :], S_.to(tl.float32) * S_bar.to(tl.float32), 0.0
                 ),
                 1,
             )
-            total_6 = _tl_dot(o, tl.trans(S_.to(DOT)), total_6, PRECISION)
+            total_7 = _tl_dot(o, tl.trans(S_.to(DOT)), total_7, PRECISION)
             y_decayed_bar = _tl_dot(
                 Z_bar, tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
             )
@@ -2490,7 +2449,7 @@ def _rows_backward(
             mask=live1[:, None] & key_live[None, :],
             other=0.0,
         )
-        t_11 = tl.trans(_tl_dot(tl.trans(q), t_3.to(DOT), None, PRECISION))
+        t_11 = tl.trans(_tl_dot(tl.trans(q), t_6.to(DOT), None, PRECISION))
         t_12 = tl.trans(_tl_dot(tl.trans(A), t_7.to(DOT), None, PRECISION))
         l_bar = t_8[:, None] * l_decayed_bar + t_11 + t_12
         tl.store(
@@ -2522,8 +2481,8 @@ def _rows_backward(
             y_bar.to(A_bar_ptr.dtype.element_ty),
             mask=live1[:, None] & key_live[None, :],
         )
-        t_14 = tl.trans(_tl_dot(tl.trans(B), tl.trans(t_3.to(DOT)), None, PRECISION))
-        q_bar = t_14 + t_9[:, None] * total_6
+        t_14 = tl.trans(_tl_dot(tl.trans(B), tl.trans(t_6.to(DOT)), None, PRECISION))
+        q_bar = t_14 + t_9[:, None] * total_7
         tl.store(
             q_bar_ptr
             + (token * heads + head) * KEYS
@@ -2532,23 +2491,23 @@ def _rows_backward(
             q_bar.to(q_bar_ptr.dtype.element_ty),
             mask=live[:, None] & key_live[None, :],
         )
-        total_ = total_ + tl.sum(
+        total_2 = total_2 + tl.sum(
             tl.where(key_live[None, :], B.to(tl.float32) * l_decayed_bar, 0.0), 1
         )
-        total_2 = total_2 + tl.sum(tl.where(key_live, total_5, 0.0), 0)
-        total_3 = total_3 + tl.sum(
-            tl.where(key_live[None, :], q.to(tl.float32) * total_6, 0.0), 1
-        )
+        total_3 = total_3 + tl.sum(tl.where(key_live, total_6, 0.0), 0)
         total_4 = total_4 + tl.sum(
+            tl.where(key_live[None, :], q.to(tl.float32) * total_7, 0.0), 1
+        )
+        total_5 = total_5 + tl.sum(
             tl.where(key_live[None, :], A.to(tl.float32) * y_decayed_bar, 0.0), 1
         )
-    t_15 = total_ * t_8
+    t_15 = total_2 * t_8
     t_16 = tl.sum(t_15, 0)
-    g_last_bar = t_16 + total_2 * tl.exp2(g_last_whole + g_last_rest)
-    g_query_bar = t_ + total_3 * t_9
-    g_write_bar = -t_15 + -t_2 + -t_5
+    g_last_bar = t_16 + total_3 * tl.exp2(g_last_whole + g_last_rest)
+    g_query_bar = t_ + total_4 * t_9
+    g_write_bar = -t_15 + -t_2 + -t_4
     t_17 = _tl_per_token(g_write_bar, ROWS, PADDED1)
-    g_read_bar = total_4 * t_10 + t_6
+    g_read_bar = total_5 * t_10 + t_5
     t_18 = _tl_per_token(g_read_bar, ROWS, PADDED1)
     g_bar = tl.cumsum(g_query_bar + t_17 + t_18, 0, reverse=True) + g_last_bar
     g_bar_ = tl.where((g.to(tl.float32)) > -104.0, 1.0, 0.0) * g_bar
@@ -2976,16 +2935,16 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("ampere", "walk", 2, 256, 256, 16, 128, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 128, 4, 1),
-    ("ampere", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("ampere", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 4, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("blackwell", "matrices", 2, 256, 256, 32, 16, 8, 1),
     ("blackwell", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("blackwell", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("blackwell", "walk_backward", 2, 256, 256, 32, 128, 4, 1),
-    ("blackwell", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("blackwell", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
     ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
-    ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
     ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
     ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 2, 256, 256, 32, 32, 8, 1),
@@ -2993,16 +2952,14 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
     ("any", "walk_backward", 2, 256, 256, 32, 128, 8, 1),
-    ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
-    ("any", "rows_backward", 2, 256, 256, 32, 64, 8, 1),
+    ("any", "gradients_backward", 2, 256, 256, 32, 64, 8, 1),
     ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
     ("any", "walk_backward", 4, 256, 256, 16, 128, 8, 1),
-    ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
-    ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "gradients_backward", 4, 256, 256, 16, 16, 4, 1),
     ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
 )
 
@@ -3352,42 +3309,31 @@ def _backward_kernels(
         final_ptr=begin,
     )
     call.run(
-        _columns_backward,
-        "columns_backward",
-        True,
-        True,
-        Z_bar_ptr=Z_bar,
-        W_bar_ptr=grads[3],
-        RANK1=inputs[1].shape[4],
-        PADDED1=_padded(inputs[1].shape[4]),
-        R_size=inputs[1].shape[4],
-        V_size=inputs[3].shape[3],
-    )
-    call.run(
-        _rows_backward,
-        "rows_backward",
+        _gradients_backward,
+        "gradients_backward",
         False,
         True,
         U_ptr=U,
         o_bar_ptr=cotangents[0],
         Z_bar_ptr=Z_bar,
-        P_ptr=P,
-        g_ptr=inputs[4],
+        W_bar_ptr=grads[3],
         B_ptr=inputs[2],
+        q_ptr=inputs[0],
         A_ptr=inputs[1],
+        g_ptr=inputs[4],
         S_bar_ptr=S_bar,
         S_ptr=S,
-        q_ptr=inputs[0],
         B_bar_ptr=grads[2],
         A_bar_ptr=grads[1],
         q_bar_ptr=grads[0],
         g_bar_ptr=grads[4],
         B_heads=inputs[2].shape[2],
-        A_heads=inputs[1].shape[2],
         q_heads=inputs[0].shape[2],
+        A_heads=inputs[1].shape[2],
         RANK1=inputs[1].shape[4],
         PADDED1=_padded(inputs[1].shape[4]),
         R_size=inputs[1].shape[4],
+        V_size=inputs[3].shape[3],
         K_size=inputs[0].shape[3],
     )
     return [
@@ -3641,7 +3587,7 @@ def _one_token(
                 *made,
             )
             return [_added(x, own, 2) for x, own in zip(outputs, made)], finals
-    made = _called([*inputs, *starts], None, None, None, None, backend)
+    made = _called([*inputs, *starts], None, None, None, None, backend, None)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
@@ -4244,6 +4190,7 @@ def _chosen(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> Any:
     """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""
@@ -4257,6 +4204,10 @@ def _chosen(
         or g.dtype == torch.float64
         else torch.float32
     )
+    if keep and (save or __options__["save"]) == "recompute":
+        return _Recomputed(
+            dtype, cu_seqlens, chunk_size, aggregation, schedule, backend
+        )
     chunk_size = __options__["chunk_size"] if chunk_size is None else chunk_size
     keys = (start.shape[2], start.shape[3])[0]
     if _on_triton(
@@ -4338,6 +4289,49 @@ def _run_backward(
 ) -> list[Tensor | None]:
     """The gradients of `tensors`, None where none is wanted."""
     return _run(type(call).backward, call, tensors, saved, cotangents, wanted)
+
+
+class _Recomputed:
+    """A call that keeps nothing: its backward pass begins with a forward pass, which keeps what it uses."""
+
+    def __init__(self, dtype: torch.dtype, *options: Any) -> None:
+        """The type of final states; sequences and options but `save`."""
+        self.dtype, self.options = dtype, options
+
+    def forward(
+        self,
+        tensors: Sequence[Tensor],
+        places: Sequence[Tensor] | None = None,
+        last: bool = True,
+    ) -> Any:
+        """Outputs and final states, as of a call without a backward pass, and nothing that is kept."""
+        outputs, finals, _ = _chosen(*tensors, *self.options, None, False).forward(
+            tensors, None, last
+        )
+        return outputs, finals, []
+
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients that are wanted."""
+        call = _chosen(*tensors, *self.options, "states", True)
+        *_, kept = call.forward(tensors, None, False)
+        grads: list[Tensor | None] = call.backward(tensors, kept, cotangents, wanted)
+        return grads
+
+    def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """None."""
+        return []
+
+    def places(
+        self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """None."""
+        return []
 
 
 # -- autograd -------------------------------------------------------------------------------------------------------------
@@ -4467,11 +4461,12 @@ def _operator(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep
     )
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(
@@ -4490,10 +4485,11 @@ def _operator_backward(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, True
     )
     grads = _run_backward(
         call, tensors, call.places(tensors, memory), cotangents, wanted
@@ -4508,11 +4504,12 @@ def _operator_fake(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep
     )
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
@@ -4560,12 +4557,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
             *ctx.options,
         )
     )
-    return [next(found) if needed else None for needed in wanted], *[None] * 6
+    return [next(found) if needed else None for needed in wanted], *[None] * 7
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend, str? save"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -4601,6 +4598,7 @@ def _called(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     last: bool = True,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call, which may be None unless asked for (`last`).
@@ -4618,7 +4616,14 @@ def _called(
             _forward_mode()
         if not transformed:
             return _FORWARD(
-                tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+                tensors,
+                cu_seqlens,
+                chunk_size,
+                aggregation,
+                schedule,
+                backend,
+                save,
+                keep,
             )[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(
@@ -4628,6 +4633,7 @@ def _called(
         aggregation,
         schedule,
         backend,
+        save,
         keep or transformed,
     )
     if transformed:
@@ -4655,6 +4661,7 @@ def gated_lowrank_delta(
     aggregation: str | None = None,
     schedule: str | None = None,
     backend: str | None = None,
+    save: str | None = None,
     check: bool = False,
 ) -> Any:
     """gated_lowrank_delta.flow -- one gate, then the low-rank delta rule (after ParallelFlow, arXiv 2504.00492)
@@ -4669,7 +4676,7 @@ def gated_lowrank_delta(
         output_final_state: whether to return (outputs, final state).
         cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].
             They are read once for a tensor, which waits for its device, and again after a change in place.
-        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.
+        chunk_size, aggregation, schedule, backend, save: options; None takes what the op was compiled with.
         check: enforce the ranges that the spec declares.
 
     Returns:
@@ -4683,9 +4690,10 @@ def gated_lowrank_delta(
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
     _option("schedule", schedule, ("auto", "split", "fused"))
     _option("backend", backend, ("auto", "torch", "triton"))
+    _option("save", save, ("states", "recompute"))
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
-    options = chunk_size, aggregation, schedule, backend
+    options = chunk_size, aggregation, schedule, backend, save
     made = _called([q, A, B, W, g, *starts], cu_seqlens, *options, output_final_state)
     result = made[0]
     return (result, made[_OUTPUTS:][0]) if output_final_state else result

@@ -1,6 +1,6 @@
 """kda.flow -- Kimi Delta Attention: a gate per key channel, then the delta step (Kimi Team 2025, arXiv 2510.26692)
 
-Made by flowc 0.1.0 from the spec kda (sha256 d1e5163aa887cfee); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto.
+Made by flowc 0.1.0 from the spec kda (sha256 d1e5163aa887cfee); options: chunk_size = None, aggregation = auto, schedule = auto, backend = auto, save = states.
 This file is yours: flowc claims nothing in what it emits. It needs torch and nothing else.
 
 The recurrence:
@@ -85,6 +85,7 @@ __options__ = {
     "aggregation": "auto",
     "schedule": "auto",
     "backend": "auto",
+    "save": "states",
 }
 
 _LOG_FLOOR = {
@@ -111,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_09aa395eac9a4fc2"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_f2660abac78480e5"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -750,7 +751,7 @@ def _forward(
     q_decayed = _decays(g_query.to(dtype, copy=True)).mul_(q_)
     P = _decay_dot(q_, l, blocks, (query_reads, row_writes))
     g_last = sums[:, :, -1]
-    exp_g_last = _decays(g_last.to(dtype, copy=True))
+    decay_chunk = _decays(g_last.to(dtype, copy=True))
     l_decayed = _decays((g_last[..., None, :] - g_write).to(dtype, copy=True)).mul_(l)
     U = S.new_empty(chunks, programs, tokens, V)
     q_decayed_S = S.new_empty(chunks, programs, tokens, V)
@@ -760,7 +761,7 @@ def _forward(
             S_[c] = S
         _solve(inverse[c], v_[c].baddbmm_(y_decayed[c], S), aggregation, out=U[c])
         torch.bmm(q_decayed[c], S, out=q_decayed_S[c])
-        S.mul_(exp_g_last[c][..., None]).baddbmm_(l_decayed[c].mT, U[c])
+        S.mul_(decay_chunk[c][..., None]).baddbmm_(l_decayed[c].mT, U[c])
     _put_rows(outs[0], _add_product(q_decayed_S, P, U), heads, tokens)
     return (
         (
@@ -890,7 +891,7 @@ def _backward(
     exp_g_query = _decays(g_query.to(dtype, copy=True))
     q_decayed = exp_g_query * q_
     g_last = sums[:, :, -1]
-    exp_g_last = _decays(g_last.to(dtype, copy=True))
+    decay_chunk = _decays(g_last.to(dtype, copy=True))
     exp_g_last_g_write = _decays((g_last[..., None, :] - g_write).to(dtype, copy=True))
     l_decayed = exp_g_last_g_write * l
     O_bar = _to_rows(o_bar.unsqueeze(3), tokens)
@@ -915,13 +916,13 @@ def _backward(
     if need & {"k", "g"}:
         l_decayed_bar = S_bar.new_empty(chunks, programs, tokens, K)
     if need & {"g"}:
-        S_S_bar_sum = S_bar.new_empty(chunks, programs, K)
+        decay_chunk_bar = S_bar.new_empty(chunks, programs, K)
     Z_bar = S_bar.new_empty(chunks, programs, tokens, V)
     for c in reversed(range(chunks)):
         if need & {"k", "g"}:
             torch.bmm(U[c], S_bar.mT, out=l_decayed_bar[c])
         if need & {"g"}:
-            S_S_bar_sum[c] = (S[c] * S_bar).sum(-1)
+            decay_chunk_bar[c] = (S[c] * S_bar).sum(-1)
         _solve(
             inverse[c],
             torch.baddbmm(P_O_bar[c], l_decayed[c], S_bar),
@@ -929,7 +930,7 @@ def _backward(
             transposed=True,
             out=Z_bar[c],
         )
-        S_bar.mul_(exp_g_last[c][..., None]).baddbmm_(
+        S_bar.mul_(decay_chunk[c][..., None]).baddbmm_(
             q_decayed[c].mT, O_bar[c]
         ).baddbmm_(y_decayed[c].mT, Z_bar[c])
     if need & {"g"}:
@@ -946,7 +947,8 @@ def _backward(
     if need & {"g"}:
         log_gates_bar = _gate_sums_adjoint(
             _last_adjoint(
-                t_.sum(-2, dtype=torch.float64) + S_S_bar_sum * exp_g_last, tokens + 1
+                t_.sum(-2, dtype=torch.float64) + decay_chunk_bar * decay_chunk,
+                tokens + 1,
             )
             + t
             + _at_adjoint(
@@ -1236,8 +1238,8 @@ def _jit(function: Any) -> Any:
                 "levels",
                 "parts",
                 "blocks",
-                "g_heads",
                 "k_heads",
+                "g_heads",
                 "q_heads",
                 "q_b",
                 "q_t",
@@ -1666,17 +1668,19 @@ def _tl_decay_apply(
 
 @_jit
 def _matrices(
-    g_ptr,
     k_ptr,
+    g_ptr,
     q_ptr,
+    N_dot_ptr,
     beta_ptr,
     inverse_ptr,
     P_ptr,
-    t_ptr,
+    q_decayed_ptr,
+    decay_chunk_ptr,
     l_decayed_ptr,
     y_decayed_ptr,
-    g_heads,
     k_heads,
+    g_heads,
     q_heads,
     table_ptr,
     length,
@@ -1712,14 +1716,22 @@ def _matrices(
         token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
     row = tl.arange(0, ROWS)
     live = row < left
-    g_head = head // (heads // g_heads)
     k_head = head // (heads // k_heads)
+    g_head = head // (heads // g_heads)
     q_head = head // (heads // q_heads)
     N_dot = tl.zeros((ROWS, ROWS), tl.float32)
     P = tl.zeros((ROWS, ROWS), tl.float32)
     for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
         g = tl.load(
             g_ptr
             + (token * g_heads + g_head) * KEYS
@@ -1730,14 +1742,6 @@ def _matrices(
         )
         g_ = _tl_floor_log(g.to(tl.float32))
         log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
-        k = tl.load(
-            k_ptr
-            + (token * k_heads + k_head) * KEYS
-            + row[:, None] * (k_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
         q = tl.load(
             q_ptr
             + (token * q_heads + q_head) * KEYS
@@ -1810,6 +1814,12 @@ def _matrices(
                 DOT,
                 PRECISION,
             )
+    if N_dot_ptr is not None:
+        tl.store(
+            N_dot_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
+            N_dot.to(N_dot_ptr.dtype.element_ty),
+            mask=live[:, None] & live[None, :],
+        )
     beta = tl.load(
         beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
     )
@@ -1829,6 +1839,14 @@ def _matrices(
     for part in range(0, parts):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
         key_live = key < KEYS
+        k = tl.load(
+            k_ptr
+            + (token * k_heads + k_head) * KEYS
+            + row[:, None] * (k_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
         g = tl.load(
             g_ptr
             + (token * g_heads + g_head) * KEYS
@@ -1840,23 +1858,32 @@ def _matrices(
         g_ = _tl_floor_log(g.to(tl.float32))
         log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
         gate_whole, gate_rest = _tl_split(log_gate)
-        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
-        t = tl.exp2(g_last_whole + g_last_rest)
         sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        k = tl.load(
-            k_ptr
-            + (token * k_heads + k_head) * KEYS
-            + row[:, None] * (k_heads * KEYS)
+        t = tl.exp2(sums_whole + sums_rest)
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
             + key[None, :],
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
+        q_decayed = t * q.to(tl.float32)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        decay_chunk = tl.exp2(g_last_whole + g_last_rest)
         l_decayed = tl.exp2(
             (g_last_whole[None, :] - sums_whole) + (g_last_rest[None, :] - sums_rest)
         ) * k.to(tl.float32)
-        y_decayed = tl.exp2(sums_whole + sums_rest) * scale[:, None] * k.to(tl.float32)
+        y_decayed = t * scale[:, None] * k.to(tl.float32)
         tl.store(
-            t_ptr + chunk * KEYS + key, t.to(t_ptr.dtype.element_ty), mask=key_live
+            q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            q_decayed.to(q_decayed_ptr.dtype.element_ty),
+            mask=live[:, None] & key_live[None, :],
+        )
+        tl.store(
+            decay_chunk_ptr + chunk * KEYS + key,
+            decay_chunk.to(decay_chunk_ptr.dtype.element_ty),
+            mask=key_live,
         )
         tl.store(
             l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
@@ -1873,7 +1900,7 @@ def _matrices(
 @_jit
 def _walk(
     S_ptr,
-    t_ptr,
+    decay_chunk_ptr,
     l_decayed_ptr,
     beta_ptr,
     v_ptr,
@@ -1938,7 +1965,9 @@ def _walk(
             S.to(S_ptr.dtype.element_ty),
             mask=key_live[:, None] & value_live[None, :],
         )
-        t = tl.load(t_ptr + chunk * KEYS + key, mask=key_live, other=0.0)
+        decay_chunk = tl.load(
+            decay_chunk_ptr + chunk * KEYS + key, mask=key_live, other=0.0
+        )
         l_decayed = tl.load(
             l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
             mask=live[:, None] & key_live[None, :],
@@ -1975,7 +2004,10 @@ def _walk(
             PRECISION,
         )
         S_next = _tl_dot(
-            tl.trans(l_decayed), U.to(DOT), t.to(tl.float32)[:, None] * S, PRECISION
+            tl.trans(l_decayed),
+            U.to(DOT),
+            decay_chunk.to(tl.float32)[:, None] * S,
+            PRECISION,
         )
         tl.store(
             U_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
@@ -1989,14 +2021,11 @@ def _walk(
 
 @_jit
 def _columns(
-    g_ptr,
-    q_ptr,
-    S_ptr,
     P_ptr,
     U_ptr,
+    q_decayed_ptr,
+    S_ptr,
     o_ptr,
-    g_heads,
-    q_heads,
     table_ptr,
     length,
     heads,
@@ -2034,41 +2063,6 @@ def _columns(
         token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
     row = tl.arange(0, ROWS)
     live = row < left
-    g_head = head // (heads // g_heads)
-    q_head = head // (heads // q_heads)
-    total = tl.zeros((ROWS, VALUE_TILE), tl.float32)
-    for part in range(0, parts):
-        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
-        key_live = key < KEYS
-        g = tl.load(
-            g_ptr
-            + (token * g_heads + g_head) * KEYS
-            + row[:, None] * (g_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
-        gate_whole, gate_rest = _tl_split(log_gate)
-        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        q_decayed = tl.exp2(sums_whole + sums_rest) * q.to(tl.float32)
-        S_ = tl.load(
-            S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
-            mask=key_live[:, None] & value_live[None, :],
-            other=0.0,
-        )
-        total = total + tl.trans(
-            _tl_dot(tl.trans(S_), tl.trans(q_decayed.to(DOT)), None, PRECISION)
-        )
     P = tl.load(
         P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
         mask=live[:, None] & live[None, :],
@@ -2079,7 +2073,22 @@ def _columns(
         mask=live[:, None] & value_live[None, :],
         other=0.0,
     )
-    O = _tl_dot(P, U.to(DOT), total, PRECISION)
+    t = _tl_dot(P, U.to(DOT), None, PRECISION)
+    O = t
+    for part in range(0, parts):
+        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
+        key_live = key < KEYS
+        q_decayed = tl.load(
+            q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        S_ = tl.load(
+            S_ptr + chunk * KEYS * VALUES + key[:, None] * VALUES + value[None, :],
+            mask=key_live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        O = _tl_dot(q_decayed, S_.to(DOT), O, PRECISION)
     tl.store(
         o_ptr
         + (token * heads + head) * VALUES
@@ -2093,19 +2102,16 @@ def _columns(
 @_jit
 def _fused(
     S_ptr,
-    t_ptr,
+    decay_chunk_ptr,
     l_decayed_ptr,
     beta_ptr,
     v_ptr,
     y_decayed_ptr,
     inverse_ptr,
-    g_ptr,
-    q_ptr,
+    q_decayed_ptr,
     P_ptr,
     U_ptr,
     o_ptr,
-    g_heads,
-    q_heads,
     start_ptr,
     final_ptr,
     table_ptr,
@@ -2151,8 +2157,6 @@ def _fused(
     key_live, value_live = key < KEYS, value < VALUES
     state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
     state_live = key_live[:, None] & value_live[None, :]
-    g_head = head // (heads // g_heads)
-    q_head = head // (heads // q_heads)
     S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
     chunks = tl.cdiv(tokens, TOKENS)
     for step in tl.range(0, chunks, disable_licm=True):
@@ -2167,7 +2171,9 @@ def _fused(
                 S.to(S_ptr.dtype.element_ty),
                 mask=key_live[:, None] & value_live[None, :],
             )
-        t = tl.load(t_ptr + chunk * KEYS + key, mask=key_live, other=0.0)
+        decay_chunk = tl.load(
+            decay_chunk_ptr + chunk * KEYS + key, mask=key_live, other=0.0
+        )
         l_decayed = tl.load(
             l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
             mask=live[:, None] & key_live[None, :],
@@ -2204,36 +2210,23 @@ def _fused(
             PRECISION,
         )
         S_next = _tl_dot(
-            tl.trans(l_decayed), U.to(DOT), t.to(tl.float32)[:, None] * S, PRECISION
+            tl.trans(l_decayed),
+            U.to(DOT),
+            decay_chunk.to(tl.float32)[:, None] * S,
+            PRECISION,
         )
-        g = tl.load(
-            g_ptr
-            + (token * g_heads + g_head) * KEYS
-            + row[:, None] * (g_heads * KEYS)
-            + key[None, :],
+        q_decayed = tl.load(
+            q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
-        gate_whole, gate_rest = _tl_split(log_gate)
-        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        q_decayed = tl.exp2(sums_whole + sums_rest) * q.to(tl.float32)
         P = tl.load(
             P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
             mask=live[:, None] & live[None, :],
             other=0.0,
         )
-        t_ = _tl_dot(P, U.to(DOT), None, PRECISION)
-        O = t_ + _tl_product(q_decayed.to(DOT), S.to(DOT), PRECISION)
+        t = _tl_dot(P, U.to(DOT), None, PRECISION)
+        O = _tl_dot(q_decayed, S.to(DOT), t, PRECISION)
         if U_ptr is not None:
             tl.store(
                 U_ptr
@@ -2257,165 +2250,9 @@ def _fused(
 
 
 @_jit
-def _matrices_backward(
-    g_ptr,
-    k_ptr,
-    N_dot_ptr,
-    q_ptr,
-    t2_ptr,
-    q_decayed_ptr,
-    g_heads,
-    k_heads,
-    q_heads,
-    table_ptr,
-    length,
-    heads,
-    programs,
-    levels,
-    parts,
-    blocks,
-    KEYS: tl.constexpr,
-    VALUES: tl.constexpr,
-    TOKENS: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEY_TILE: tl.constexpr,
-    VALUE_TILE: tl.constexpr,
-    DOT: tl.constexpr,
-    AGGREGATION: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Matrices over a chunk's rows that the walk and later kernels use.
-
-    One program per chunk, sequence and head.
-    """
-    chunk = tl.program_id(0).to(tl.int64)
-    head = chunk % heads
-    if table_ptr is None:
-        before = chunk // programs * TOKENS
-        token, left = (
-            chunk % programs // heads * length + before,
-            tl.minimum(length - before, TOKENS),
-        )
-    else:  # packed sequences: the first token of each chunk, how many there are
-        entry = table_ptr + chunk // heads * 2
-        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-    row = tl.arange(0, ROWS)
-    live = row < left
-    g_head = head // (heads // g_heads)
-    k_head = head // (heads // k_heads)
-    q_head = head // (heads // q_heads)
-    N_dot = tl.zeros((ROWS, ROWS), tl.float32)
-    for part in tl.range(0, parts, disable_licm=True):
-        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
-        key_live = key < KEYS
-        g = tl.load(
-            g_ptr
-            + (token * g_heads + g_head) * KEYS
-            + row[:, None] * (g_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
-        k = tl.load(
-            k_ptr
-            + (token * k_heads + k_head) * KEYS
-            + row[:, None] * (k_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        prefix_whole, prefix_rest = _tl_prefix(log_gate, DOT)
-        for level in range(0, tl.minimum(levels, 4)):
-            decay = _tl_halves(
-                log_gate,
-                prefix_whole,
-                prefix_rest,
-                log_gate,
-                0.0,
-                level,
-                ROWS,
-                1,
-                DOT,
-                PRECISION,
-            )
-            N_dot += _tl_near_dot(
-                k.to(tl.float32),
-                k.to(tl.float32),
-                decay,
-                decay,
-                _tl_pairs(level, ROWS, 1, 1),
-                DOT,
-                PRECISION,
-            )
-        for level in range(4, levels):
-            decay = _tl_halves(
-                log_gate,
-                prefix_whole,
-                prefix_rest,
-                log_gate,
-                0.0,
-                level,
-                ROWS,
-                1,
-                DOT,
-                PRECISION,
-            )
-            N_dot += _tl_decay_dot(
-                k.to(tl.float32),
-                k.to(tl.float32),
-                decay,
-                decay,
-                _tl_pairs(level, ROWS, 1, 1),
-                DOT,
-                PRECISION,
-            )
-    tl.store(
-        N_dot_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-        N_dot.to(N_dot_ptr.dtype.element_ty),
-        mask=live[:, None] & live[None, :],
-    )
-    for part in range(0, parts):
-        key = part * KEY_TILE + tl.arange(0, KEY_TILE)
-        key_live = key < KEYS
-        g = tl.load(
-            g_ptr
-            + (token * g_heads + g_head) * KEYS
-            + row[:, None] * (g_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
-        gate_whole, gate_rest = _tl_split(log_gate)
-        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
-        t = tl.exp2(g_last_whole + g_last_rest)
-        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        q_decayed = tl.exp2(sums_whole + sums_rest) * q.to(tl.float32)
-        tl.store(
-            t2_ptr + chunk * KEYS + key, t.to(t2_ptr.dtype.element_ty), mask=key_live
-        )
-        tl.store(
-            q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
-            q_decayed.to(q_decayed_ptr.dtype.element_ty),
-            mask=live[:, None] & key_live[None, :],
-        )
-
-
-@_jit
 def _walk_backward(
     S_bar_ptr,
-    t2_ptr,
+    decay_chunk_ptr,
     q_decayed_ptr,
     o_bar_ptr,
     y_decayed_ptr,
@@ -2481,7 +2318,9 @@ def _walk_backward(
             S.to(S_bar_ptr.dtype.element_ty),
             mask=key_live[:, None] & value_live[None, :],
         )
-        t = tl.load(t2_ptr + chunk * KEYS + key, mask=key_live, other=0.0)
+        decay_chunk = tl.load(
+            decay_chunk_ptr + chunk * KEYS + key, mask=key_live, other=0.0
+        )
         q_decayed = tl.load(
             q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
             mask=live[:, None] & key_live[None, :],
@@ -2495,8 +2334,11 @@ def _walk_backward(
             mask=live[:, None] & value_live[None, :],
             other=0.0,
         )
-        t_ = _tl_dot(
-            tl.trans(q_decayed), o.to(DOT), t.to(tl.float32)[:, None] * S, PRECISION
+        t = _tl_dot(
+            tl.trans(q_decayed),
+            o.to(DOT),
+            decay_chunk.to(tl.float32)[:, None] * S,
+            PRECISION,
         )
         y_decayed = tl.load(
             y_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
@@ -2513,8 +2355,8 @@ def _walk_backward(
             mask=live[:, None] & live[None, :],
             other=0.0,
         )
-        t_2 = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
-        U_bar = _tl_dot(l_decayed, S.to(DOT), t_2, PRECISION)
+        t_ = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
+        U_bar = _tl_dot(l_decayed, S.to(DOT), t_, PRECISION)
         Z_bar = _tl_solve(
             inverse_ptr + chunk * TOKENS * TOKENS,
             left,
@@ -2527,7 +2369,7 @@ def _walk_backward(
             DOT,
             PRECISION,
         )
-        S_bar_next = _tl_dot(tl.trans(y_decayed), Z_bar.to(DOT), t_, PRECISION)
+        S_bar_next = _tl_dot(tl.trans(y_decayed), Z_bar.to(DOT), t, PRECISION)
         tl.store(
             Z_bar_ptr
             + chunk * TOKENS * VALUES
@@ -2542,90 +2384,26 @@ def _walk_backward(
 
 
 @_jit
-def _columns_backward(
-    beta_ptr,
-    Z_bar_ptr,
-    v_bar_ptr,
-    table_ptr,
-    length,
-    heads,
-    programs,
-    levels,
-    parts,
-    blocks,
-    KEYS: tl.constexpr,
-    VALUES: tl.constexpr,
-    TOKENS: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEY_TILE: tl.constexpr,
-    VALUE_TILE: tl.constexpr,
-    DOT: tl.constexpr,
-    AGGREGATION: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Results of a chunk over the state's columns.
-
-    One program per chunk, sequence, head and block of the state's columns.
-    """
-    block = tl.program_id(0) % blocks
-    chunk = (tl.program_id(0) // blocks).to(tl.int64)
-    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
-    value_live = value < VALUES
-    head = chunk % heads
-    if table_ptr is None:
-        before = chunk // programs * TOKENS
-        token, left = (
-            chunk % programs // heads * length + before,
-            tl.minimum(length - before, TOKENS),
-        )
-    else:  # packed sequences: the first token of each chunk, how many there are
-        entry = table_ptr + chunk // heads * 2
-        token, left = tl.load(entry).to(tl.int64), tl.load(entry + 1)
-    row = tl.arange(0, ROWS)
-    live = row < left
-    beta = tl.load(
-        beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
-    )
-    Z_bar = tl.load(
-        Z_bar_ptr + chunk * TOKENS * VALUES + row[:, None] * VALUES + value[None, :],
-        mask=live[:, None] & value_live[None, :],
-        other=0.0,
-    )
-    v_bar = beta.to(tl.float32)[:, None] * Z_bar.to(tl.float32)
-    tl.store(
-        v_bar_ptr
-        + (token * heads + head) * VALUES
-        + row[:, None] * (heads * VALUES)
-        + value[None, :],
-        v_bar.to(v_bar_ptr.dtype.element_ty),
-        mask=live[:, None] & value_live[None, :],
-    )
-
-
-@_jit
-def _rows_backward(
+def _gradients_backward(
     U_ptr,
     o_bar_ptr,
     Z_bar_ptr,
-    v_ptr,
     N_dot_ptr,
     beta_ptr,
+    v_ptr,
+    v_bar_ptr,
     g_ptr,
-    q_ptr,
     k_ptr,
+    q_ptr,
     S_bar_ptr,
     S_ptr,
-    l_decayed_ptr,
-    t2_ptr,
-    q_decayed_ptr,
-    y_decayed_ptr,
     g_bar_ptr,
     k_bar_ptr,
     q_bar_ptr,
     beta_bar_ptr,
     g_heads,
-    q_heads,
     k_heads,
+    q_heads,
     table_ptr,
     length,
     heads,
@@ -2643,7 +2421,7 @@ def _rows_backward(
     AGGREGATION: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Results of a chunk that are sums over the state's columns.
+    """Gradients of a chunk's inputs.
 
     One program per chunk, sequence and head.
     """
@@ -2661,10 +2439,9 @@ def _rows_backward(
     row = tl.arange(0, ROWS)
     live = row < left
     g_head = head // (heads // g_heads)
-    q_head = head // (heads // q_heads)
     k_head = head // (heads // k_heads)
+    q_head = head // (heads // q_heads)
     P_bar = tl.zeros((ROWS, ROWS), tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
     for block in range(0, blocks):
         value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
         value_live = value < VALUES
@@ -2681,27 +2458,7 @@ def _rows_backward(
             mask=live[:, None] & value_live[None, :],
             other=0.0,
         )
-        Z_bar = tl.load(
-            Z_bar_ptr
-            + chunk * TOKENS * VALUES
-            + row[:, None] * VALUES
-            + value[None, :],
-            mask=live[:, None] & value_live[None, :],
-            other=0.0,
-        )
-        v = tl.load(
-            v_ptr
-            + (token * heads + head) * VALUES
-            + row[:, None] * (heads * VALUES)
-            + value[None, :],
-            mask=live[:, None] & value_live[None, :],
-            other=0.0,
-        )
         P_bar = _tl_dot(o, tl.trans(U.to(DOT)), P_bar, PRECISION)
-        total = total + tl.sum(
-            tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
-            1,
-        )
     N_bar = tl.zeros((ROWS, ROWS), tl.float32)
     for block in range(0, blocks):
         value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
@@ -2731,6 +2488,39 @@ def _rows_backward(
     )
     scale = -beta.to(tl.float32)
     N_dot_bar = scale[:, None] * N_bar
+    total = tl.zeros((ROWS,), tl.float32)
+    for block in range(0, blocks):
+        value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+        value_live = value < VALUES
+        Z_bar = tl.load(
+            Z_bar_ptr
+            + chunk * TOKENS * VALUES
+            + row[:, None] * VALUES
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v = tl.load(
+            v_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v_bar = beta.to(tl.float32)[:, None] * Z_bar.to(tl.float32)
+        tl.store(
+            v_bar_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            v_bar.to(v_bar_ptr.dtype.element_ty),
+            mask=live[:, None] & value_live[None, :],
+        )
+        total = total + tl.sum(
+            tl.where(value_live[None, :], v.to(tl.float32) * Z_bar.to(tl.float32), 0.0),
+            1,
+        )
     total_ = tl.zeros((ROWS,), tl.float32)
     for part in tl.range(0, parts, disable_licm=True):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
@@ -2743,14 +2533,8 @@ def _rows_backward(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        q = tl.load(
-            q_ptr
-            + (token * q_heads + q_head) * KEYS
-            + row[:, None] * (q_heads * KEYS)
-            + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
+        g_ = _tl_floor_log(g.to(tl.float32))
+        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
         k = tl.load(
             k_ptr
             + (token * k_heads + k_head) * KEYS
@@ -2759,8 +2543,14 @@ def _rows_backward(
             mask=live[:, None] & key_live[None, :],
             other=0.0,
         )
-        g_ = _tl_floor_log(g.to(tl.float32))
-        log_gate = tl.where(live[:, None] & key_live[None, :], g_, 0.0)
+        q = tl.load(
+            q_ptr
+            + (token * q_heads + q_head) * KEYS
+            + row[:, None] * (q_heads * KEYS)
+            + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
         total_2 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         total_3 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         total_2 += _tl_own_apply(P_bar, k.to(tl.float32), 1.0)
@@ -2799,7 +2589,6 @@ def _rows_backward(
                 DOT,
                 PRECISION,
             )
-        t_ = q.to(tl.float32) * total_2
         total_4 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         total_5 = tl.zeros((ROWS, KEY_TILE), tl.float32)
         prefix_whole_, prefix_rest_ = _tl_prefix(log_gate, DOT)
@@ -2837,7 +2626,7 @@ def _rows_backward(
                 PRECISION,
             )
         l_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
-        total_6 = tl.zeros((KEY_TILE,), tl.float32)
+        decay_chunk_bar = tl.zeros((KEY_TILE,), tl.float32)
         q_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
         y_decayed_bar = tl.zeros((ROWS, KEY_TILE), tl.float32)
         for block in range(0, blocks):
@@ -2883,7 +2672,7 @@ def _rows_backward(
             l_decayed_bar = _tl_dot(
                 U, tl.trans(S_bar.to(DOT)), l_decayed_bar, PRECISION
             )
-            total_6 = total_6 + tl.sum(
+            decay_chunk_bar = decay_chunk_bar + tl.sum(
                 tl.where(
                     value_live[None, :], S_.to(tl.float32) * S_bar.to(tl.float32), 0.0
                 ),
@@ -2893,54 +2682,33 @@ def _rows_backward(
             y_decayed_bar = _tl_dot(
                 Z_bar, tl.trans(S_.to(DOT)), y_decayed_bar, PRECISION
             )
-        l_decayed = tl.load(
-            l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
+        gate_whole, gate_rest = _tl_split(log_gate)
+        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
+        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
+        t_ = tl.exp2(
+            (g_last_whole[None, :] - sums_whole) + (g_last_rest[None, :] - sums_rest)
         )
-        t_2 = l_decayed_bar * l_decayed.to(tl.float32)
+        l_decayed = t_ * k.to(tl.float32)
+        t_2 = l_decayed_bar * l_decayed
         t_3 = tl.sum(t_2, 0)
-        t_4 = tl.load(t2_ptr + chunk * KEYS + key, mask=key_live, other=0.0)
-        g_last_bar = t_3 + total_6 * t_4.to(tl.float32)
-        q_decayed = tl.load(
-            q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        g_query_bar = t_ + q_decayed_bar * q_decayed.to(tl.float32)
+        decay_chunk = tl.exp2(g_last_whole + g_last_rest)
+        g_last_bar = t_3 + decay_chunk_bar * decay_chunk
         g_write_bar = (
             -t_2 + -(k.to(tl.float32) * total_3) + -(k.to(tl.float32) * total_4)
         )
-        y_decayed = tl.load(
-            y_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
-            mask=live[:, None] & key_live[None, :],
-            other=0.0,
-        )
-        g_read_bar = (
-            y_decayed_bar * y_decayed.to(tl.float32) + k.to(tl.float32) * total_5
-        )
+        t_4 = tl.exp2(sums_whole + sums_rest)
+        q_decayed = t_4 * q.to(tl.float32)
+        g_query_bar = q.to(tl.float32) * total_2 + q_decayed_bar * q_decayed
+        y_decayed = t_4 * scale[:, None] * k.to(tl.float32)
+        g_read_bar = y_decayed_bar * y_decayed + k.to(tl.float32) * total_5
         g_bar = (
             tl.cumsum(g_query_bar + g_write_bar + g_read_bar, 0, reverse=True)
             + g_last_bar[None, :]
         )
         g_bar_ = tl.where((g.to(tl.float32)) > -104.0, 1.0, 0.0) * g_bar
-        gate_whole, gate_rest = _tl_split(log_gate)
-        g_last_whole, g_last_rest = tl.sum(gate_whole, 0), tl.sum(gate_rest, 0)
-        sums_whole, sums_rest = tl.cumsum(gate_whole, 0), tl.cumsum(gate_rest, 0)
-        t_5 = tl.exp2(sums_whole + sums_rest)
-        t_6 = t_5 * y_decayed_bar
-        l_bar = (
-            tl.exp2(
-                (g_last_whole[None, :] - sums_whole)
-                + (g_last_rest[None, :] - sums_rest)
-            )
-            * l_decayed_bar
-            + total_3
-            + scale[:, None] * t_6
-            + total_5
-            + total_4
-        )
-        q_bar = total_2 + t_5 * q_decayed_bar
+        t_5 = t_4 * y_decayed_bar
+        l_bar = t_ * l_decayed_bar + total_3 + scale[:, None] * t_5 + total_5 + total_4
+        q_bar = total_2 + t_4 * q_decayed_bar
         tl.store(
             g_bar_ptr
             + (token * heads + head) * KEYS
@@ -2966,7 +2734,7 @@ def _rows_backward(
             mask=live[:, None] & key_live[None, :],
         )
         total_ = total_ + tl.sum(
-            tl.where(key_live[None, :], k.to(tl.float32) * t_6, 0.0), 1
+            tl.where(key_live[None, :], k.to(tl.float32) * t_5, 0.0), 1
         )
     scale_bar = total_ + t
     beta_bar = -scale_bar + total
@@ -3373,9 +3141,10 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("ampere", "walk", 2, 256, 256, 16, 128, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 128, 4, 1),
-    ("ampere", "rows_backward", 2, 256, 256, 32, 16, 8, 1),
+    ("ampere", "gradients_backward", 2, 256, 256, 32, 16, 8, 1),
     ("ampere", "fused", 2, 64, 32, 32, 64, 4, 1),
     ("ampere", "fused", 2, 64, 256, 32, 64, 8, 1),
+    ("ampere", "fused", 2, 128, 32, 32, 64, 8, 1),
     ("ampere", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("blackwell", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("blackwell", "walk", 2, 256, 256, 16, 128, 4, 2),
@@ -3384,9 +3153,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("amd", "columns", 2, 128, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 32, 64, 64, 4, 2),
     ("amd", "columns", 2, 256, 256, 64, 64, 8, 1),
-    ("amd", "rows_backward", 2, 256, 256, 32, 32, 8, 1),
-    ("amd", "fused", 2, 64, 256, 64, 64, 8, 1),
-    ("amd", "fused", 2, 128, 32, 32, 64, 4, 1),
+    ("amd", "gradients_backward", 2, 256, 256, 32, 32, 8, 1),
+    ("amd", "fused", 2, 128, 256, 64, 64, 8, 1),
     ("amd", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 2, 64, 32, 32, 64, 4, 1),
     ("any", "matrices", 2, 128, 32, 32, 64, 4, 1),
@@ -3395,21 +3163,15 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("any", "walk", 2, 128, 256, 32, 128, 4, 2),
     ("any", "walk", 2, 256, 256, 16, 128, 4, 2),
     ("any", "columns", 2, 256, 256, 64, 64, 4, 2),
-    ("any", "matrices_backward", 2, 256, 256, 32, 32, 4, 1),
     ("any", "walk_backward", 2, 256, 256, 32, 128, 8, 1),
-    ("any", "columns_backward", 2, 256, 256, 64, 64, 4, 1),
-    ("any", "rows_backward", 2, 256, 256, 64, 64, 8, 1),
-    ("any", "fused", 2, 64, 256, 64, 64, 8, 2),
-    ("any", "fused", 2, 128, 32, 32, 64, 4, 2),
-    ("any", "fused", 2, 128, 256, 16, 64, 8, 2),
+    ("any", "gradients_backward", 2, 256, 256, 64, 64, 8, 1),
+    ("any", "fused", 2, 128, 256, 64, 64, 8, 2),
     ("any", "fused", 2, 256, 256, 16, 64, 8, 1),
     ("any", "matrices", 4, 256, 256, 16, 32, 8, 1),
     ("any", "walk", 4, 256, 256, 16, 128, 8, 1),
     ("any", "columns", 4, 256, 256, 16, 16, 4, 1),
-    ("any", "matrices_backward", 4, 256, 256, 16, 32, 4, 1),
     ("any", "walk_backward", 4, 256, 256, 16, 128, 8, 1),
-    ("any", "columns_backward", 4, 256, 256, 16, 32, 4, 1),
-    ("any", "rows_backward", 4, 256, 256, 16, 16, 4, 1),
+    ("any", "gradients_backward", 4, 256, 256, 16, 16, 4, 1),
     ("any", "fused", 4, 256, 256, 16, 32, 8, 1),
 )
 
@@ -3429,14 +3191,14 @@ def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
     # 8 processors on, up to how many chunks with any
-    ("amd", False): (32, 8, 4),
-    ("amd", True): (32, 9, 3),
+    ("amd", False): (32, 4, 4),
+    ("amd", True): (32, 5, 3),
     ("blackwell", False): (32, 1, 64),
     ("blackwell", True): (32, 1, 64),
-    ("ampere", False): (32, None, 12),
+    ("ampere", False): (32, 1, 17),
     ("ampere", True): (32, None, 9),
-    ("any", False): (32, 4, 11),
-    ("any", True): (32, 7, 8),
+    ("any", False): (32, 2, 14),
+    ("any", True): (32, 5, 6),
 }
 
 
@@ -3513,12 +3275,15 @@ def _shared(gradient: Tensor, x: Tensor) -> Tensor:
 def _saved_memory(call: _Kernels, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Memory for what the backward pass uses again."""
     return [
+        call.memory(call.keys),
+        call.memory(call.tokens, call.keys),
         call.memory(call.tokens, call.keys),
         call.memory(call.tokens, call.tokens, system=True),
         call.memory(call.tokens, call.keys),
         call.memory(call.tokens, call.tokens),
         call.memory(call.tokens, call.values),
         call.memory(call.keys, call.values),
+        call.memory(call.tokens, call.tokens),
     ]
 
 
@@ -3539,22 +3304,28 @@ def _forward_kernels(
     ) = inputs
     start = _as_state(start)
     final = start.new_empty(start.shape) if call.last else None
-    t = call.memory(call.keys)
-    l_decayed = call.memory(call.tokens, call.keys) if places is None else places[2]
+    N_dot = (
+        (call.memory(call.tokens, call.tokens) if places is None else places[8])
+        if call.keep
+        else None
+    )
+    q_decayed = call.memory(call.tokens, call.keys) if places is None else places[1]
+    decay_chunk = call.memory(call.keys) if places is None else places[0]
+    l_decayed = call.memory(call.tokens, call.keys) if places is None else places[4]
     inverse = (
         call.memory(call.tokens, call.tokens, system=True)
         if places is None
-        else places[1]
+        else places[3]
     )
-    y_decayed = call.memory(call.tokens, call.keys) if places is None else places[0]
-    P = call.memory(call.tokens, call.tokens) if places is None else places[3]
+    y_decayed = call.memory(call.tokens, call.keys) if places is None else places[2]
+    P = call.memory(call.tokens, call.tokens) if places is None else places[5]
     U = (
-        (call.memory(call.tokens, call.values) if places is None else places[4])
+        (call.memory(call.tokens, call.values) if places is None else places[6])
         if call.keep or not call.fused
         else None
     )
     S = (
-        (call.memory(call.keys, call.values) if places is None else places[5])
+        (call.memory(call.keys, call.values) if places is None else places[7])
         if call.keep or not call.fused
         else None
     )
@@ -3563,17 +3334,19 @@ def _forward_kernels(
         "matrices",
         False,
         True,
-        g_ptr=inputs[3],
         k_ptr=inputs[1],
+        g_ptr=inputs[3],
         q_ptr=inputs[0],
+        N_dot_ptr=N_dot,
         beta_ptr=inputs[4],
         inverse_ptr=inverse,
         P_ptr=P,
-        t_ptr=t,
+        q_decayed_ptr=q_decayed,
+        decay_chunk_ptr=decay_chunk,
         l_decayed_ptr=l_decayed,
         y_decayed_ptr=y_decayed,
-        g_heads=inputs[3].shape[2],
         k_heads=inputs[1].shape[2],
+        g_heads=inputs[3].shape[2],
         q_heads=inputs[0].shape[2],
     )
     if call.fused:
@@ -3583,19 +3356,16 @@ def _forward_kernels(
             True,
             False,
             S_ptr=S,
-            t_ptr=t,
+            decay_chunk_ptr=decay_chunk,
             l_decayed_ptr=l_decayed,
             beta_ptr=inputs[4],
             v_ptr=inputs[2],
             y_decayed_ptr=y_decayed,
             inverse_ptr=inverse,
-            g_ptr=inputs[3],
-            q_ptr=inputs[0],
+            q_decayed_ptr=q_decayed,
             P_ptr=P,
             U_ptr=U,
             o_ptr=outputs[0],
-            g_heads=inputs[3].shape[2],
-            q_heads=inputs[0].shape[2],
             start_ptr=start,
             final_ptr=final,
         )
@@ -3606,7 +3376,7 @@ def _forward_kernels(
             True,
             False,
             S_ptr=S,
-            t_ptr=t,
+            decay_chunk_ptr=decay_chunk,
             l_decayed_ptr=l_decayed,
             beta_ptr=inputs[4],
             v_ptr=inputs[2],
@@ -3621,23 +3391,23 @@ def _forward_kernels(
             "columns",
             True,
             True,
-            g_ptr=inputs[3],
-            q_ptr=inputs[0],
-            S_ptr=S,
             P_ptr=P,
             U_ptr=U,
+            q_decayed_ptr=q_decayed,
+            S_ptr=S,
             o_ptr=outputs[0],
-            g_heads=inputs[3].shape[2],
-            q_heads=inputs[0].shape[2],
         )
     saved = (
         [
+            decay_chunk,
+            q_decayed,
             y_decayed,
             inverse,
             l_decayed,
             P,
             U,
             S,
+            N_dot,
         ]
         if call.keep
         else []
@@ -3664,12 +3434,15 @@ def _backward_kernels(
         beta,
     ) = inputs
     (
+        decay_chunk,
+        q_decayed,
         y_decayed,
         inverse,
         l_decayed,
         P,
         U,
         S,
+        N_dot,
     ) = saved
     begin = final.new_empty(final.shape) if call.last else None
     grads = [
@@ -3694,33 +3467,15 @@ def _backward_kernels(
             dtype=beta.dtype if beta.shape[2] == call.heads else torch.float32,
         ),
     ]
-    t2 = call.memory(call.keys)
-    q_decayed = call.memory(call.tokens, call.keys)
-    N_dot = call.memory(call.tokens, call.tokens)
     Z_bar = call.memory(call.tokens, call.values)
     S_bar = call.memory(call.keys, call.values)
-    call.run(
-        _matrices_backward,
-        "matrices_backward",
-        False,
-        True,
-        g_ptr=inputs[3],
-        k_ptr=inputs[1],
-        N_dot_ptr=N_dot,
-        q_ptr=inputs[0],
-        t2_ptr=t2,
-        q_decayed_ptr=q_decayed,
-        g_heads=inputs[3].shape[2],
-        k_heads=inputs[1].shape[2],
-        q_heads=inputs[0].shape[2],
-    )
     call.run(
         _walk_backward,
         "walk_backward",
         True,
         False,
         S_bar_ptr=S_bar,
-        t2_ptr=t2,
+        decay_chunk_ptr=decay_chunk,
         q_decayed_ptr=q_decayed,
         o_bar_ptr=cotangents[0],
         y_decayed_ptr=y_decayed,
@@ -3732,41 +3487,29 @@ def _backward_kernels(
         final_ptr=begin,
     )
     call.run(
-        _columns_backward,
-        "columns_backward",
-        True,
-        True,
-        beta_ptr=inputs[4],
-        Z_bar_ptr=Z_bar,
-        v_bar_ptr=grads[2],
-    )
-    call.run(
-        _rows_backward,
-        "rows_backward",
+        _gradients_backward,
+        "gradients_backward",
         False,
         True,
         U_ptr=U,
         o_bar_ptr=cotangents[0],
         Z_bar_ptr=Z_bar,
-        v_ptr=inputs[2],
         N_dot_ptr=N_dot,
         beta_ptr=inputs[4],
+        v_ptr=inputs[2],
+        v_bar_ptr=grads[2],
         g_ptr=inputs[3],
-        q_ptr=inputs[0],
         k_ptr=inputs[1],
+        q_ptr=inputs[0],
         S_bar_ptr=S_bar,
         S_ptr=S,
-        l_decayed_ptr=l_decayed,
-        t2_ptr=t2,
-        q_decayed_ptr=q_decayed,
-        y_decayed_ptr=y_decayed,
         g_bar_ptr=grads[3],
         k_bar_ptr=grads[1],
         q_bar_ptr=grads[0],
         beta_bar_ptr=grads[4],
         g_heads=inputs[3].shape[2],
-        q_heads=inputs[0].shape[2],
         k_heads=inputs[1].shape[2],
+        q_heads=inputs[0].shape[2],
     )
     return [
         _shared(grads[0], q),
@@ -4014,7 +3757,7 @@ def _one_token(
                 *made,
             )
             return [_added(x, own, 2) for x, own in zip(outputs, made)], finals
-    made = _called([*inputs, *starts], None, None, None, None, backend)
+    made = _called([*inputs, *starts], None, None, None, None, backend, None)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
 
@@ -4600,6 +4343,7 @@ def _chosen(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> Any:
     """What a call runs on, with the choices that it leaves open; `keep`: a backward pass may follow."""
@@ -4612,6 +4356,10 @@ def _chosen(
         or beta.dtype == torch.float64
         else torch.float32
     )
+    if keep and (save or __options__["save"]) == "recompute":
+        return _Recomputed(
+            dtype, cu_seqlens, chunk_size, aggregation, schedule, backend
+        )
     chunk_size = __options__["chunk_size"] if chunk_size is None else chunk_size
     keys = (start.shape[2], start.shape[3])[0]
     if _on_triton(
@@ -4688,6 +4436,49 @@ def _run_backward(
 ) -> list[Tensor | None]:
     """The gradients of `tensors`, None where none is wanted."""
     return _run(type(call).backward, call, tensors, saved, cotangents, wanted)
+
+
+class _Recomputed:
+    """A call that keeps nothing: its backward pass begins with a forward pass, which keeps what it uses."""
+
+    def __init__(self, dtype: torch.dtype, *options: Any) -> None:
+        """The type of final states; sequences and options but `save`."""
+        self.dtype, self.options = dtype, options
+
+    def forward(
+        self,
+        tensors: Sequence[Tensor],
+        places: Sequence[Tensor] | None = None,
+        last: bool = True,
+    ) -> Any:
+        """Outputs and final states, as of a call without a backward pass, and nothing that is kept."""
+        outputs, finals, _ = _chosen(*tensors, *self.options, None, False).forward(
+            tensors, None, last
+        )
+        return outputs, finals, []
+
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients that are wanted."""
+        call = _chosen(*tensors, *self.options, "states", True)
+        *_, kept = call.forward(tensors, None, False)
+        grads: list[Tensor | None] = call.backward(tensors, kept, cotangents, wanted)
+        return grads
+
+    def memory(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """None."""
+        return []
+
+    def places(
+        self, tensors: Sequence[Tensor], memory: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """None."""
+        return []
 
 
 # -- autograd -------------------------------------------------------------------------------------------------------------
@@ -4817,11 +4608,12 @@ def _operator(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """The outputs, the final states and, with `keep`, the memory that holds what the backward pass uses again."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep
     )
     memory = call.memory(tensors) if keep else []
     outputs, finals, _ = _run_forward(
@@ -4840,10 +4632,11 @@ def _operator_backward(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
 ) -> list[Tensor]:
     """The gradients that are wanted."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, True
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, True
     )
     grads = _run_backward(
         call, tensors, call.places(tensors, memory), cotangents, wanted
@@ -4858,11 +4651,12 @@ def _operator_fake(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     keep: bool,
 ) -> list[Tensor]:
     """What `_operator` returns, without values."""
     call = _chosen(
-        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+        *tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, save, keep
     )
     inputs, starts = tensors[:-_STATES], tensors[-_STATES:]
     finals = [x.new_empty(x.shape, dtype=call.dtype) for x in starts]
@@ -4910,12 +4704,12 @@ def _gradients(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
             *ctx.options,
         )
     )
-    return [next(found) if needed else None for needed in wanted], *[None] * 6
+    return [next(found) if needed else None for needed in wanted], *[None] * 7
 
 
 def _operators() -> tuple[Any, Any]:
     """The operators, registered. Names are the process's: another import of this text finds those of the first."""
-    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend"
+    options = "Tensor? cu_seqlens, int? chunk_size, str? aggregation, str? schedule, str? backend, str? save"
     passes = "", "_backward"
     if not hasattr(torch.ops.flowc, f"{_OPERATOR}_backward"):
         schemas = (
@@ -4951,6 +4745,7 @@ def _called(
     aggregation: str | None,
     schedule: str | None,
     backend: str | None,
+    save: str | None,
     last: bool = True,
 ) -> Sequence[Tensor]:
     """The outputs and the final states of a call, which may be None unless asked for (`last`).
@@ -4968,7 +4763,14 @@ def _called(
             _forward_mode()
         if not transformed:
             return _FORWARD(
-                tensors, cu_seqlens, chunk_size, aggregation, schedule, backend, keep
+                tensors,
+                cu_seqlens,
+                chunk_size,
+                aggregation,
+                schedule,
+                backend,
+                save,
+                keep,
             )[:_RESULTS]
         torch._dynamo.graph_break()  # a transform within what is compiled: it runs uncompiled
     call = _chosen(
@@ -4978,6 +4780,7 @@ def _called(
         aggregation,
         schedule,
         backend,
+        save,
         keep or transformed,
     )
     if transformed:
@@ -5005,6 +4808,7 @@ def kda(
     aggregation: str | None = None,
     schedule: str | None = None,
     backend: str | None = None,
+    save: str | None = None,
     check: bool = False,
 ) -> Any:
     """kda.flow -- Kimi Delta Attention: a gate per key channel, then the delta step (Kimi Team 2025, arXiv 2510.26692)
@@ -5019,7 +4823,7 @@ def kda(
         output_final_state: whether to return (outputs, final state).
         cu_seqlens: offsets of N sequences packed along T, int32 or int64 [N + 1]; B is 1, states [N, H, *].
             They are read once for a tensor, which waits for its device, and again after a change in place.
-        chunk_size, aggregation, schedule, backend: options; None takes what the module was compiled with.
+        chunk_size, aggregation, schedule, backend, save: options; None takes what the op was compiled with.
         check: enforce the ranges that the spec declares.
 
     Returns:
@@ -5033,10 +4837,11 @@ def kda(
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
     _option("schedule", schedule, ("auto", "split", "fused"))
     _option("backend", backend, ("auto", "torch", "triton"))
+    _option("save", save, ("states", "recompute"))
     if check:
         _in_range("g", g, (g <= 0.0), "in (-inf, 0]")
         _in_range("beta", beta, (beta > 0.0) & (beta < 1.0), "in (0, 1)")
-    options = chunk_size, aggregation, schedule, backend
+    options = chunk_size, aggregation, schedule, backend, save
     made = _called(
         [q, k, v, g, beta, *starts], cu_seqlens, *options, output_final_state
     )

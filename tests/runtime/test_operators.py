@@ -71,15 +71,16 @@ def fresh():
 def test_opcheck(name):
     """Schema, fakes, autograd and tracing with symbolic sizes, as torch checks them."""
     own, given = module(name), tensors(name, length=19)
-    opcheck(own._FORWARD, (given, None, CHUNK, None, None, None, True))
+    opcheck(own._FORWARD, (given, None, CHUNK, None, None, None, None, True))
     plain = [x.detach() for x in given]
-    found = own._FORWARD(plain, None, CHUNK, None, None, None, True)
+    found = own._FORWARD(plain, None, CHUNK, None, None, None, None, True)
     made, memory = found[: own._RESULTS], found[own._RESULTS :]
     bars = [torch.ones_like(x) for x in made]
     wanted = [n % 2 == 0 for n in range(len(given))]
     tests = ("test_schema", "test_faketensor")  # the rest asks for derivatives, which there are none of
     for cotangents, needed in ((bars, [True] * len(given)), ([None] * len(bars[1:]) + bars[-1:], wanted)):
-        opcheck(own._BACKWARD, (plain, memory, cotangents, needed, None, CHUNK, None, None, None), test_utils=tests)
+        options = None, CHUNK, None, None, None, None
+        opcheck(own._BACKWARD, (plain, memory, cotangents, needed, *options), test_utils=tests)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -91,16 +92,16 @@ def test_an_operator_is_a_call(name, offsets):
     if offsets is not None:
         given[-1] = given[-1].detach().repeat(4, 1, 1, 1).requires_grad_()
     outputs = own._RESULTS
-    found = results(lambda *x: own._FORWARD(list(x), packed, CHUNK, None, None, None, True)[:outputs], given)
+    found = results(lambda *x: own._FORWARD(list(x), packed, CHUNK, None, None, None, None, True)[:outputs], given)
     assert_same(found, results(everything(op_of(name)), given, chunk_size=CHUNK, cu_seqlens=packed))
 
 
 def test_nothing_is_kept_without_gradients():
     own, given = module("kda"), tensors("kda")
-    assert len(own._FORWARD(given, None, None, None, None, None, False)) == own._RESULTS
-    call = own._chosen(*given, None, None, None, None, None, True)
+    assert len(own._FORWARD(given, None, None, None, None, None, None, False)) == own._RESULTS
+    call = own._chosen(*given, None, None, None, None, None, None, True)
     assert len(call.memory(given)) > 0
-    assert len(own._FORWARD(given, None, None, None, None, None, True)) == own._RESULTS + len(call.memory(given))
+    assert len(own._FORWARD(given, None, None, None, None, None, None, True)) == own._RESULTS + len(call.memory(given))
 
 
 def test_what_operators_return_on_a_gpu(monkeypatch):
@@ -111,8 +112,8 @@ def test_what_operators_return_on_a_gpu(monkeypatch):
     monkeypatch.setattr(own, "_processors", lambda _: 132)
     with FakeTensorMode():
         given = [torch.empty(shape, device="cuda", dtype=torch.bfloat16) for shape in shapes]
-        outputs, final, *memory = own._FORWARD(given, None, None, None, None, None, True)
-        grads = own._BACKWARD(given, memory, [outputs, final], [True] * len(given), None, None, None, None, None)
+        outputs, final, *memory = own._FORWARD(given, None, None, None, None, None, None, True)
+        grads = own._BACKWARD(given, memory, [outputs, final], [True] * len(given), None, None, None, None, None, None)
     assert (outputs.shape, outputs.dtype) == ((2, 70, 2, 4), torch.bfloat16)
     assert (final.shape, final.dtype) == ((2, 2, 5, 4), torch.float32)
     assert {x.shape[:2] for x in memory} == {(1, 5 * 4)}  # 16 tokens of 3 rows in a chunk, 2 heads of 2 sequences

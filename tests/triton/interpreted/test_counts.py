@@ -81,6 +81,26 @@ def test_products_are_made_on_matrix_units(name):
         assert dots >= 0.9 * (dots + sums), (dots, sums)
 
 
+# -- launches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("save", ["states", "recompute"])
+@pytest.mark.parametrize(
+    ("name", "forward", "backward"),
+    [("gated_deltanet", 2, 2), ("kda", 2, 2), ("simple_gla", 1, 2), ("gla", 2, 2), ("gated_oja", 3, 3)],
+)
+def test_launches_of_a_pass(name, forward, backward, save):
+    """A walk each way beside what comes before it, and gradients; nothing kept is a forward pass more."""
+    case = whole_chunks(name, rows=32)
+    leaves = {n: x.half().requires_grad_() for n, x in draw(model_of(name), case).items()}
+    with Meter() as first:
+        made = op_of(name)(**leaves, backend="triton", schedule="auto", chunk_size=case.chunk, save=save)
+    with Meter() as second:
+        torch.autograd.grad(made, list(leaves.values()), torch.ones_like(made))
+    assert first.launches.total() == forward
+    assert second.launches.total() == backward + (forward if save == "recompute" else 0)
+
+
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
 
 
