@@ -35,11 +35,11 @@ def test_opcheck(name, how):
     """Fakes and schema; the chain of dispatch that the rest looks at is that of the torch version."""
     own, plain = op_of(name)._module, [x.detach() for x in tensors(name, 9)]
     tests = ("test_schema", "test_faketensor")
-    opcheck(own._FORWARD, (plain, None, 4, how, None, "triton", True), test_utils=tests)
-    made = own._FORWARD(plain, None, 4, how, None, "triton", True)
+    opcheck(own._FORWARD, (plain, None, 4, how, None, "triton", None, True), test_utils=tests)
+    made = own._FORWARD(plain, None, 4, how, None, "triton", None, True)
     memory, bars = made[own._OUTPUTS + 1 :], [torch.ones_like(x) for x in made[: own._OUTPUTS + 1]]
     wanted = [True] * len(plain)
-    opcheck(own._BACKWARD, (plain, memory, bars, wanted, None, 4, how, None, "triton"), test_utils=tests)
+    opcheck(own._BACKWARD, (plain, memory, bars, wanted, None, 4, how, None, "triton", None), test_utils=tests)
 
 
 @pytest.mark.parametrize("name", NAMES[::3])
