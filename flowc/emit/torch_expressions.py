@@ -6,87 +6,22 @@ per head [H, *axes], per token [B, T, H, *axes], per chunk [T / C, B H, *axes], 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 from flowc.algebra.term import Axis
 from flowc.chunk import ir
 from flowc.chunk.ir import Op
 from flowc.chunk.values import Level, Part, Value
-from flowc.emit.layout import Layout
-from flowc.emit.names import Names
 from flowc.emit.sizes import size_code
-from flowc.emit.torch_functions import ATOM, HELPERS, INEXACT, PRODUCT, UNARY, Code, call, number
+from flowc.emit.torch_functions import ATOM, HELPERS, INEXACT, Code, call, number
+from flowc.emit.torch_products import Products
 from flowc.emit.torch_scans import scan_code
-from flowc.emit.usage import Usage
-from flowc.emit.wide import wide_values
-from flowc.schedule.plan import Kernel, Pass, Role
 from flowc.schedule.share import exponent_key
-from flowc.semantics.size import ONE, Size
-
-INDEX = {(1, 1): "[..., 0, 0]", (1, 2): "[..., 0, :]", (2, 1): "[..., 0]", (2, 2): ""}
-"""What takes the axes out of a matrix product that its factors, vectors or matrices, do not have."""
+from flowc.semantics.size import Size
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Matrix products added to `first`, which may be a product of two factors that has not been made yet."""
-
-    first: str | tuple[str, str]
-    products: tuple[tuple[str, str], ...]
-    text: str
-
-
-class Expressions(ABC):
+class Expressions(Products):
     """Prints the operation of one value; what it was printed as is in `code`."""
-
-    def __init__(
-        self,
-        passed: Pass,
-        sizes: Mapping[str, str],
-        arguments: Mapping[str, str],
-        names: Names,
-        kernels: tuple[Kernel, ...],
-        kept: frozenset[Value],
-    ) -> None:
-        """Print `kernels` of `passed` with names of sizes and of arguments; `kept` are values needed after it."""
-        self.passed, self.sizes, self.arguments, self.names = passed, {**sizes, "#C": "tokens"}, arguments, names
-        self.program = passed.program
-        self.usage = Usage(passed, kernels, kept)
-        self.helpers: dict[str, None] = {}
-        self.layout = Layout(self.sizes, names)
-        self.code: dict[Value, Code] = {}
-        self.products: dict[Value, tuple[str, str]] = {}  # the factors of matrix products, to be added in one call
-        self.sums: dict[Value, Added] = {}  # what a walk adds products to, one call each
-        self.waiting: dict[Value, Code] = {}  # rows that one elementwise product alone uses
-        self.factors: dict[Value, tuple[str, str]] = {}  # a walk's elementwise products, which may be made in place
-        self.walking: frozenset[Value] = frozenset()  # what the walk that is printed makes
-        self.blocks: dict[object, str] = {}  # of gates over the state's rows, by their two sums
-        self.wide = wide_values(self.program, frozenset(v for v, (_, r) in self.usage.places.items() if r is Role.WALK))
-        self.scan = "_scan"  # the function that scans over tokens
-        self.widening = False  # whether the operation that is printed takes wide operands as they are
-
-    def base(self, value: Value) -> Code:
-        """A value where it stands: in the walk, what another kernel made is taken at the chunk."""
-        code = self.code[value]
-        outside = value.level is Level.CHUNK and value not in self.walking and not code.number
-        if self.walking and outside and not isinstance(self.program.defined[value], ir.MaskMatrix):
-            return Code(f"{code.at(ATOM)}[c]")
-        return code if self.widening or value not in self.wide else Code(f"{code.at(ATOM)}.to(dtype)")
-
-    def operand(self, value: Value, axes: tuple[Axis, ...]) -> Code:
-        """A value, given axes of length one where it lacks some of `axes`."""
-        code = self.base(value)
-        if code.number or value.axes == axes:
-            return code
-        own = [a for a in axes if a in value.axes]
-        assert tuple(own) == value.axes, (value, axes)
-        marks = [":" if a in value.axes else "None" for a in axes]
-        while marks and marks[0] == ":":
-            marks.pop(0)
-        return Code(f"{code.at(ATOM)}[..., {', '.join(marks)}]")
 
     def expression(self, value: Value, op: Op) -> Code:
         """The expression of a node."""
@@ -178,45 +113,6 @@ class Expressions(ABC):
         if self.walking and op.function == "mul" and not any(c.number for c in codes):
             self.factors[value] = (codes[0].text, codes[1].text)
         return call(op.function, codes)
-
-    def added(self, value: Value, other: Value, product: tuple[str, str]) -> Code:
-        """In the walk, a product added to another value, in its memory where nothing else reads it."""
-        code = self.operand(other, value.axes)
-        inner = self.sums.get(other)
-        known = inner if inner is not None and inner.text == code.text else None
-        text = f"torch.baddbmm({', '.join((code.text, *product))})"
-        if self.usage.overwritable(other, value):
-            text = f"{code.at(ATOM)}.baddbmm_({', '.join(product)})"
-        first = self.factors.get(other, code.text) if known is None else known.first
-        self.sums[value] = Added(first, (product,) if known is None else (*known.products, product), text)
-        return Code(text)
-
-    def contracted(self, value: Value, op: ir.Contract) -> Code:
-        """A product over one axis; products of two matrices are noted, to be added in one call."""
-        left, right = self.base(op.left), self.base(op.right)
-        first = self.matrix(left, op.left, op.left.axes[-1] == op.axis, row=True)
-        second = self.matrix(right, op.right, op.right.axes[0] == op.axis, row=False)
-        if value in self.wide:
-            self.helpers["wide_product"] = None
-            same = second.text == f"{first.text}.mT"
-            return Code(f"_wide_product({first.text}{f', {second.text}' * (not same)})")
-        vector = value.level is Level.TOKEN and min(len(op.left.axes), len(op.right.axes)) == 1
-        if vector or (value.level is Level.CHUNK and any(a.size == ONE for a in value.axes)):
-            self.helpers["column_product"] = None
-            code = Code(f"_column_product({first.text}, {second.text})")
-            return Code(f"{code.text}{INDEX[len(op.left.axes), len(op.right.axes)]}")
-        if value.level is Level.CHUNK and len(op.left.axes) == len(op.right.axes) == 2:
-            self.products[value] = (first.text, second.text)
-        text = f"{first.at(PRODUCT)} @ {second.at(UNARY)}"
-        if len(op.left.axes) == 2 and len(op.right.axes) == 2:
-            return Code(text, PRODUCT)
-        return Code(f"({text}){INDEX[len(op.left.axes), len(op.right.axes)]}")
-
-    def matrix(self, code: Code, value: Value, straight: bool, row: bool) -> Code:
-        """A factor of a matrix product: transposed unless `straight`, a vector as a row or a column."""
-        if len(value.axes) == 1:
-            return Code(f"{code.at(ATOM)}[..., None, :]" if row else f"{code.at(ATOM)}[..., None]")
-        return code if straight else Code(f"{code.at(ATOM)}.mT")
 
     def full(self, value: Value) -> str:
         """The whole shape of a value at its level."""
@@ -350,7 +246,7 @@ class Expressions(ABC):
         shared = f"{self.blocks_of(op)}, ({reads}, {writes})"
         if isinstance(op, ir.DecayDot):
             self.helpers["decay_dot"] = None
-            kind = ", torch.float64" * (value in self.wide)
+            kind = ", wide=True" * (value in self.wide)
             return Code(f"_decay_dot({self.base(op.left).text}, {self.base(op.right).text}, {shared}{kind})")
         self.helpers["decay_apply"] = None
         operands = f"{self.base(op.weights).text}, {self.base(op.vectors).text}"
@@ -364,12 +260,8 @@ class Expressions(ABC):
             assert isinstance(at, ir.At)
             sums = ", ".join(self.base(v).text for v in (op.upper, op.lower, at.sums))
             self.blocks[key] = self.names.fresh("blocks")
-            self.define(f"{self.blocks[key]} = _Blocks({sums}, tokens, dtype)", key)
+            self.define(f"{self.blocks[key]} = _Blocks({sums}, tokens, dtype, narrow)", key)
         return self.blocks[key]
-
-    @abstractmethod
-    def define(self, text: str, key: object) -> None:
-        """A statement that all primitives of one gate need."""
 
     def shape(self, value: Value) -> str:
         """The sizes of a value's own axes."""

@@ -7,7 +7,7 @@ wrote reaches it through the typed printers, quoted text through `repr`-safe com
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,10 +26,12 @@ from flowc.emit.pieces import piece, support
 from flowc.emit.public import empty_outputs, kept_sizes, public, start_names
 from flowc.emit.step_printer import StepPrinter
 from flowc.emit.torch_printer import Statement, TorchPrinter
+from flowc.emit.torch_products import product_inputs
 from flowc.emit.triton_section import kernels as triton_kernels
 from flowc.resources import templates
 from flowc.schedule.plan import Pass, Plan, Threshold
 from flowc.schedule.schedule import saved_name, system_rows
+from flowc.schedule.tuned import Tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,9 @@ class ModuleView:
     operator: str
 
 
-def emit(plan: Plan) -> Artifact:
-    """The module of a plan."""
-    writer = _Writer(plan)
+def emit(plan: Plan, tuned: Sequence[Tuned] = ()) -> Artifact:
+    """The module of a plan, with configurations of its kernels that were searched."""
+    writer = _Writer(plan, tuned)
     view = writer.view()
     environment = Environment(
         loader=FileSystemLoader(templates()), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
@@ -80,8 +82,8 @@ def module_names(plan: Plan) -> tuple[dict[Value, str], dict[Value, str]]:
 
 
 class _Writer:
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, tuned: Sequence[Tuned] = ()) -> None:
+        self.plan, self.tuned = plan, tuned
         self.model = plan.recurrence.model
         self.interface = Interface(plan.recurrence)
         self.helpers: dict[str, None] = {}
@@ -90,14 +92,15 @@ class _Writer:
 
     def view(self) -> ModuleView:
         advance, forward, backward = self.advance(), self.forward(), self.backward()
-        kernels = triton_kernels(self.plan, self.interface, tuple(start_names(self.interface)))
-        rows = system_rows(self.plan.forward.program)
-        callables = public(self.interface, rows, kernels.missing, kernels.keys, kernels.steps)
+        kernels = triton_kernels(self.plan, self.interface, tuple(start_names(self.interface)), self.tuned)
+        rows, products = system_rows(self.plan.forward.program), product_inputs(self.plan.forward.program)
+        callables = public(self.interface, rows, kernels.missing, kernels.keys, kernels.steps, products)
         checks = piece("checks")
         digest = hashlib.sha256(self.model.canonical.encode()).hexdigest()
         kept = kept_sizes(self.interface, [(v, self.plan.forward.program.defined[v]) for v, _ in self.plan.saved])
         forward = f"{forward}\n\n\n{empty_outputs(self.interface)}\n\n\n{kept}"
         code = "\n".join((advance, forward, backward, callables, checks))
+        self.helpers |= {"narrow": None} if products else {}
         supported = support(("uncast", "cached", "group_heads", "put", *self.helpers, *kernels.helpers))
         return ModuleView(
             title=self.interface.title,
@@ -184,12 +187,13 @@ class _Writer:
         printer.run()
         self.take(printer)
         body = [s.text for s in commented(printer.statements, self.plan.recurrence)]
+        kind = ["narrow = dtype"] * mentions("\n".join(body), "narrow")
         given = {v: printer.code[v].text for v in passed.once.stores}
         lines = [
             f"def {name}({_typed((*self.interface.inputs.values(), *states.values()))},"
             " tokens: int, dtype: torch.dtype) -> tuple[Tensor, ...]:",
             '    """Numbers per row, [T / C, B H, rows], for all chunks at once: those of a segment are few."""',
-            *_indented(self.opening(printer, body, ()) if body else ()),
+            *_indented(self.opening(printer, body, kind) if body else ()),
             *_indented(body),
             f"    return {_tuple(given.values())}",
         ]
@@ -214,7 +218,7 @@ class _Writer:
         shown = " and ".join(f"`{state}`" for state in states.values())
         lines = [
             f"def _forward({_typed((*interface.inputs.values(), *states.values()))}, rows: Sequence[Tensor],"
-            " tokens: int, aggregation: str, dtype: torch.dtype, keep: bool, outs: list[Tensor])"
+            " tokens: int, aggregation: str, dtype: torch.dtype, narrow: torch.dtype, keep: bool, outs: list[Tensor])"
             " -> tuple[Tensor, ...]:",
             f'    """Write outputs to `outs` and what comes after the state to {shown}; with `keep`, what to save."""',
             *_indented(self.opening(printer, (*body, *results), (*shaped, *taken))),
@@ -299,7 +303,7 @@ class _Writer:
         lines = [
             f"def _backward({_typed((*interface.inputs.values(), *states.values()))}, rows: Sequence[Tensor],"
             " saved: Sequence[Tensor], cotangents: Sequence[Tensor | None], tokens: int, aggregation: str,"
-            " dtype: torch.dtype, need: frozenset[str], grads: list[Tensor | None]) -> None:",
+            " dtype: torch.dtype, narrow: torch.dtype, need: frozenset[str], grads: list[Tensor | None]) -> None:",
             '    """Write the gradients named in `need` to `grads`, adding up those of params, '
             f'and that of the state before to {shown}."""',
             *_indented(self.opening(printer, (*body, *cotangents, *gradients), (*shaped, *taken))),

@@ -52,6 +52,7 @@ def part_function(part: TorchPart, name: str, title: str, interface: Interface) 
         f'    """{title}"""',
         *(f"    {line}" for line in interface.prologue(text, lead=3)),
         "    dtype = torch.float32",
+        *["    narrow = dtype"] * mentions(text, "narrow"),
         *(f"    {line}" for line in interface.casts(text)),
         *(f"    {own} = {own}.to(dtype)" for own in (*bars.values(), *fetched.values())),
         *(f"    {name} = {count}" for name, count in counts.items() if mentions(text, name)),

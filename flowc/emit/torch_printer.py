@@ -54,6 +54,7 @@ class TorchPrinter(Expressions):
         self.named = labels(self.program)
         self.stacks: dict[Value, str] = {}
         self.statements: list[Statement] = []
+        self.head = 0  # of the loop over chunks: its place among them
         self.loops: dict[tuple[object, ...], list[str]] = {}  # what the states of a loop are called
 
     def run(self) -> None:
@@ -107,6 +108,15 @@ class TorchPrinter(Expressions):
         wanted = [u for u in uses if u is not None]
         self.statements.append(Statement(text, frozenset().union(*wanted) if len(wanted) == len(uses) else None))
 
+    def cast(self, text: str, value: Value, inside: bool) -> None:
+        """A statement that makes an operand in another type: `inside` the loop over chunks, or once before it."""
+        statement = Statement(text, self.usage.needs.get(value), walk=inside)
+        if inside or not self.walking:
+            self.statements.append(statement)
+        else:
+            self.statements.insert(self.head, statement)
+            self.head += 1
+
     def emit(self, text: str, value: Value | None = None) -> None:
         """One statement, guarded by what needs `value`."""
         needed = None if value is None else self.usage.needs.get(value)
@@ -122,6 +132,7 @@ class TorchPrinter(Expressions):
             alone = before in self.passed.in_place
             if before in self.usage.kept or not alone:
                 self.stack(before, "chunks if keep else 0" if alone else "chunks")
+        self.head = len(self.statements)
         self.emit("for c in " + ("reversed(range(chunks)):" if self.program.adjoint else "range(chunks):"))
         self.walking = frozenset(n.value for n in kernel.nodes)
         for carry in carries:
@@ -146,6 +157,7 @@ class TorchPrinter(Expressions):
         for carry in self.carried(kernel):
             if carry.before != carry.after:
                 self.next_state(carry)
+        self.narrow = {v: name for v, name in self.narrow.items() if v not in self.walking}
         self.walking = frozenset()
         for value, name in self.stacks.items():
             self.code[value] = Code(name)
@@ -255,9 +267,12 @@ class TorchPrinter(Expressions):
         first, products = (self.factors.get(value, ""), ()) if added is None else (added.first, added.products)
         scale = [f for f in first if f != state] if isinstance(first, tuple) and state in first else []
         inside = [*scale, *(factor for product in products for factor in product)]
-        if (first == state or len(scale) == 1) and not any(mentions(text, state) for text in inside):
-            calls = [f"mul_({s})" for s in scale] + [f"baddbmm_({left}, {right})" for left, right in products]
-            self.emit(".".join((state, *calls)), value)
+        own = (state, self.narrow.get(carry.before, state))
+        if (first == state or len(scale) == 1) and not any(mentions(text, name) for text in inside for name in own):
+            for factor in scale:
+                self.emit(f"{state}.mul_({factor})", value)
+            for left, right in products:
+                self.emit(f"_add_product({state}, {left}, {right})", value)
         else:
             self.emit(f"{state}.copy_({code.text})", value)
 
@@ -270,12 +285,13 @@ class TorchPrinter(Expressions):
             if isinstance(first, tuple):  # a product of its own is made in place
                 self.emit(f"torch.mul({', '.join(first)}, out={target})", value)
             else:
-                self.emit(f"torch.baddbmm({', '.join((first, *products[0]))}, out={target})", value)
+                self.emit(f"_sum_product({', '.join((first, *products[0]))}, out={target})", value)
                 products = products[1:]
             for left, right in products:
-                self.emit(f"{target}.baddbmm_({left}, {right})", value)
+                self.emit(f"_add_product({target}, {left}, {right})", value)
         elif value in self.products:
-            self.emit(f"torch.bmm({', '.join(self.products[value])}, out={target})", value)
+            self.helpers["add_product"] = None
+            self.emit(f"_product({', '.join(self.products[value])}, {target})", value)
         elif isinstance(op, ir.Solve):
             self.emit(f"{code.text[:-1]}, out={target})", value)
         else:

@@ -6,9 +6,11 @@ class _Blocks:
     blocks of a few tokens, is summed directly.
     """
 
-    def __init__(self, upper: Tensor, lower: Tensor, sums: Tensor, tokens: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, upper: Tensor, lower: Tensor, sums: Tensor, tokens: int, dtype: torch.dtype, narrow: torch.dtype
+    ) -> None:
         """Gate sums of rows [N, B H, C J, K] and columns [N, B H, C L, K], and all sums [N, B H, C G + 1, K]."""
-        self.tokens, self.size, self.dtype = tokens, 1 << (tokens - 1).bit_length(), dtype
+        self.tokens, self.size, self.dtype, self.narrow = tokens, 1 << (tokens - 1).bit_length(), dtype, narrow
         gates = (sums.shape[2] - 1) // tokens
         self.rows, self.columns = upper.shape[2] // tokens, lower.shape[2] // tokens
         end = sums[:, :, -1:]

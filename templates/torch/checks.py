@@ -1,6 +1,29 @@
 _FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 
 
+_AGREED: dict[Any, Any] = {}  # what the checks of arguments found, by all that they go by
+
+
+def _traits(tensors: tuple[Any, ...], timed: bool) -> Any:
+    """Shapes, types and devices, all that the checks go by; None where an argument is another thing, or is traced."""
+    if torch.compiler.is_compiling():
+        return None
+    found: list[Any] = [timed]
+    for x in tensors:
+        if (type(x) is not Tensor and type(x) is not torch.nn.Parameter) or x.layout is not torch.strided:
+            return None
+        found += x.shape, x.dtype, x.device
+    return tuple(found)
+
+
+def _note(traits: Any, found: Any) -> None:
+    """Keep what the checks found."""
+    if traits is not None:
+        if len(_AGREED) >= 256:
+            _AGREED.clear()
+        _AGREED[traits] = found
+
+
 def _fits(shape: torch.Size, sizes: tuple[int | None, ...]) -> bool:
     """Whether a shape is of the expected sizes, None any."""
     if None not in sizes or len(shape) != len(sizes):
@@ -29,10 +52,21 @@ def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...],
         known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
         wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
+        lead = shape[1:].split(", H")[0]  # those that all inputs have in common
+        own = slice(lead.count(",") + 1)
+        if like is not None and len(actual) == len(sizes) and actual[own] != sizes[own]:
+            wanted += f", {lead.replace(', ', ' and ')} as of `{_VALUE}`"
         raise ValueError(f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}")
     if like is not None and value.device != like.device:
         raise ValueError(f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is")
     return value
+
+
+def _sized(**sizes: int) -> None:
+    """Refuse sizes of 0."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{_NAME}: {name} is {size}; expected a size from 1")
 
 
 @_cached

@@ -14,8 +14,8 @@ def _decay_apply(weights: Tensor, vectors: Tensor, blocks: _Blocks, seen: Any, t
         shape = blocks.levels, w.shape[2] // 2, w.shape[3] // 2
         tiles = w.flatten(2).index_select(2, index["pairs"]).mul_(index["seen"]).unflatten(2, shape)
         own = z.index_select(2, there).mul_(theirs).unflatten(2, (blocks.levels, z.shape[2] // 2))
-        far = ((tiles.mT if transposed else tiles) @ own).flatten(2, 3)
-        out.index_add_(2, here, far.mul_(ours))
+        far = ((tiles.mT if transposed else tiles).to(blocks.narrow) @ own.to(blocks.narrow)).flatten(2, 3)
+        out.index_add_(2, here, far.to(ours.dtype).mul_(ours))
     near = blocks.near(seen).transpose(3, 4) if transposed else blocks.near(seen)
     tile = blocks.diagonal(w)
     tile = tile.mT if transposed else tile
