@@ -8,6 +8,9 @@
 #   make kill    writers of modules killed at 200 random moments
 #   make fuzz-front
 #                parser, checker and reader of functions under coverage-guided fuzzing, RUNS inputs each
+#   make gpu     on a machine with a GPU: is it right, is it fast; one report, benchmarks/results/gpu/report.html.
+#                GPU_ARGS="--only bench --ops kda,gla --budget 10", "--tiny" without a GPU
+#   make ship    kernels and the peer's package for `make gpu` to carry along, without a GPU; SHIP_ARGS="--ops kda"
 #   make peers   .venv-peers, with the library that benchmarks/cpu.py compares with
 #   make fla     .venv-fla, with flash-linear-attention's ops, which benchmarks/compare_peer.py compares with
 #   make triton-matrix
@@ -24,11 +27,13 @@ RUNS ?= 1000000
 TRITONS ?= 3.6.0 3.7.1 3.8.0 3.9.0
 TEST_ARGS ?=
 BACKEND ?= torch
+GPU_ARGS ?=
+SHIP_ARGS ?=
 
 # torch's threads and pytest's workers would otherwise compete for the same cores, which costs a factor of 50.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test faults lint kill fuzz-front peers fla triton-matrix clean
+.PHONY: demo test faults lint kill fuzz-front gpu ship peers fla triton-matrix clean
 
 demo: .venv/.installed
 	@.venv/bin/python benchmarks/demo.py --backend $(BACKEND)
@@ -56,6 +61,16 @@ fuzz-front: .venv-fuzz/.installed
 
 .venv-fuzz/.installed: .venv/.installed
 	.venv/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target .venv-fuzz atheris==3.0.0 coverage
+	touch $@
+
+gpu: .venv/.installed
+	@.venv/bin/python benchmarks/on_gpu.py $(GPU_ARGS)
+
+ship: .venv/.installed .gpu-peer/.installed
+	@.venv/bin/python benchmarks/ship.py $(SHIP_ARGS)
+
+.gpu-peer/.installed: .venv/.installed benchmarks/fla.txt
+	.venv/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target .gpu-peer $(shell grep fla-core benchmarks/fla.txt | tail -1)
 	touch $@
 
 peers: .venv-peers/.installed
@@ -89,4 +104,4 @@ triton-matrix: $(TRITONS:%=.venv-triton-%/.installed)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-fla .venv-fuzz .venv-triton-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-fla .venv-fuzz .venv-triton-* .gpu-cache .gpu-peer build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

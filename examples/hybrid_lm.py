@@ -48,36 +48,41 @@ class Attention(nn.Module):
         """[B, T, width] and, of earlier tokens, keys, values and how many there were."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         first = 0 if held is None else held[2]
-        places = torch.arange(first, first + x.shape[1])
+        places = torch.arange(first, first + x.shape[1], device=x.device)
         q, k = turned(q, places), turned(k, places)
         if held is not None:
             k, v = torch.cat((held[0], k), 1), torch.cat((held[1], v), 1)
-        seen = torch.arange(first + x.shape[1] - k.shape[1], first + x.shape[1])
-        mask = places[:, None] >= seen[None, :]
-        if self.window is not None:
-            mask &= places[:, None] - seen[None, :] < self.window
-        o = F.scaled_dot_product_attention(*(z.transpose(1, 2) for z in (q, k, v)), attn_mask=mask)
+        whole = held is None and self.window is None  # a GPU's fast kernels take no mask
+        mask = None if whole else self.mask(places, k.shape[1])
+        o = F.scaled_dot_product_attention(*(z.transpose(1, 2) for z in (q, k, v)), attn_mask=mask, is_causal=whole)
         kept = slice(None) if self.window is None else slice(-self.window, None)
         return self.out(o.transpose(1, 2).flatten(2)), (k[:, kept], v[:, kept], first + x.shape[1])
+
+    def mask(self, places: Tensor, keys: int) -> Tensor:
+        """Whether the token at a place sees each of the last `keys` tokens."""
+        seen = places[-1] - torch.arange(keys - 1, -1, -1, device=places.device)
+        back = places[:, None] - seen[None, :]
+        return back >= 0 if self.window is None else (back >= 0) & (back < self.window)
 
 
 def turned(x: Tensor, places: Tensor) -> Tensor:
     """Pairs of coordinates turned by angles that grow with a token's place."""
     half = x.shape[-1] // 2
-    angles = places[:, None, None] * 1e-4 ** (torch.arange(half) / half)
+    angles = places[:, None, None] * 1e-4 ** (torch.arange(half, device=x.device) / half)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     one, two = x[..., :half], x[..., half:]
-    return torch.cat((one * angles.cos() - two * angles.sin(), one * angles.sin() + two * angles.cos()), -1)
+    return torch.cat((one * cos - two * sin, one * sin + two * cos), -1)
 
 
 class Block(nn.Module):
     """Mixing over tokens, then over channels, each with a norm before and added to what came in."""
 
-    def __init__(self, width: int, mixer: nn.Module) -> None:
-        """Take the mixer."""
+    def __init__(self, width: int, mixer: nn.Module, channels: int) -> None:
+        """Take the mixer; `channels` between the two projections of the second part."""
         super().__init__()
         self.mixer = mixer
         self.before, self.between = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
-        self.channels = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.channels = nn.Sequential(nn.Linear(width, channels), nn.GELU(), nn.Linear(channels, width))
 
     def forward(self, x: Tensor, held: Any = None) -> tuple[Tensor, Any]:
         """[B, T, width], and what the mixer carries on."""
@@ -96,22 +101,25 @@ class Block(nn.Module):
 class Model(nn.Module):
     """Bytes in, scores of the next byte out."""
 
-    def __init__(self, op: str | None, attention: str, args: argparse.Namespace) -> None:
-        """Layers of `op`, every `args.every`-th one of attention; of attention alone without an op."""
+    def __init__(
+        self, op: flowc.Op | None, attention: str, args: argparse.Namespace, channels: int | None = None
+    ) -> None:
+        """Layers of `op`, every `args.every`-th one of attention; of attention alone without an op.
+
+        Parameters are made on torch's default device; `channels` None: four times the width.
+        """
         super().__init__()
         self.embedding = nn.Embedding(256, args.width)
         nn.init.normal_(self.embedding.weight, std=0.05)
-        compiled = None if op is None else flowc.compile(ROOT / f"examples/{op}.flow")
         blocks = []
         for number in range(1, args.layers + 1):
-            attends = compiled is None or (attention != "none" and number % args.every == 0)
-            window = args.window if attention == "window" and compiled is not None else None
+            window = args.window if attention == "window" and op is not None else None
             mixer = (
                 Attention(args.width, args.heads, window)
-                if attends or compiled is None
-                else FlowLayer(compiled, args.width, args.heads, output_gate=True)
+                if op is None or (attention != "none" and number % args.every == 0)
+                else FlowLayer(op, args.width, args.heads, sizes=ranks(op), output_gate=True)
             )
-            blocks.append(Block(args.width, mixer))
+            blocks.append(Block(args.width, mixer, channels or 4 * args.width))
         self.blocks, self.norm = nn.ModuleList(blocks), nn.RMSNorm(args.width, eps=1e-5)
 
     def forward(self, tokens: Tensor, held: list[Any] | None = None) -> tuple[Tensor, list[Any]]:
@@ -121,6 +129,12 @@ class Model(nn.Module):
             x, carried = block(x, own)
             after.append(carried)
         return self.norm(x) @ self.embedding.weight.T, after
+
+
+def ranks(op: flowc.Op) -> dict[str, int]:
+    """Dimensions that are no sides of a state, two each."""
+    model, sides = op.compilation.model, op.compilation.recurrence.sides
+    return {d.name: 2 for d in model.dimensions if d.value is None and d.name not in sides}
 
 
 def split() -> tuple[Tensor, Tensor]:
@@ -142,10 +156,12 @@ def train(name: str, args: argparse.Namespace, report: Report) -> dict[str, Any]
     """Train a model; its curve, and for one with flowc layers what it generates and how far that is off."""
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
-    model = Model(None if name == "attention" else args.op, args.attention, args)
+    op = None if name == "attention" else flowc.compile(ROOT / f"examples/{args.op}.flow")
+    with torch.device(args.device):
+        model = Model(op, args.attention, args)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=max(args.steps, 2), pct_start=0.1)
-    text, rest = split()
+    text, rest = (part.to(args.device) for part in split())
     curve, begun = [], time.perf_counter()
     for step in range(1, args.steps + 1):
         starts = torch.randint(len(text) - args.length - 1, (args.batch,), generator=rng)
@@ -199,6 +215,8 @@ def main() -> None:
         "steps": 600,
     }.items():
         parser.add_argument(f"--{name}", type=int, default=value, help="default: %(default)s")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=there, help="default: a GPU where there is one")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path, help="save losses there, with versions, commit and command")
     parser.add_argument("--plot", type=Path, help="draw them, as an .svg file")

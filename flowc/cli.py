@@ -1,4 +1,4 @@
-"""The command line: `flowc check | compile | explain | verify | table | fuzz | doctor | cache`.
+"""The command line: `flowc check | compile | explain | verify | table | tune | fuzz | doctor | cache`.
 
 In: files of specs (`-` is standard input) and options. Out: the product on standard output (a module, a stage, JSON, a
 table), diagnostics on standard error. Exit codes: 0 fine, 1 findings (errors in a spec, a stale module, a failed
@@ -7,7 +7,6 @@ comparison), 2 wrong usage, 70 a crash of flowc itself. `check` and `--help` imp
 
 from __future__ import annotations
 
-import ast
 import json
 import sys
 import traceback
@@ -23,12 +22,16 @@ from flowc.console import FINDINGS, read, show, write
 from flowc.diagnostics import Diagnostic, FlowError, Format, render
 from flowc.fuzz.command import fuzz
 from flowc.options import Options
+from flowc.recorded import recorded_options, recorded_spec, recorded_tuned
 from flowc.report.table_command import table
+from flowc.runtime.cache_command import cache
 from flowc.schedule.devices import DEVICES
 from flowc.source import Source
+from flowc.tune.command import tune
 
 if TYPE_CHECKING:
     from flowc.compiler import Compilation
+    from flowc.schedule.tuned import Tuned
 
 CRASH = 70
 MODULE = "module"
@@ -89,6 +92,7 @@ _format = click.option("--format", "style", type=click.Choice(["text", "json"]),
 def check(files: tuple[str, ...], strict: bool, style: Format) -> None:
     """Report what is wrong with FILES, all of it in one run, and compile nothing.
 
+    What class a recurrence is, and so whether it is taken token by token (W204), is for `explain` and `compile`.
     Text goes to standard error, JSON (one list for all files) to standard output.
     """
     from flowc.semantics import loaded, warnings
@@ -177,25 +181,32 @@ def compile_(
         click.echo(path)
 
 
-def run_stages(source: Source, options: Options, stop_after: str, style: Format) -> Compilation:
+def run_stages(
+    source: Source, options: Options, stop_after: str, style: Format, tuned: tuple[Tuned, ...] | None = None
+) -> Compilation:
     """Compile up to a stage, warnings on standard error; exits after saying what is wrong.
 
-    The exit code is 1 for errors in the spec, 2 for options that do not fit it.
+    By the tables of `flowc tune`, or by the rows of one that are given. The exit code is 1 for errors in the spec, 2
+    for options that do not fit it.
     """
     from flowc.compiler import Stage, compile_text
-    from flowc.semantics import warnings
+    from flowc.runtime.tables import compile_by_tables
 
     stage = Stage(stop_after)
     try:
-        compiled = compile_text(source, options, stage)
+        if tuned is None:
+            compiled, problems = compile_by_tables(source, options, stage)
+            for problem in problems:
+                click.echo(f"warning: {problem}", err=True)
+        else:
+            compiled = compile_text(source, options, stage, tuned)
     except FlowError as error:
         show(error.source, error.diagnostics, style)
         sys.exit(FINDINGS)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if stage is not Stage.SPEC:
-        own = () if stage is Stage.MODEL else compiled.cautions
-        show(source, (*warnings(compiled.model), *own), style)
+        show(source, compiled.warnings, style)
     return compiled
 
 
@@ -216,45 +227,18 @@ def check_module(source: Source | None, module: Path, style: Format) -> None:
     The spec is `source`, or where that is None the one that the module quotes.
     """
     text = module.read_bytes()
-    recorded = recorded_options(text)
+    recorded, tuned = recorded_options(text), recorded_tuned(text)
     source = source or recorded_spec(text, module)
-    if recorded is None or source is None:
-        click.echo(f"{module}: edited: it has no readable {'__options__' if recorded is None else 'spec'}", err=True)
+    if recorded is None or source is None or tuned is None:
+        odd = "__options__" if recorded is None else "spec" if source is None else "_TUNED"
+        click.echo(f"{module}: edited: it has no readable {odd}", err=True)
         sys.exit(FINDINGS)
-    fresh = run_stages(source, recorded, MODULE, style).artifact.source.encode()
+    fresh = run_stages(source, recorded, MODULE, style, tuned).artifact.source.encode()
     if fresh != text:
         click.echo(
             f"{module}: stale or edited: flowc {__version__} makes a different module of {source.name}", err=True
         )
         sys.exit(FINDINGS)
-
-
-def recorded_spec(text: bytes, module: Path) -> Source | None:
-    """The spec that a module quotes in its docstring, None where there is none."""
-    try:
-        quoted = ast.get_docstring(ast.parse(text), clean=False) or ""
-    except (SyntaxError, ValueError):
-        return None
-    _, start, rest = quoted.partition("The recurrence:\n\n")
-    spec, end, _ = rest.partition("\n\nIn normal form, per token:")
-    lines = [line.removeprefix("    ") for line in spec.split("\n")]
-    return Source(str(module), "\n".join(lines) + "\n") if start and end else None
-
-
-def recorded_options(module: bytes) -> Options | None:
-    """The Options that an emitted module records, read without running it; None if it holds none that are legal."""
-    try:
-        statements = ast.parse(module).body
-    except (SyntaxError, ValueError):
-        return None
-    for statement in statements:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id="__options__")], value=value):
-                try:
-                    return Options(**ast.literal_eval(value))
-                except (ValueError, TypeError):
-                    return None
-    return None
 
 
 # -- explain and verify -----------------------------------------------------------------------------------------------
@@ -268,9 +252,11 @@ def recorded_options(module: bytes) -> Options | None:
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="with --scaling: draw it, as an .svg file"
 )
-@click.option("--shape", metavar="B,T,H,K,V", help="say instead what a forward pass of that shape is predicted to take")
+@click.option(
+    "--shape", metavar="B,T,H,K,V", help="say instead what a pass of that shape is predicted to take; R=4 may follow"
+)
 @click.option("--device", type=click.Choice(list(DEVICES)), help="with --shape: on which GPU  [default: h200]")
-@click.option("--backward", is_flag=True, help="with --shape: a backward pass follows, and what it needs is stored")
+@click.option("--backward", is_flag=True, help="with --shape: and the backward pass after it, for which more is stored")
 @with_options
 def explain(
     file: str, as_json: bool, scales: bool, measure: bool, plot: Path | None, shape: str | None, device: str | None,
@@ -356,40 +342,5 @@ def doctor(as_json: bool) -> None:
 
 cli.add_command(fuzz)
 cli.add_command(table)
-
-
-# -- cache ------------------------------------------------------------------------------------------------------------
-
-
-@cli.group()
-def cache() -> None:
-    """Emitted modules that are kept for tracebacks and readers; nothing is run from there."""
-
-
-@cache.command("list")
-@click.option("--json", "as_json", is_flag=True, help="print a JSON array")
-def list_cache(as_json: bool) -> None:
-    """List them, the newest first."""
-    from datetime import datetime
-
-    from flowc.runtime.cache import cache_folder, entries
-
-    found = entries()
-    if as_json:
-        click.echo(json.dumps([e.record() for e in found], indent=2))
-        return
-    for e in found:
-        click.echo(f"{datetime.fromtimestamp(e.written):%Y-%m-%d %H:%M}  {e.size:>9,}  {Path(e.path).name}  {e.title}")
-    click.echo(f"{len(found)} modules, {sum(e.size for e in found):,} bytes in {cache_folder()}")
-
-
-@cache.command("clear")
-def clear_cache() -> None:
-    """Delete them, and nothing else in that folder."""
-    from flowc.runtime.cache import cache_folder, clear
-
-    try:
-        gone = clear()
-    except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-    click.echo(f"{len(gone)} files deleted in {cache_folder()}")
+cli.add_command(tune)
+cli.add_command(cache)

@@ -6,6 +6,7 @@ the spec and for a recurrence that has no chunked form yet, ValueError for optio
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -26,6 +27,8 @@ from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import saved_name, schedule
 from flowc.schedule.staged import KernelPlan, kernel_plan
 from flowc.schedule.tile_plan import Missing
+from flowc.schedule.tuned import Tuned
+from flowc.semantics.cautions import warnings
 from flowc.semantics.check import check
 from flowc.semantics.model import Model
 from flowc.source import Source
@@ -46,10 +49,14 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Compilation:
-    """The stages of one compilation, each made when it is first asked for."""
+    """The stages of one compilation, each made when it is first asked for.
+
+    `tuned` are configurations that `flowc tune` found for this spec.
+    """
 
     source: Source
     options: Options
+    tuned: tuple[Tuned, ...] = ()
 
     @cached_property
     def spec(self) -> Spec:
@@ -93,14 +100,22 @@ class Compilation:
                 raise self.unsupported(other)
 
     @cached_property
-    def cautions(self) -> tuple[Diagnostic, ...]:
-        """What a user would not expect of how this is compiled."""
-        found = self.recurrence.classification
-        if self.recurrence.stepped is None:
-            return ()
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """The model's, and what a user would not expect of how it is compiled; the model's alone where it is not."""
+        own = warnings(self.model)
+        try:
+            found = self.recurrence
+        except FlowError:
+            return own
+        if found.stepped is None:
+            return own
+        # token by token a gate's gradient is no quotient, whatever the gate
+        return (*(w for w in own if w.code != "W202"), self._by_token(found.classification))
+
+    def _by_token(self, found: Classification) -> Diagnostic:
         message = f"class {found.name} is taken token by token, which is slower than in chunks: {found.reason}"
         advice = found.advice or "`flowc explain` tells what it costs; classes G, D and M run in chunks"
-        return (Diagnostic("W204", message, advice, found.span, "warning"),)
+        return Diagnostic("W204", message, advice, found.span, "warning")
 
     @cached_property
     def chunk(self) -> Program:
@@ -122,7 +137,18 @@ class Compilation:
     @cached_property
     def artifact(self) -> Artifact:
         """Plan -> module."""
-        return emit(self.plan)
+        return emit(self.plan, self.tuned)
+
+    @property
+    def spec_hash(self) -> str:
+        """What modules and tables know the spec by."""
+        return hashlib.sha256(self.model.canonical.encode()).hexdigest()
+
+    def configured(self, tuned: tuple[Tuned, ...]) -> Compilation:
+        """The same with these configurations; the stages that are made do not go by them, up to the module."""
+        made = Compilation(self.source, self.options, tuned)
+        vars(made).update({n: v for n, v in vars(self).items() if n not in ("tuned", "artifact")})
+        return made
 
     @cached_property
     def programs(self) -> Programs:
@@ -170,8 +196,10 @@ class Compilation:
         )
 
 
-def compile_text(source: Source, options: Options, stop_after: Stage = Stage.MODULE) -> Compilation:
-    """Compile a spec up to a stage."""
-    compilation = Compilation(source, options)
+def compile_text(
+    source: Source, options: Options, stop_after: Stage = Stage.MODULE, tuned: tuple[Tuned, ...] = ()
+) -> Compilation:
+    """Compile a spec up to a stage, its kernels as they are `tuned`."""
+    compilation = Compilation(source, options, tuned)
     compilation.stage(stop_after)
     return compilation

@@ -55,6 +55,7 @@ class Options:
         auto="the compiler's choice",
         split="one kernel per stage, intermediates through memory",
         fused="outputs in the kernel that carries the state, where Triton has one; torch operators run stages",
+        **{"two-level": "sequences in segments beside one another, where kernels hold one state; otherwise as auto"},
     )
     backend: str = _choice(
         "auto",

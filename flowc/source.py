@@ -62,7 +62,8 @@ def opened(spec: str | PathLike[str]) -> Source:
         OSError: the file cannot be read.
     """
     if not isinstance(spec, str | PathLike):
-        raise TypeError(f"a spec is a path or a text, not {type(spec).__name__}")
+        hint = "; `flowc.jit` compiles a function" if callable(spec) and hasattr(spec, "__code__") else ""
+        raise TypeError(f"a spec is a path or a text, not {type(spec).__name__}{hint}")
     if isinstance(spec, str) and "\n" in spec:
         return Source("<text>", spec)
     if isinstance(spec, str) and not spec.strip():

@@ -238,8 +238,6 @@ class StateForm:
         """The value times exp(upper - lower), scalars first."""
         build = self.builder
         weight = None if upper is None else build.add(Decay(upper, lower))
-        if weight is not None and not lower and len(weight.axes) == 1 and not name:
-            weight = build.named(weight, "decay_chunk")
         if weight is None or value.scale is None:
             weight = value.scale if weight is None else weight
             return value.vector if weight is None else build.apply("mul", weight, value.vector, name=name)
@@ -318,6 +316,9 @@ class StateForm:
         build = self.builder
         inner, outer = self.weighing(self.side)
         last, outer_last = (self.at(side, None, Where.LAST, "last") for side in (inner, outer))
+        for gates in (last, outer_last):
+            if gates is not None and gates.axes:  # named, so that passes know it for the same
+                build.named(build.add(Decay(gates, None)), "decay_chunk")
         total = self.decayed(_Scaled(None, self.decayed(_Scaled(None, state), last, None, "")), outer_last, None, "")
         for rows, written in sources:
             gl, hl = self.at(inner, rows.space, Where.WRITE, "write"), self.at(outer, rows.space, Where.WRITE, "write")

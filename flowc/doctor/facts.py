@@ -181,6 +181,18 @@ def _bundled() -> Tool | None:
     return Tool(str(path), _tool_version(str(path))) if path.exists() else None
 
 
+def packaged_ptxas() -> tuple[Tool, ...]:
+    """Those that packages of NVIDIA brought (nvidia-cuda-nvcc), the newest first; Triton takes one only if told to."""
+    try:
+        spec = find_spec("nvidia")
+    except (ImportError, ValueError):
+        return ()
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    paths = [str(path) for folder in folders for path in sorted(Path(folder).glob("*/bin/ptxas"))]
+    found = [Tool(path, _tool_version(path)) for path in paths]
+    return tuple(sorted((t for t in found if t.version), key=lambda t: numbers(t.version or ""), reverse=True))
+
+
 def _tool_version(path: str) -> str | None:
     """What `path --version` says behind "release", None where it does not run or says nothing of the kind."""
     try:

@@ -1,24 +1,48 @@
 """The checks of an op's arguments, as code of the emitted module.
 
-In: an `Interface`. Out: the function `_checked`, and the statements that hold inputs to their declared ranges. They
-call the support functions of templates/torch/checks.py. Refuses nothing.
+In: an `Interface`. Out: the functions `_checked` and `_agreed`, and the statements that hold inputs to their declared
+ranges. They call the support functions of templates/torch/checks.py. Refuses nothing.
 """
 
 from __future__ import annotations
 
 from flowc.emit.interface import Interface
 from flowc.semantics.model import Input, Interval, Kind, State
+from flowc.semantics.size import Size
 
 
 def checked(interface: Interface) -> str:
-    """The function that checks every argument."""
+    """The functions that check every argument: one by all there is, one by what was seen before."""
+    return "\n\n\n".join((_agreed(interface), _checked(interface)))
+
+
+def _checked(interface: Interface) -> str:
+    passed = ", ".join(interface.inputs.values())
+    return "\n".join((
+        f"def _checked({interface.typed}, initial_state: Any, cu_seqlens: Tensor | None, timed: bool,"
+        " slots: Any = None) -> tuple[list[Tensor], torch.dtype]:",
+        '    """Check every argument; the states to start from, with `slots` pools, and the type to compute in."""',
+        f"    traits = _traits(({passed},), timed)",
+        "    found = None if traits is None else _AGREED.get(traits)",
+        "    if found is None:",
+        f"        found = _agreed({passed}, timed)",
+        "        _note(traits, found)",
+        "    dtype, heads, states = found",
+        f"    lead = _states(cu_seqlens, {interface.value}), heads",
+        "    sizes = tuple([lead + own for own in states])",
+        "    if slots is not None:",
+        f"        return _pools(initial_state, slots, sizes, {interface.value}), dtype",
+        f"    return _start(initial_state, timed, cu_seqlens, sizes, {interface.value}, dtype), dtype",
+    ))  # fmt: skip
+
+
+def _agreed(interface: Interface) -> str:
     value, *others = _value_first(interface)
     v = interface.value
     bound = _fixed(interface)
     lines = [
-        f"def _checked({interface.typed}, initial_state: Any, cu_seqlens: Tensor | None, timed: bool)"
-        " -> tuple[list[Tensor], torch.dtype]:",
-        '    """Check every argument; the states to start from, and the type to compute in."""',
+        f"def _agreed({interface.typed}, timed: bool) -> tuple[torch.dtype, int, tuple[tuple[int, ...], ...]]:",
+        '    """Check shapes, types and devices: the type to compute in, the value heads, each state\'s own sizes."""',
         "    lead = 3 if timed else 2",
         *_check(interface, value, "(None,) * lead", "None", bound),
         f"    batch, heads, time = {v}.shape[0], {v}.shape[lead - 1], {v}.shape[1 : lead - 1]",
@@ -30,19 +54,19 @@ def checked(interface: Interface) -> str:
         own = "(heads,)" if i.is_param else f"(batch, *time, {heads})"
         lines += _check(interface, i, own, v, bound)
     lines += _late_checks(interface)
+    opened = [d.name for d in interface.model.dimensions if d.value is None]
+    sizes = ", ".join(f"{n}={interface.size(Size.of(n))}" for n in opened)
     lines += [
+        *([f"    _sized({sizes})"] if opened else []),
         f"    dtype = torch.float64 if {interface.wide} else torch.float32",
-        f"    lead = (_states(cu_seqlens, {v}), heads)",
-        f"    sizes = ({', '.join(_sizes(interface, s) for s in interface.states)},)",
-        f"    start = _start(initial_state, timed, cu_seqlens, sizes, {v}, dtype)",
-        "    return start, dtype",
+        f"    return dtype, heads, ({', '.join(_sizes(interface, s) for s in interface.states)},)",
     ]
     return "\n".join(lines)
 
 
 def _sizes(interface: Interface, state: State) -> str:
-    """The whole shape of a state."""
-    return f"(*lead, {', '.join(interface.size(s) for s in state.shape.sizes)})" if state.shape.sizes else "lead"
+    """The shape of a state beyond sequences and heads."""
+    return f"({''.join(f'{interface.size(s)}, ' for s in state.shape.sizes)})"
 
 
 def state_tables(interface: Interface) -> str:

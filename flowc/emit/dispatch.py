@@ -8,17 +8,18 @@ from __future__ import annotations
 
 
 def dispatched(
-    passed: str, starts: str, rows: str, counted: str, missing: str | None, keys: str, loops: bool
+    passed: str, starts: str, rows: str, counted: str, missing: str | None, keys: str, loops: bool, narrow: str
 ) -> list[str]:
     """The kernels where they can run, else torch operators; `counted` says what the `rows` per token are.
 
-    `keys` is how many entries of a state kernels hold whole; `loops`: those of a `TokenPlan`.
+    `keys` is how many entries of a state kernels hold whole; `loops`: those of a `TokenPlan`; `narrow`: the type that
+    products of torch operators take.
     """
     asked = "backend or __options__['backend']"
     opened = "chunk_size = __options__['chunk_size'] if chunk_size is None else chunk_size"
     tokens = f"_tokens(chunk_size, {rows}{counted}, keep=keep)"
     asked_for = f"schedule, chunk_size, ({passed},), ({starts},)"
-    chunked = f"return _InChunks(cu_seqlens, {tokens}, {rows}, aggregation, dtype, keep)"
+    chunked = f"return _InChunks(cu_seqlens, {tokens}, {rows}, aggregation, dtype, {narrow}, keep)"
     if missing is not None:
         return [f"if ({asked}) == 'triton':", f"    raise ValueError({missing!r})", opened, chunked]
     if loops:
@@ -30,10 +31,10 @@ def dispatched(
         f"if _on_triton({asked}, ({passed},), keys, dtype):",
         f"    chunk_size = None if chunk_size is None else _tokens(chunk_size, {rows}{counted})",
         "    schedule = schedule or __options__['schedule']",
-        f"    schedule, chunk_size = _kernel_choice({asked_for}, {rows}, keys, keep)",
+        f"    schedule, chunk_size, segments = _kernel_choice({asked_for}, {rows}, keys, keep)",
         "    how = aggregation or __options__['aggregation']",
         "    how = 'wy' if how == 'auto' else how",
         f"    tokens = _in_tiles(chunk_size, {rows}{counted})",
-        "    return _OnTriton(cu_seqlens, tokens, how, schedule, keep)",
+        "    return _OnTriton(cu_seqlens, tokens, how, schedule, keep, segments)",
         chunked,
     ]

@@ -24,10 +24,10 @@ USES = {
     "blocks": ("decay_matrix", "halving"),
 }
 ORDER = (
-    "uncast", "cached", "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread", "rounds",
-    "to_rows", "from_rows", "put", "add_product", "points", "rows_index", "gate_sums", "gate_sums_adjoint", "at",
-    "at_adjoint", "mask", "mask_matrix", "decays", "decay_matrix", "halving", "blocks", "decay_dot", "decay_apply",
-    "wide_product", "column_product", "inverse", "solve", "scan", "loop",
+    "uncast", "narrow", "cached", "exprel", "exprel_slope", "inverse_or_zero", "concat", "group_heads", "spread",
+    "rounds", "to_rows", "from_rows", "put", "add_product", "points", "rows_index", "gate_sums", "gate_sums_adjoint",
+    "at", "at_adjoint", "mask", "mask_matrix", "decays", "decay_matrix", "halving", "blocks", "decay_dot",
+    "decay_apply", "wide_product", "column_product", "inverse", "solve", "scan", "loop",
 )  # fmt: skip
 
 

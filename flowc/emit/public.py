@@ -34,12 +34,14 @@ OPTIONS = (
 )
 
 
-def public(interface: Interface, solved: Size | None, missing: str | None, keys: str, steps: bool) -> str:
+def public(
+    interface: Interface, solved: Size | None, missing: str | None, keys: str, steps: bool, products: tuple[str, ...]
+) -> str:
     """The checks, the op, its step and its reference.
 
     `solved` is the rows per token of the system, None where there is none; `missing` says why there are no Triton
     kernels, None where there are some; `keys` is how many entries of a state they hold whole; `steps`: a kernel makes
-    one token.
+    one token; `products` are the inputs that products are made of.
     """
     parts = [
         *([_outputs_type(interface)] if interface.several else []),
@@ -47,9 +49,10 @@ def public(interface: Interface, solved: Size | None, missing: str | None, keys:
         _spelled(interface),
         piece("named"),
         piece("packed"),
+        piece("pools"),
         checked(interface),
         piece("tokens"),
-        _choice(interface, solved, missing, keys),
+        _choice(interface, solved, missing, keys, products),
         piece("operators"),
         _op(interface),
         _step(interface, keys if steps else ""),
@@ -145,14 +148,17 @@ def _op(interface: Interface) -> str:
     return "\n".join(lines)
 
 
-def _choice(interface: Interface, solved: Size | None, missing: str | None, keys: str) -> str:
+def _choice(
+    interface: Interface, solved: Size | None, missing: str | None, keys: str, products: tuple[str, ...]
+) -> str:
     """The function that chooses what a call runs on, and in which chunks."""
     passed, rows = ", ".join(interface.inputs.values()), interface.size(solved or ONE)
     counted = "" if solved is None or solved.constant is not None else f", {f'{solved} = '!r}"
     options = [f"{n}: {t} | None" for n, t in (("cu_seqlens", "Tensor"), ("chunk_size", "int"), ("aggregation", "str"))]
     options += ["schedule: str | None", "backend: str | None", "save: str | None"]
-    loops = not interface.recurrence.memories
-    chosen = dispatched(passed, ", ".join(start_names(interface)), rows, counted, missing, keys, loops)
+    loops, made_of = not interface.recurrence.memories, ", ".join(interface.inputs[n] for n in products)
+    narrow = f"_narrow(({made_of},), dtype)" if products else "dtype"
+    chosen = dispatched(passed, ", ".join(start_names(interface)), rows, counted, missing, keys, loops, narrow)
     starts = ", ".join(f"{name}: Tensor" for name in start_names(interface))
     lines = [
         f"def _chosen({interface.typed}, {starts}, {', '.join(options)}, keep: bool) -> Any:",
@@ -204,27 +210,37 @@ def _step(interface: Interface, keys: str) -> str:
     own = [
         f"{n}.to(dtype)" if i.is_param else f"_per_value_head({n}[:, None], heads)[:, 0].to(dtype)" for i, n in named
     ]
-    plural = "s" * (len(interface.states) > 1)
+    plural, passed = "s" * (len(interface.states) > 1), ", ".join((*interface.inputs.values(), "")).rstrip()
     outputs = f"Outputs({', '.join(r.name for r in interface.recurrence.results)})" if interface.several else "output"
     result = f"Outputs(*(o.to({v}.dtype) for o in outputs))" if interface.several else f"outputs[0].to({v}.dtype)"
     lines = [
-        _head(interface, "step", "state: Any = None", "backend: str | None = None"),
+        _head(interface, "step", "state: Any = None", "state_indices: Any = None", "backend: str | None = None"),
         '    """One token, for generation: the arguments of the op without T.',
         "",
         "    Args:",
         *(f"        {n}: {interface.shape_text(i, False)}." for i, n in named),
         f"        state: the state{plural} before the token, {_states_text(interface)}.",
+        "        state_indices: the slot of each sequence, int64 [B], in pools [slots, H, *] that `state` is then, of",
+        "            any floating type and layout: they are updated in place, without gradients, and returned. A",
+        "            sequence whose slot is 0 or less is skipped: it changes no state, its output means nothing.",
+        "            No two sequences have one slot. Slots beyond the pool are not looked for, which would wait.",
         "        backend: as the op has it.",
         "",
         "    Returns:",
         f"        ({outputs}, the next state{plural}): a pair.",
         '    """',
-        f"    starts, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False)",
+        f"    starts, dtype = _checked({', '.join(interface.inputs.values())}, state, None, False, state_indices)",
+        "    slots = None if state_indices is None else state_indices.to(torch.int64).contiguous()",
         f"    _option('backend', backend, {choices()['backend']!r})",
+        "    if slots is not None:  # a pool takes no gradients, and would pass them on to later steps",
+        f"        {passed} = (x.detach() for x in ({passed}))",
         *(_on_kernels(interface, keys) if keys else ()),
         f"    heads = {v}.shape[1]",
+        "    before = starts if slots is None else _gathered(starts, slots)",
         f"    with _uncast({v}.device):",
-        f"        outputs, finals = _advance({', '.join(own)}, *(x.to(dtype) for x in starts), dtype)",
+        f"        outputs, finals = _advance({', '.join(own)}, *(x.to(dtype) for x in before), dtype)",
+        "    if slots is not None:",
+        "        finals = _scattered(starts, slots, finals)",
         f"    return {result}, {_final(interface, 'finals')}",
     ]
     return "\n".join(lines)
@@ -241,8 +257,8 @@ def _on_kernels(interface: Interface, keys: str) -> list[str]:
     named_starts = any(mentions(keys, name) for name in starts)
     return [
         *([f"    {', '.join(starts)}{',' * (len(starts) == 1)} = starts"] if named_starts else []),
-        f"    if _on_triton(backend or __options__['backend'], ({passed.strip()}), {keys}, dtype):",
-        f"        outputs, finals = _one_token(({inputs},), starts, backend)",
+        f"    if _on_triton(backend or __options__['backend'], ({passed}*starts,), {keys}, dtype):",
+        f"        outputs, finals = _one_token(({inputs},), starts, backend, slots)",
         f"        return {outputs}, {_final(interface, 'finals')}",
     ]
 

@@ -22,6 +22,7 @@ MOST_ENTRIES = 2**16  # of a tile: registers of a program that has no other in t
 MOST_HELD = 2**14  # of all states, in a step: a quarter of that, so that what is made of them has room too
 RESERVED = frozenset(
     ("block", "blocks", "bounds_ptr", "program", "sequence", "batch", "head", "heads", "length", "first", "count",
+     "slot", "slots_ptr", "live",
      "chunk", "chunks", "begin", "left", "step", "back", "own", "t", "row", "token", "tl", "BLOCK", "TOKENS")
 )  # fmt: skip
 
@@ -30,7 +31,8 @@ RESERVED = frozenset(
 class LauncherView:
     """What the launcher's template gets: `sizes` and `states` are expressions and axes, rows say how results lie.
 
-    `columns`, `share`, `warps` and `least` are those of the plan.
+    `columns`, shares, `warps` and `least` are those of the plan. `apart`: of a divided step some state is made whole by
+    every program.
     """
 
     value: str
@@ -43,9 +45,11 @@ class LauncherView:
     states: tuple[str, ...]
     tiles: tuple[str, ...]
     split: int | None
+    apart: bool
     rows: int
     columns: int
     share: int
+    backward_share: int
     warps: int
     least: int
     outputs: tuple[str, ...]
@@ -106,9 +110,11 @@ class TokenKernels:
             states=tuple(repr(self.axes_of(lanes)) for lanes in forward.held),
             tiles=tuple(repr(axes) for axes in sorted(self.matrices(printers))),
             split=split,
+            apart=self.plan.blocks and not all(any(a.split for a in lanes) for lanes in forward.held),
             rows=SCANNED_TOKENS if self.plan.rows else 0,
             columns=self.plan.columns,
             share=self.plan.share,
+            backward_share=self.plan.backward_share if isinstance(self.plan, TokenPlan) else self.plan.share,
             warps=self.plan.warps,
             least=self.plan.least,
             outputs=tuple(s.row for s in forward.stores),

@@ -26,7 +26,7 @@ class KernelView:
     """What the template of a kernel gets: printed strings.
 
     `keep` are the states at a chunk's start, stored or loaded, `again` makes those of its tokens, `body` is a token;
-    with `rows` it is all tokens of a tile.
+    with `rows` it is all tokens of a tile, with `single` the only one.
     """
 
     name: str
@@ -40,6 +40,7 @@ class KernelView:
     backward: bool
     blocked: bool
     rows: bool
+    single: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,7 @@ class _Kernel:
             backward=isinstance(self, BackwardKernel),
             blocked=self.plan.blocks,
             rows=self.plan.rows,
+            single=isinstance(self.plan, StepPlan),
             **{k: tuple(v) for k, v in texts.items()},
         )
 
@@ -209,18 +211,21 @@ class ForwardKernel(_Kernel):
         keeps = isinstance(self.plan, TokenPlan)
         self.given()
         self.held = [self.lanes_of(shares, c.before) for c in program.carries]
-        starts = self.starts(keeps)
+        self.parameters.append("slots_ptr")
+        starts = self.starts()
         finals = self.pointers("final")
         kept = self.pointers("kept") if keeps else [""] * len(starts)
         names = [self.names.fresh(n) for n in self.kernels.states]
         wanted = [*(v for _, v in program.results), *(c.after for c in program.carries)]
         printer = self.printer(program, shares, dict(zip(self.kernels.states, names, strict=True)), wanted)
         setup, keep, after = [], [], []
-        for name, lanes, start, final, place in zip(names, self.held, starts, finals, kept, strict=True):
+        for number, (name, lanes, start, final, place) in enumerate(
+            zip(names, self.held, starts, finals, kept, strict=True)
+        ):
             alone = self.plan.blocks and not any(a.split for a in lanes)
             setup.append(f"{name} = {start}")
             keep += [self.stored(place, lanes, "place", name, alone)] if keeps else []
-            after.append(self.stored(final, lanes, "program", name, alone))
+            after += self.in_place(final, number, name, self.stored(final, lanes, "program", name, alone))
         body = list(printer.body)
         self.stores = []
         for name, value in program.results:
@@ -233,18 +238,32 @@ class ForwardKernel(_Kernel):
         name, title = STEPS[keeps]
         return self.made(name, title, setup=setup, keep=keep, body=body, after=after)
 
-    def starts(self, packed: bool) -> list[str]:
-        """What loads the states before the first token: packed, or with strides and in any type."""
-        if packed:
-            return [self.fetched(p, n, "program") for p, n in zip(self.pointers("start"), self.held, strict=True)]
+    def starts(self) -> list[str]:
+        """What loads the states before the first token, with strides and in any type; of a skipped sequence nothing."""
         found = []
-        for number, lanes in enumerate(self.held):
-            own = f"start{number}"
-            self.strided(own, ("b", "h"), len(lanes))
-            at = self.tiles.offsets(lanes, [f"{own}_{n}" for n in range(len(lanes))])
-            mask = f", mask={self.tiles.live(lanes)}, other=0.0" if lanes else ""
-            found.append(f"tl.load({own}_ptr + sequence * {own}_b + head * {own}_h{at}{mask}).to(tl.float32)")
+        for number in range(len(self.held)):
+            own, lanes = f"start{number}", self.held[number]
+            strides = [f"{own}_{n}" for n in ("b", "h", *range(len(lanes)))]
+            self.parameters += [f"{own}_ptr", *strides]
+            self.kernels.runtime |= dict.fromkeys([] if lanes else strides)  # of a tile they say how wide accesses are
+            found.append(f"tl.load({self.place(number)}, mask={self.lives(number)}, other=0.0).to(tl.float32)")
         return found
+
+    def lives(self, number: int) -> str:
+        """Which entries of a state there are."""
+        lanes = self.held[number]
+        return " & ".join([*([self.tiles.live(lanes)] if lanes else []), "live"])
+
+    def place(self, number: int) -> str:
+        """Where a state is before the token, and after it where it is updated in place."""
+        own, lanes = f"start{number}", self.held[number]
+        at = self.tiles.offsets(lanes, [f"{own}_{n}" for n in range(len(lanes))])
+        return f"{own}_ptr + slot * {own}_b + head * {own}_h{at}"
+
+    def in_place(self, final: str, number: int, text: str, written: str) -> list[str]:
+        """A state into memory of its own (`written`), or where it was."""
+        own = f"tl.store({self.place(number)}, {text}, mask={self.lives(number)})"
+        return [f"if {final} is None:", f"    {own}", "else:", f"    {written}"]
 
 
 class BackwardKernel(_Kernel):

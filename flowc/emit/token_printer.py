@@ -18,7 +18,7 @@ from flowc.emit.token_scans import ScanPrinter
 from flowc.emit.token_tiles import ROWS, Lane, Tiles
 from flowc.emit.torch_functions import ATOM, SUM, Code
 from flowc.emit.triton_functions import call, helpers, number, power
-from flowc.schedule.shares import Share, Shares, has_tokens, made, views
+from flowc.schedule.shares import Share, Shares, has_tokens, required, views
 
 Load = Callable[[ir.Argument, int | None, tuple[Lane, ...], tuple[int, ...]], str]
 ROW = Lane(ROWS, CHUNK_LENGTH, False)
@@ -53,7 +53,7 @@ class TokenPrinter:
         self.after: list[str] = []
         self.params, self.tokens = params, dict[str, str]()  # what was made, by its text
         self.late: set[Value] = set()  # what is made of sums over all tokens
-        self.leaves, self.wanted = views(program), made(program, wanted)
+        self.leaves, self.wanted = views(program), required(program, wanted)
         for node in program.nodes:
             self.node(node.value, node.op)
 

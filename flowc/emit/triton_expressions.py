@@ -75,8 +75,8 @@ class Expressions:
         match op:
             case tiles.Load():
                 return self.memory.loaded(op, tile.lanes)
-            case tiles.Fetch(name):
-                at, mask = self.memory.scratch(name, tile.lanes)
+            case tiles.Fetch(name, lower):
+                at, mask = self.memory.scratch(name, tile.lanes, lower)
                 return Code(f"tl.load({at}" + (f", mask={mask}, other=0.0)" if mask else ")"))
             case tiles.Number() | tiles.Extent() | tiles.HeadNumber() | tiles.SubNumber():
                 return self.scalar(tile, op)

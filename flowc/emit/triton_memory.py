@@ -36,9 +36,13 @@ SKELETON = frozenset(
             "before",
             "entry",
             "START",
+            *("slot", "slots_ptr", "start_at", "start_b", "start_h", "start_key", "start_value"),
         ),
     )
 )
+BLOCK = 16
+"""Columns of triangular matrices that are in memory together: what memory hands over at once, in half precision."""
+
 LENGTH = {Kind.KEY: "KEY_TILE", Kind.VALUE: "VALUE_TILE"}
 EXTENT = {Kind.KEY: "KEYS", Kind.VALUE: "VALUES"}
 SIGNS = {Change.ADD: "+", Change.LESS: "-", Change.OVER: "//", Change.WITHIN: "%"}
@@ -94,6 +98,7 @@ class Memory:
         self.pointers: dict[tuple[str, str], str] = {}
         self.heads: dict[str, tuple[str, str]] = {}
         self.frames: dict[Size, Frame] = {}
+        self.wholes: dict[Size, tuple[str, str]] = {}
         self.vectors: dict[Size, Vector] = {}
         self.setup: list[str] = []
         self.rows: list[str] = []
@@ -223,8 +228,13 @@ class Memory:
 
     # -- scratch ------------------------------------------------------------------------------------------------------
 
-    def scratch(self, name: str, lanes: Sequence[Lane]) -> tuple[str, str]:
-        """Where a chunk's value lies, and which of its entries there are."""
+    def scratch(self, name: str, lanes: Sequence[Lane], lower: bool = False) -> tuple[str, str]:
+        """Where a chunk's value lies, and which of its entries there are in memory.
+
+        A matrix over rows is there as a whole, 0 past the sequence's end: by a mask of constants alone, entries beside
+        one another are read together. `lower`: blocks of 16 columns that begin after a row's token are not there.
+        """
+        matrix = len(lanes) == 2 and all(lane.over_rows for lane in lanes)
         terms: list[str] = []
         extents: list[str] = []
         for lane in reversed(lanes):
@@ -233,13 +243,37 @@ class Memory:
                 ranked = lane.frame != ONE
                 token, sub = (placed(x, lane, lanes) for x in (frame.token, frame.sub))
                 index = f"({token} * {frame.rank} + {sub})" if ranked else token
+                index = placed(self.whole(lane.frame)[0], lane, lanes) if matrix else index
                 extent = f"(TOKENS * {frame.rank})" if ranked else "TOKENS"
             else:
                 index, extent = self.index(lane, lanes), EXTENT[lane.kind]
             terms.append(" * ".join((index, *reversed(extents))))
             extents.append(extent)
         whole = " * ".join(("chunk", *reversed(extents)))
-        return f"{self.pointer('scratch', name)} + " + " + ".join((whole, *reversed(terms))), self.mask(lanes)
+        at = f"{self.pointer('scratch', name)} + " + " + ".join((whole, *reversed(terms)))
+        if not matrix:
+            return at, self.mask(lanes)
+        masks = [placed(f"({self.whole(lane.frame)[1]})", lane, lanes) for lane in lanes]
+        if lower:
+            row, column = (self.frame(lane.frame) for lane in lanes)
+            first = f"{column.row} // {BLOCK} * {BLOCK}" + (f" // {column.padded}" if column.padded != "1" else "")
+            masks.append(f"({row.token}[:, None] >= ({first})[None, :])")
+        return at, " & ".join(masks)
+
+    def whole(self, rows: Size) -> tuple[str, str]:
+        """Where rows lie in a chunk's memory, and which of a tile's rows do, whatever the sequence's end."""
+        if rows == ONE:
+            return "row", "row < TOKENS"
+        if rows not in self.wholes:
+            frame = self.frame(rows)
+            at, held = (self.names.fresh(f"{n}{len(self.wholes)}") for n in ("place", "held"))
+            apart = f"({frame.sub} < {frame.rank}) & ({frame.token} < TOKENS)"
+            self.setup += [
+                f"{at} = {frame.row} if {frame.rank} == {frame.padded} else {frame.token} * {frame.rank} + {frame.sub}",
+                f"{held} = {frame.row} < TOKENS * {frame.rank} if {frame.rank} == {frame.padded} else {apart}",
+            ]
+            self.wholes[rows] = at, held
+        return self.wholes[rows]
 
     def system(self, name: str, lane: Lane) -> tuple[str, ...]:
         """Where a chunk's square matrix over rows lies, and how many tokens, rows of them and of tiles there are."""

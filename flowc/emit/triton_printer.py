@@ -30,7 +30,8 @@ LOOPS = {KEY: ("part", "key", "KEY_TILE", "KEYS"), VALUE: ("block", "value", "VA
 """Of a loop: its counter, the indices, how many of them a block has, how many there are."""
 
 
-MADE_FROM = {"key_live": {"key"}, "live": {"row", "left"}}
+MADE_FROM = {"key_live": {"key"}, "live": {"row", "left"}, "left": {"c"}, "token": {"c"}, "chunk": {"c"}}
+"""In the order in which what is made of one may make another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,14 @@ class TritonPrinter:
         parts = KEY in looped(kernel)
         words = _mentioned((*setup, *rows, *body)) - ({"key", "key_live"} if parts else set())
         place = "key[:, None] + value[None, :] * KEYS" if turned else "key[:, None] * VALUES + value[None, :]"
-        split = splits_rows(kernel) and self.states is not None
+        split = splits_rows(kernel) and not self.steps
         how = kernel.blocked, parts, split, words, memory.adjoint, place, counted("chunks", self.outputs)
         return KernelView(name, title, parameters, setup, rows, body, self.carry, *how)
+
+    @property
+    def steps(self) -> bool:
+        """Whether the kernel makes one token."""
+        return self.kernel.name == "step"
 
     @property
     def outputs(self) -> bool:
@@ -210,7 +216,7 @@ class TritonPrinter:
         above, below = (self.memory.frame(size).padded for size in (e.rows, e.columns))
         for step in levels.steps:
             self.own(step, above, below)
-        if self.kernel.role is Role.WALK and self.states is None:
+        if self.steps:
             return  # one token has no halves
         self.print.helpers |= {"halves": None, "pairs": None, "prefix": None}
         gates = self.print.operand(e.gates, e.gates.lanes).text
@@ -344,7 +350,10 @@ class TritonPrinter:
         code = self.print.operand(store.tile, store.tile.lanes)
         if not store.fetched:
             return self.memory.stored(store.name, store.stored, store.tile.lanes, code)
-        at, mask = self.memory.scratch(store.name, store.tile.lanes)
+        lanes = store.tile.lanes
+        at, mask = self.memory.scratch(store.name, lanes, store.lower)
+        if len(lanes) == 2 and all(lane.over_rows for lane in lanes):
+            code = Code(f"tl.where({self.memory.mask(lanes)}, {code.text}, 0.0)")
         pointer = self.memory.pointer("scratch", store.name)
         return f"tl.store({at}, {code.at(6)}.to({pointer}.dtype.element_ty)" + (f", mask={mask})" if mask else ")")
 

@@ -6,7 +6,7 @@ the emitted op. Refuses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,16 @@ from flowc.emit.triton_functions import USES
 from flowc.emit.triton_stage import StageSection
 from flowc.emit.triton_whole import passes
 from flowc.resources import templates
-from flowc.schedule.devices import OF_FAMILY
+from flowc.schedule import two_level
+from flowc.schedule.devices import OF_FAMILY, Device
 from flowc.schedule.plan import Plan
-from flowc.schedule.predict import SHARE, least_programs, nominal, schedules, short
+from flowc.schedule.predict import SHARE, ScheduleModel, least_programs, nominal, short
 from flowc.schedule.schedule import MOST_ROWS, system_rows
 from flowc.schedule.staged import KernelPlan, StagePlan, kernel_plan
 from flowc.schedule.stepped import TokenPlan
 from flowc.schedule.tile_plan import Missing
-from flowc.schedule.tilings import MOST_FUSED, MOST_KEYS, chunk_rows, fused_rows, tilings
+from flowc.schedule.tilings import KEYS, MOST_FUSED, MOST_KEYS, chunk_rows, fused_rows, tilings
+from flowc.schedule.tuned import Tuned, printed
 from flowc.semantics.size import ONE
 
 ORDER = (
@@ -40,11 +42,30 @@ ALONE = (
     "final, saved = _forward_kernels(call, inputs, start, outputs, places)",
     "finals = [final]",
 )
+IN_SEGMENTS = (
+    "(call,), (start,) = calls, starts",
+    "if call.segments is not None:",
+    "    places = call.opened(places)",
+    "final, saved = _forward_kernels(call, inputs, start, outputs, places)",
+    "if call.segments is not None:",
+    "    final, saved = None if final is None else table.ends(final), [*saved, call.flows]",
+    "finals = [final]",
+)
+IN_SEGMENTS_BACKWARD = (
+    "(call,), (start,), (final,) = calls, starts, finals",
+    "if call.segments is not None:",
+    "    saved = call.opened(saved)",
+    "grads, begin = _backward_kernels(call, inputs, start, saved, cotangents, final)",
+    "begins = [begin if begin is None or table is None else table.ends(begin, True)]",
+)
 ALONE_BACKWARD = (
     "(call,), (start,), (final,) = calls, starts, finals",
     "grads, begin = _backward_kernels(call, inputs, start, saved, cotangents, final)",
     "begins = [begin]",
 )
+
+
+Models = Mapping[tuple[Device, bool], Sequence[two_level.Model]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,8 @@ class LauncherView:
     `states` are the sizes of states as kernels see them, and what they start with. `ranked`: a token may have several
     rows that a system is solved for. Walks may make outputs of at most `most_fused` rows of the state, as the lines of
     `fused` say for `share` processors; the suffix of the `first` state, and its `columns`, stand for all. `apart`:
-    torch operators make some of it, and they run packed sequences one after another.
+    torch operators make some of it, and they run packed sequences one after another. Where sequences can be cut into
+    `segments`, `flow` is how many columns a segment's flow has, which is `dense` or not; `turned`: so is the state.
     """
 
     value: str
@@ -75,6 +97,7 @@ class LauncherView:
     token: str
     most_held: int
     tilings: tuple[str, ...]
+    tuned: tuple[str, ...]
     rows: tuple[int, int]
     most_rows: int
     most_fused: int
@@ -84,6 +107,12 @@ class LauncherView:
     columns: str
     ranked: bool
     apart: bool
+    segments: bool
+    segmented: tuple[str, ...]
+    flow: str
+    dense: bool
+    turned: bool
+    least_keys: int = KEYS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +140,13 @@ class Kernels:
     steps: bool
 
 
-def kernels(plan: Plan, interface: Interface, starts: tuple[str, ...]) -> Kernels:
+def kernels(plan: Plan, interface: Interface, starts: tuple[str, ...], tuned: Sequence[Tuned] = ()) -> Kernels:
     """The Triton section of a plan's module; `starts` is what its functions call the states before the first token."""
     match kernel_plan(plan):
         case Missing() as missing:
             return Kernels("", (), "", f"{plan.recurrence.model.name}: {missing}", False)
         case KernelPlan() as found:
-            section = _Section(plan, found, interface)
+            section = _Section(plan, found, interface, tuned)
             if found.tokens is not None:
                 largest = f"_largest_tile({', '.join(interface.inputs.values())})"
                 return Kernels(section.by_tokens(found.tokens), (), largest, None, True)
@@ -126,8 +155,8 @@ def kernels(plan: Plan, interface: Interface, starts: tuple[str, ...]) -> Kernel
 
 
 class _Section:
-    def __init__(self, plan: Plan, found: KernelPlan, interface: Interface) -> None:
-        self.plan, self.found, self.interface = plan, found, interface
+    def __init__(self, plan: Plan, found: KernelPlan, interface: Interface, tuned: Sequence[Tuned]) -> None:
+        self.plan, self.found, self.interface, self.tuned = plan, found, interface, tuned
         self.environment = Environment(
             loader=FileSystemLoader(templates() / "triton"),
             undefined=StrictUndefined,
@@ -150,7 +179,7 @@ class _Section:
     def text(self) -> str:
         """The whole section."""
         views = [s.view() for s in self.stages]
-        inputs = list(self.interface.inputs)
+        inputs, scans = list(self.interface.inputs), self.plan.recurrence.scans
         template = self.environment.get_template("stage.py.j2")
         whole = None if self.found.whole is None else passes(self.found.whole, self.stages, self.interface)
         for helpers in (*(s.torch_helpers for s in self.stages), () if whole is None else whole.helpers):
@@ -158,9 +187,9 @@ class _Section:
         dots = dict.fromkeys(n for s in self.stages for n in s.dots() if n in inputs)
         used = list(dots) or [self.plan.recurrence.value_input]
         plans = [s.planned for s in self.stages]
-        scans = self.plan.recurrence.scans
         turned = any(s.turned for s in self.stages)
-        step = self.found.step
+        models = self.models(plans)
+        step, segments = self.found.step, plans[0].segments if plans else None
         token = None if step is None else TokenKernels(step, self.interface, self.environment).text()
         launcher = LauncherView(
             value=str(inputs.index(self.plan.recurrence.value_input)),
@@ -172,8 +201,8 @@ class _Section:
             unpacked=", ".join((*self.interface.inputs.values(), "")).strip(),
             states=tuple((s.extents(f"starts[{self.place(s)}]"), f"starts[{self.place(s)}]") for s in self.stages),
             stages=(*(template.render(stage=v).rstrip() for v in views), *(() if whole is None else whole.functions)),
-            forward=ALONE if whole is None else whole.forward,
-            backward=ALONE_BACKWARD if whole is None else whole.backward,
+            forward=whole.forward if whole else ALONE if segments is None else IN_SEGMENTS,
+            backward=whole.backward if whole else ALONE_BACKWARD if segments is None else IN_SEGMENTS_BACKWARD,
             scans=self.environment.get_template("scan.py.j2").render() if scans else "",
             saved=("*_saved_memory(calls[0], inputs)",) if whole is None else whole.saved,
             step="" if token else "".join(v.step for v in views),
@@ -181,15 +210,21 @@ class _Section:
             most_held=MOST_HELD,
             step_keys="".join(f"{s.extents('start')}[0]" for s in self.stages[:1]),
             tilings=tuple(row for stage in plans for row in tilings(stage)),
+            tuned=printed(self.tuned),
             rows=chunk_rows(plans),
             most_rows=MOST_ROWS,
             most_fused=MOST_FUSED if any(s.cuts.fused for s in self.stages) else 0,
-            fused=tuple(self.fused(plans)),
+            fused=tuple(self.fused(plans, models)),
             share=SHARE,
             first=self.stages[0].suffix if self.stages else "",
             columns="".join(f"{s.extents(f'starts[{self.place(s)}]')}[1]" for s in self.stages[:1]) or "1",
             ranked=system_rows(self.plan.forward.program) not in (None, ONE),
             apart=whole is not None or any(stage.cuts.by_torch for stage in plans),
+            segments=segments is not None,
+            segmented=tuple(self.segmented(plans, models)) if segments else (),
+            flow="" if segments is None else "keys" if segments.dense else "values" if segments.wide else "1",
+            dense=segments is not None and segments.dense,
+            turned=turned,
         )
         runtime = ["length", "heads", "programs", "levels", "parts", "blocks", *["width"] * bool(scans)]
         of_stages = [n for s in self.stages for n in s.runtime]
@@ -201,17 +236,33 @@ class _Section:
         )
         return self.environment.get_template("section.py.j2").render(section=section)
 
-    def fused(self, stages: Sequence[StagePlan]) -> Iterator[str]:
-        """The lines of the table by which walks make outputs, from what is predicted of the nominal sizes."""
-        if not stages or any(s.cuts.fused is None for s in stages):
-            return
+    def models(self, stages: Sequence[StagePlan]) -> Models:
+        """What is predicted of the nominal sizes, by device, and whether a backward pass follows."""
+        if not stages:
+            return {}
         dimensions, rows = nominal(self.plan)
-        for device in OF_FAMILY.values():
-            room = fused_rows(stages, device.family)
-            for keep in (False, True):
-                models = schedules(stages, dimensions, rows, device, keep=keep)
-                if len(models) > 1:
-                    yield f"{(device.family, keep)!r}: {(room, least_programs(models), short(models))!r}"
+        return {
+            (device, keep): two_level.schedules(stages, dimensions, rows, device, keep=keep)
+            for device in OF_FAMILY.values()
+            for keep in (False, True)
+        }
+
+    def fused(self, stages: Sequence[StagePlan], models: Models) -> Iterator[str]:
+        """The lines of the table by which walks make outputs."""
+        if any(s.cuts.fused is None for s in stages):
+            return
+        for (device, keep), own in models.items():
+            plain = [m for m in own if isinstance(m, ScheduleModel)]
+            if len(plain) > 1:
+                found = fused_rows(stages, device.family), least_programs(plain), short(plain)
+                yield f"{(device.family, keep)!r}: {found!r}"
+
+    def segmented(self, stages: Sequence[StagePlan], models: Models) -> Iterator[str]:
+        """The lines of the table by which sequences are cut into segments."""
+        dimensions, _ = nominal(self.plan)
+        for (device, keep), own in models.items():
+            back = two_level.behind(stages, dimensions, own, device) if keep else ()
+            yield f"{(device.family, keep)!r}: {two_level.thresholds(own, back)!r}"
 
     def by_tokens(self, found: TokenPlan) -> str:
         """The section of a recurrence that is taken token by token."""

@@ -6,7 +6,7 @@ templates/triton/stage.py.j2 makes functions of. Refuses nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment
 
@@ -37,6 +37,9 @@ TITLES = {
     "gradients": "Gradients of a chunk's inputs.",
     "fused": "The walk with the outputs; states and what only it can make are stored where memory is given.",
     "step": "The outputs and the next state of one token.",
+    "ends": "The walk without what it stores: the state with which a segment ends.",
+    "begins": "The walk back without what it stores: the cotangent of the state that a segment begins with.",
+    "flow": "The walk back without cotangents of outputs: what the transpose of a segment's flow makes of a state.",
 }
 TAKEN = ("inputs", "call", "grads", "begin", "final", "how", "places")
 
@@ -204,26 +207,31 @@ class StageSection:
         lines = []
         lanes = {s.name: s.lanes for s in passed.scratch}
         lanes[passed.states] = (KEY, VALUE)
+        alike: dict[str, str] = {}  # memory that is always there, by what makes it: it is quicker to make more like it
         for name, found in lanes.items():
             self.memory[name] = self.names.fresh(name)
             kinds = ["zeros=True"] * (name in self.cuts.read_by_torch) + ["system=True"] * (name in self.cuts.systems)
             sizes = [self.extent(lane) for lane in found]
             self.made[name] = f"call.memory({', '.join((*sizes, *kinds))})"
             needed = "" if adjoint else self.needed(name)
-            lines.append(f"{self.memory[name]} = {self.placed(name)}" + (needed and f" if {needed} else None"))
+            like = alike.get(self.made[name])
+            made = self.made[name] if like is None or "zeros=True" in kinds else f"torch.empty_like({like})"
+            lines.append(f"{self.memory[name]} = {self.placed(name, made)}" + (needed and f" if {needed} else None"))
+            if not needed:
+                alike.setdefault(self.made[name], self.memory[name])
         suffix = f"{'_backward' if adjoint else ''}{self.suffix}"
         if passed.before is not None:
             lanes_of = tuple(len(value.axes) for _, value in passed.before.made)
             made = self.part(passed.before, f"_before{suffix}", "What kernels fetch and do not make: {}.")
             lines.append(f"{self.named(passed.before)}, = call.given({lanes_of}, *{made})")
-        launches = [(k, self.kernel(k, passed.states, adjoint)) for k in passed.kernels]
+        launches = [self.kernel(k, passed.states, adjoint) for k in passed.kernels]
+        walk = next(at for at, k in enumerate(passed.kernels) if k.role is Role.WALK)
+        lines += [*launches[:walk], *self.in_segments(adjoint)]
         if adjoint or self.cuts.fused is None:
-            lines += [line for _, line in launches]
+            lines += launches[walk:]
         else:
             fused = self.kernel(self.cuts.fused, passed.states, adjoint)
-            lines += [line for k, line in launches if k.role is Role.INTRA]
-            lines += ["if call.fused:", f"    {fused}", "else:"]
-            lines += [f"    {line}" for k, line in launches if k.role is not Role.INTRA]
+            lines += ["if call.fused:", f"    {fused}", "else:", *(f"    {line}" for line in launches[walk:])]
         if passed.after is not None:
             made = self.part(passed.after, f"_after{suffix}", "What kernels do not make of their results: {}.")
             targets = ", ".join(self.argument("result", n, adjoint) for n, _ in passed.after.made)
@@ -232,6 +240,21 @@ class StageSection:
             else:
                 lines += [f"for out, made in zip(({targets},), {made}):", "    out.copy_(made)"]
         return lines
+
+    def in_segments(self, adjoint: bool) -> list[str]:
+        """The lines that make what every segment's walk begins with, where sequences are cut into such."""
+        own = self.planned.segments
+        if own is None:
+            return []
+        kernel, given, last = (own.begins, "final", "begin") if adjoint else (own.ends, "start", "final")
+        lines = ["if call.segments is not None:"]
+        lines.append(f"    {self.kernel(kernel, None, adjoint, ('call.nothing', 'call.ends'))}")
+        if not adjoint:
+            lines.append(
+                f"    {self.kernel(own.flow, None, True, ('call.unit', 'call.flows'), ' columns=call.columns,')}"
+            )
+        lines.append(f"    {given} = call.composed({given}, {adjoint})")
+        return [*lines, f"    {last} = torch.empty_like({given}) if call.last else None"]
 
     @property
     def walked(self) -> set[str]:
@@ -245,11 +268,11 @@ class StageSection:
             return "call.keep"
         return "call.keep or not call.fused" if self.cuts.fused is not None and name in self.walked else ""
 
-    def placed(self, name: str) -> str:
-        """Memory of its own, or that which the caller has for what is saved."""
+    def placed(self, name: str, made: str) -> str:
+        """Memory of its own, made so, or that which the caller has for what is saved."""
         if name not in self.cuts.saved:
-            return self.made[name]
-        return f"({self.made[name]} if places is None else places[{self.cuts.saved.index(name)}])"
+            return made
+        return f"({made} if places is None else places[{self.cuts.saved.index(name)}])"
 
     def part(self, part: TorchPart, name: str, title: str) -> str:
         """A function of torch operators; its call."""
@@ -274,22 +297,28 @@ class StageSection:
                 return "call.values"
         return "call.tokens" if lane.frame == ONE else f"call.tokens * {self.size(lane.frame).at(PRODUCT + 1)}"
 
-    def kernel(self, kernel: TileKernel, states: str | None, adjoint: bool) -> str:
-        """Print a kernel; the line that launches it. `states` is what a walk stores every chunk's state as."""
+    def kernel(
+        self, kernel: TileKernel, states: str | None, adjoint: bool, ends: tuple[str, str] | None = None,
+        columns: str = "",
+    ) -> str:  # fmt: skip
+        """Print a kernel; the line that launches it. `states` is what a walk stores every chunk's state as.
+
+        `ends` are what a walk begins and ends with, `columns` the argument that says how many those have.
+        """
         alone = {i.name for i in self.model.inputs if i.is_param or i.shape.kind is ShapeKind.SCALAR}
         alone |= {self.value, *self.made_names}
         inputs = tuple(Input(name, name not in alone) for name in self.inputs)
         printer = TritonPrinter(
             kernel, inputs, {d.name: d.value for d in self.model.dimensions}, self.sizes, states, adjoint
         )
-        role = self.planned.role(kernel, adjoint)
-        name = f"_{role}"
+        role = self.planned.role(replace(kernel, name="walk") if ends else kernel, adjoint)
+        name = f"_{kernel.name if ends else role}"
         view = printer.view(name, TITLES[kernel.name], self.turned)
         self.helpers |= printer.print.helpers
         memory = printer.memory
         self.runtime |= dict.fromkeys(count for count, _ in memory.heads.values())
         walks = kernel.role is Role.WALK
-        skeleton = "chunk" if not walks else "step" if states is None else "walk"
+        skeleton = "chunk" if not walks else "step" if kernel.name == "step" else "walk"
         self.texts.append(self.environment.get_template(f"{skeleton}.py.j2").render(kernel=view))
         arguments = [f"{pointer}={self.argument(*key, adjoint)}" for key, pointer in memory.pointers.items()]
         arguments += [f"{count}={self.places[n]}.shape[2]" for n, (count, _) in memory.heads.items()]
@@ -300,10 +329,13 @@ class StageSection:
         arguments += [f"{v.length}=_tile({self.size(size).text})" for size, v in memory.vectors.items()]
         arguments += [f"{own}={self.size(Size.of(n)).text}" for n, own in memory.used.items()]
         if walks:
-            arguments += ["start_ptr=final", "final_ptr=begin"] if adjoint else ["start_ptr=start", "final_ptr=final"]
-        return (
-            f"call.run({name}, {role!r}, {view.blocked or walks}, {view.parts or view.split}, {', '.join(arguments)})"
-        )
+            first, last = ends or (("final", "begin") if adjoint else ("start", "final"))
+            arguments += [f"start_ptr={first}", f"final_ptr={last}"]
+        if skeleton == "step":
+            axes = {"b": 0, "h": 1, "key": 3 if self.turned else 2, "value": 2 if self.turned else 3}
+            arguments += ["slots_ptr=slots", *(f"start_{n}=start.stride({axis})" for n, axis in axes.items())]
+        blocked, split = view.blocked or walks, view.parts or view.split
+        return f"call.run({name}, {role!r}, {blocked}, {split},{columns} {', '.join(arguments)})"
 
     def argument(self, role: str, name: str, adjoint: bool) -> str:
         """What a pointer points to."""

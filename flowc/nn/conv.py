@@ -33,13 +33,14 @@ class ShortConv(nn.Module):
         before = self.size - 1
         tail = x.new_zeros(x.shape[0], before, x.shape[2]) if tail is None else tail
         longer = torch.cat((tail.to(x.dtype), x), 1)
-        length, total = x.shape[1], x * self.weight[0]
+        weight = self.weight.to(x.dtype)  # under autocast projections come in another type than parameters have
+        length, total = x.shape[1], x * weight[0]
         place = None if cu_seqlens is None else _places(cu_seqlens, length)
         for back in range(1, self.size):
             shifted = longer[:, before - back : before - back + length]
             if place is not None:
                 shifted = shifted * (place >= back)[None, :, None]
-            total = total + shifted * self.weight[back]
+            total = total + shifted * weight[back]
         return F.silu(total), longer[:, length:]
 
 

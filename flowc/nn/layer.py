@@ -67,9 +67,11 @@ class FlowLayer(nn.Module):
             output_gate: whether outputs are multiplied by silu of a projection of x.
 
         Raises:
+            TypeError: what is no op.
             ValueError: sizes that are missing, unknown, or do not divide; inputs that the spec does not have.
         """
         super().__init__()
+        _check(op, hidden_size=hidden_size, heads=heads)
         self.op, self.hidden_size, self.heads = op, hidden_size, heads
         model = op.compilation.model
         self.sizes = _sizes(op, hidden_size, heads, dict(sizes or {}))
@@ -112,6 +114,8 @@ class FlowLayer(nn.Module):
 
     def tensors(self, x: Tensor, tail: Tensor | None, cu_seqlens: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """The op's inputs by name, [B, T, heads, *shape], and the convolution's next tail; override to tie some."""
+        if x.dim() != 3 or x.shape[-1] != self.hidden_size:
+            raise ValueError(f"x has shape {list(x.shape)}; expected [B, T, {self.hidden_size}]")
         made = {n: projection(x) for n, projection in self.projections.items()}
         after = x.new_zeros(x.shape[0], 0, 0)
         if self.conv is not None:
@@ -123,7 +127,8 @@ class FlowLayer(nn.Module):
             if n in self.bounds:
                 value = within(value, *self.bounds[n])
             if n in self.normalized:
-                value = F.normalize(value, dim=-2 if n in self.matrices else -1)
+                # in the type of the others, also under autocast: an op multiplies in float32 where types differ
+                value = F.normalize(value, dim=-2 if n in self.matrices else -1).to(value.dtype)
             shaped[n] = value
         return shaped, after
 
@@ -197,6 +202,15 @@ def _entries(sizes: Sequence[int]) -> int:
     for size in sizes:
         total *= size
     return total
+
+
+def _check(op: object, **numbers: object) -> None:
+    """Refuse what is no op, and numbers that are no sizes."""
+    if not isinstance(op, Op):
+        raise TypeError(f"a layer takes an op, as flowc.compile gives it, not {type(op).__name__}")
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} is {number!r}; expected an integer from 1")
 
 
 def _sizes(op: Op, hidden_size: int, heads: int, given: dict[str, int]) -> dict[str, int]:

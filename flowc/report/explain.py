@@ -15,6 +15,7 @@ from flowc.chunk.cost import Cost, Sizes, cost
 from flowc.chunk.values import Value
 from flowc.compiler import Compilation
 from flowc.emit.torch_module import module_names
+from flowc.report.configurations import configuration_lines, configuration_records
 from flowc.report.kernels import TritonFacts, triton_facts, triton_lines, triton_record
 from flowc.schedule.machine import CPU
 from flowc.schedule.plan import Pass, Plan, Threshold
@@ -79,6 +80,7 @@ def explain_text(compilation: Compilation) -> str:
     found = facts(plan)
     parts = [*_class_lines(plan), "", "One step", *str(plan.recurrence).splitlines()[1:], ""]
     parts += [*_choice_lines(found), "", *_kernel_lines(found), "", *triton_lines(found.triton)]
+    parts += ["", *configured] if (configured := configuration_lines(compilation)) else []
     return "\n".join(parts)
 
 
@@ -131,6 +133,7 @@ def explain_record(compilation: Compilation) -> dict[str, object]:
             for kernel in found.kernels
         ],
         "triton": triton_record(found.triton),
+        "configurations": configuration_records(compilation),
     }
 
 

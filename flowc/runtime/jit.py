@@ -55,7 +55,7 @@ def jit(
         function: the function.
         chunk_size: as for `flowc.compile`, like the other options.
         aggregation: "auto", "wy", "tensorinv" or "signature".
-        schedule: "auto", "split" or "fused".
+        schedule: "auto", "split", "fused" or "two-level".
         backend: "auto", "torch" or "triton".
         save: "states" or "recompute": what is kept for the backward pass, or that it begins with a forward pass.
         certify: hold the chunk programs to the step first, as `flowc.compile` does.

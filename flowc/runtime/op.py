@@ -18,7 +18,11 @@ from flowc.diagnostics import FlowError
 from flowc.options import Options
 from flowc.report.explain import explain_text
 from flowc.runtime.load import load
+from flowc.runtime.tables import compile_by_tables
 from flowc.source import Source, opened
+
+TOLD = ("W202", "W204")
+"""Warnings that `compile` gives: of gradients that are wrong without a word, and of an op that is slow."""
 
 
 class Op:
@@ -80,11 +84,13 @@ def compile(
 ) -> Op:
     """Compile a recurrence.
 
+    Its kernels are configured by rules, and where `flowc tune` has left rows for this spec, by those.
+
     Args:
         spec: a path to a `.flow` file (a Path, or a str without a line break), or the spec's text.
         chunk_size: tokens per chunk; None leaves it to the cost model.
         aggregation: "auto", "wy", "tensorinv" or "signature".
-        schedule: "auto", "split" or "fused".
+        schedule: "auto", "split", "fused" or "two-level".
         backend: "auto", "torch" or "triton".
         save: "states" or "recompute": what is kept for the backward pass, or that it begins with a forward pass.
         certify: hold the chunk programs to the step first, in exact arithmetic, as `flowc compile` does; some tenths of
@@ -92,6 +98,10 @@ def compile(
 
     Returns:
         The op.
+
+    Warns:
+        UserWarning: W202, a plain gate that may come near 0; W204, a recurrence that is taken token by token. `flowc
+            check` gives all. And a table of `flowc tune`, or a row of it, that cannot be read.
 
     Raises:
         FlowError: errors in the spec, or a recurrence without a compiled form.
@@ -108,9 +118,12 @@ def compiled(source: Source, options: Options, certify: bool = False) -> Op:
     """The op of a spec that is at hand."""
     if certify:
         _certify(compile_text(source, options, Stage.PLAN))
-    compilation = compile_text(source, options, Stage.MODULE)
-    if compilation.cautions:
-        warnings.warn(str(FlowError(source, compilation.cautions)), stacklevel=3)
+    compilation, problems = compile_by_tables(source, options, Stage.MODULE)
+    for problem in problems:
+        warnings.warn(problem, stacklevel=3)
+    told = tuple(w for w in compilation.warnings if w.code in TOLD)
+    if told:
+        warnings.warn(str(FlowError(source, told)), stacklevel=3)
     return Op(compilation)
 
 

@@ -13,6 +13,7 @@ from itertools import chain, count
 from flowc.chunk import ir
 from flowc.chunk.program import Program
 from flowc.chunk.values import GATES, Level, Value
+from flowc.schedule.lower import lower_triangular
 from flowc.schedule.plan import Role
 from flowc.schedule.schedule import twin_key
 from flowc.semantics.size import ONE, Size
@@ -28,6 +29,7 @@ class Crossing:
 
     `outside` are values that torch operators make before the kernels; `early` are those, by what they share with their
     twins, that the kernel before the walk stores for the backward pass, whose walk would need them made before it.
+    `lower` are the names in memory of the forward pass's lower triangular matrices.
     """
 
     program: Program
@@ -37,6 +39,7 @@ class Crossing:
     kept: Mapping[tuple[object, ...], str]
     outside: dict[Value, None] = field(default_factory=dict)
     early: frozenset[tuple[object, ...]] = frozenset()
+    lower: frozenset[str] = frozenset()
 
     def cross(self) -> None:
         """Find everything that goes through memory."""
@@ -70,6 +73,8 @@ class Crossing:
         self.visit(after, Role.WALK)
         for _, value in self.program.results:
             self.visit(value, Role.OUTPUT)
+        found = lower_triangular(self.program)
+        self.triangular = self.lower | {self.fetched[v] for v in (*self.before, *self.walked) if v in found}
 
     def by_torch(self, value: Value) -> bool:
         """Whether torch operators can make a value before the kernels, and kernels fetch it."""

@@ -62,7 +62,8 @@ class Lowering(TokenLowering):
         """The tile of an operation per chunk."""
         build = self.build
         if value in self.fetched:
-            return build.add(tiles.Fetch(self.fetched[value]), self.lanes(value))
+            name = self.fetched[value]
+            return build.add(tiles.Fetch(name, name in self.lower), self.lanes(value))
         match op:
             case ir.Argument(_, "carry") if self.walks:
                 return build.add(tiles.Carry(), (KEY, VALUE))

@@ -96,11 +96,11 @@ class KernelModel:
     walks: bool
     held: int
 
-    def at(self, shape: Shape, tokens: int, device: Device, width: int) -> KernelTime:
-        """Its launch."""
+    def at(self, shape: Shape, tokens: int, device: Device, width: int, segments: int = 1) -> KernelTime:
+        """Its launch, where every sequence is cut into so many segments."""
         chunks = -(-shape.length // tokens)
         cost, programs = self.cost.times(chunks * shape.walks), shape.walks * self.programs
-        programs, each = (programs, chunks) if self.walks else (programs * chunks, 1)
+        programs, each = (programs * segments, -(-chunks // segments)) if self.walks else (programs * chunks, 1)
         *_, warps, stages = self.tiling
         waits = each * ((device.wait if stages == 1 else 0.0) + self.turns * device.turn)
         time = seconds(cost, programs, waits, warps, device, width)
@@ -132,9 +132,12 @@ def nominal(plan: Plan) -> tuple[dict[str, int], int]:
 
 def schedules(
     stages: Sequence[StagePlan], dimensions: Mapping[str, int], rows: int, device: Device, *, width: int = HALF,
-    keep: bool = False,
+    keep: bool = False, tokens: int | None = None,
 ) -> tuple[ScheduleModel, ...]:  # fmt: skip
-    """The schedules of a forward pass with `rows` rows a token; with `keep` a backward pass follows."""
+    """The schedules of a forward pass with `rows` rows a token; with `keep` a backward pass follows.
+
+    In chunks of as many tokens as a call takes, if not of some (`tokens`).
+    """
     held = all(tile_length(sides_of_state(s, dimensions)[0]) <= MOST_FUSED for s in stages)
     half, single = chunk_rows(stages)
     most = {"split": single if width == SINGLE else half if held else max(half // 2, LEAST_TILE)}
@@ -143,11 +146,20 @@ def schedules(
         most["fused"] = fused
     found = []
     for name, own in most.items():
-        chunk = max(1, own // power_of_two(max(rows, 1)))
+        chunk = tokens or max(1, own // power_of_two(max(rows, 1)))
         kernels = [(s, k) for s in stages for k in forward_kernels(s, name)]
         made = (kernel_model(k, s, dimensions, chunk, device.family, width, keep) for s, k in kernels)
         found.append(ScheduleModel(name, chunk, tuple(made), device, width))
     return tuple(found)
+
+
+def reverse(
+    stages: Sequence[StagePlan], dimensions: Mapping[str, int], tokens: int, device: Device, *, width: int = HALF
+) -> ScheduleModel:
+    """The backward pass, stage after stage from the end; it takes chunks of as many tokens as the forward pass did."""
+    kernels = [(s, k) for s in reversed(stages) for k in s.cuts.backward.kernels]
+    made = (kernel_model(k, s, dimensions, tokens, device.family, width, adjoint=True) for s, k in kernels)
+    return ScheduleModel("backward", tokens, tuple(made), device, width)
 
 
 def forward_kernels(stage: StagePlan, schedule: str) -> tuple[TileKernel, ...]:
@@ -166,9 +178,14 @@ def sides_of_state(stage: StagePlan, dimensions: Mapping[str, int]) -> tuple[int
 def kernel_model(
     kernel: TileKernel, stage: StagePlan, dimensions: Mapping[str, int], tokens: int, family: str, width: int = HALF,
     keep: bool = True, adjoint: bool = False, aggregation: str | None = None, configured: Tiling | None = None,
+    columns: int | None = None,
 ) -> KernelModel:  # fmt: skip
-    """A kernel at some sizes, as it is configured for a family of devices if not otherwise (`configured`)."""
+    """A kernel at some sizes, as it is configured for a family of devices if not otherwise (`configured`).
+
+    `columns` are those of the state if it has not its own.
+    """
     keys, values = sides_of_state(stage, dimensions)
+    values = columns or values
     role = f"{kernel.name}{'_backward' if adjoint else ''}"
     own = configured or tiling(stage, role, family, tile_length(keys), tile_length(tokens))[width == SINGLE]
     block, part, *_ = own
@@ -195,7 +212,7 @@ def seconds(cost: TileCost, programs: int, waits: float, warps: int, device: Dev
 
 
 def chosen(models: Sequence[ScheduleModel], shape: Shape) -> ScheduleModel:
-    """What a call of a shape takes: what an emitted module finds by its table."""
+    """What a call of a shape takes that leaves all open: what an emitted module finds by its table."""
     by_name = {m.schedule: m for m in models}
     if "fused" not in by_name:
         return by_name["split"]

@@ -101,7 +101,7 @@ def views(program: Program) -> dict[Value, View]:
     return found
 
 
-def made(program: Program, results: Iterable[Value]) -> frozenset[Value]:
+def required(program: Program, results: Iterable[Value]) -> frozenset[Value]:
     """What a program makes or loads for some results; views of inputs are loaded, not made of one another."""
     loaded, found = views(program), set(results)
     for node in reversed(program.nodes):

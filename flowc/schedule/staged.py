@@ -18,6 +18,7 @@ from flowc.chunk.values import Value
 from flowc.options import Options
 from flowc.schedule.plan import Plan
 from flowc.schedule.schedule import schedule
+from flowc.schedule.segments import SegmentKernels, segment_kernels
 from flowc.schedule.stepped import StepPlan, TokenPlan, step_plan, token_plan
 from flowc.schedule.tile_plan import Missing, TileKernel, TilePlan
 from flowc.schedule.triton import cut
@@ -25,12 +26,16 @@ from flowc.schedule.triton import cut
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """A state's kernels; `stage` says what it takes of the whole, None where it is all there is."""
+    """A state's kernels; `stage` says what it takes of the whole, None where it is all there is.
+
+    `segments` are those of a sequence's segments, where it is all there is and they can be had.
+    """
 
     plan: Plan
     cuts: TilePlan
     stage: Stage | None
     suffix: str
+    segments: SegmentKernels | None = None
 
     def role(self, kernel: TileKernel, adjoint: bool) -> str:
         """What a kernel is configured as."""
@@ -93,7 +98,8 @@ def kernel_plan(plan: Plan) -> KernelPlan | Missing:
             return cuts
         step = step_plan(recurrence)
         cuts = cuts if step is None else replace(cuts, step=None)
-        return KernelPlan((StagePlan(plan, cuts, None, ""),), None, step=step)
+        alone = StagePlan(plan, cuts, None, "", segment_kernels(cuts, recurrence.memories[0]))
+        return KernelPlan((alone,), None, step=step)
     try:
         split = stages(recurrence)
     except Interleaved as reason:

@@ -53,6 +53,11 @@ class TokenPlan:
         return 256 if self.rows else 512
 
     @property
+    def backward_share(self) -> int:
+        """The same of the backward kernel, which scans twice as many values."""
+        return self.share // 2 if self.rows else self.share
+
+    @property
     def least(self) -> int:
         """How many entries a tile has along an axis, at least; products of shorter ones would be sums in registers."""
         return LEAST_TILE

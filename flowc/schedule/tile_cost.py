@@ -4,13 +4,14 @@ In: a `TileKernel`, sizes, the length of a chunk. Out: `TileCost`s for one chunk
 products on the matrix units (`tl.dot`), 2 per multiply-add, padding included: tiles are powers of two. Bytes are what
 programs read and write of a chunk, entries that are masked not counted; what every program of a block of the state's
 columns reads again is counted as often, though it may come from a cache: those go through L2, of `distinct` ones every
-address counts once. A number of a vector or a matrix takes `TileSizes.width`, a number per row 4. Refuses nothing.
+address counts once. A number of a vector or a matrix takes `TileSizes.width`, a number per row 4; between kernels,
+vectors are in float32. Refuses nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import assert_never
 
@@ -28,7 +29,8 @@ LEAST_TILE = 16
 class TileCost:
     """Flops of products on the matrix units, bytes read and bytes written, and the distinct ones of a launch.
 
-    `entries` are operations on entries of tiles, where they count: in kernels without products.
+    Of those `between` are in memory that kernels leave for others. `entries` are operations on entries of tiles, where
+    they count: in kernels without products.
     """
 
     dots: int = 0
@@ -36,14 +38,20 @@ class TileCost:
     written: int = 0
     distinct: int = 0
     entries: int = 0
+    between: int = 0
 
     def __add__(self, other: TileCost) -> TileCost:
         """Both together."""
-        return TileCost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return TileCost(*(a + b for a, b in zip(self.numbers, other.numbers, strict=True)))
 
     def times(self, count: int) -> TileCost:
         """So many of it."""
-        return TileCost(*(count * n for n in astuple(self)))
+        return TileCost(*(count * n for n in self.numbers))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All in order."""
+        return self.dots, self.read, self.written, self.distinct, self.entries, self.between
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +108,16 @@ def tile_cost(kernel: TileKernel, at: TileSizes, keep: bool = True) -> TileCost:
     """The cost of a kernel, all blocks of the state together; `keep`: what a backward pass uses of it is stored."""
     own = frozenset({VALUE} if kernel.blocked else ()) | frozenset({KEY} if splits_rows(kernel) else ())
     count = _Counter(at, own | looped(kernel))
-    found = replace(count.parts(nested(kernel), own), distinct=count.distinct(kernel))
-    if keep:
-        return found
-    unwritten = sum(count.bytes(s.tile.lanes, frozenset()) for s in kernel.stores if s.kept)
-    return replace(found, written=found.written - unwritten, distinct=found.distinct - unwritten)
+    unwritten = 0 if keep else sum(count.stored(s, frozenset()) for s in kernel.stores if s.kept)
+    between = count.between(kernel) - unwritten
+    found = count.parts(nested(kernel), own)
+    written, distinct = found.written - unwritten, count.outside(kernel) + between
+    return replace(found, written=written, distinct=distinct, between=between)
 
 
 def memory(lanes: tuple[Lane, ...], at: TileSizes) -> int:
     """The bytes that a tile takes in memory for a chunk."""
-    return _Counter(at, frozenset()).bytes(lanes, frozenset())
+    return _Counter(at, frozenset()).scratch(lanes, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ class _Counter:
             case Step():
                 return TileCost(self.dots(part, within), self.read(part, within))
             case Store():
-                return TileCost(written=self.bytes(part.tile.lanes, within))
+                return TileCost(written=self.stored(part, within))
             case Levels():
                 gated = sum(self.dots(s, within, part.near) for s in part.steps)
                 return TileCost(self.halves(part, within) + gated)
@@ -139,18 +147,25 @@ class _Counter:
             case _:
                 assert_never(part)
 
-    def distinct(self, kernel: TileKernel) -> int:
-        """The bytes of everything that a kernel reads and writes, once."""
+    def outside(self, kernel: TileKernel) -> int:
+        """The bytes of inputs that a kernel reads and of results that it writes, once."""
         found: dict[tuple[str, str], int] = {}
         for step in kernel.steps:
+            if isinstance(step.op, tiles.Load):
+                tokens = self.at.tokens if any(lane.over_rows for lane in step.tile.lanes) else 1
+                entries = tokens * prod(self.at.frame(size) for size, _ in step.op.stored)
+                found[step.op.role, step.op.name] = entries * self.width(step.tile.lanes)
+        written = sum(self.stored(s, frozenset()) for s in kernel.stores if not (s.fetched or s.kept))
+        return sum(found.values()) + written
+
+    def between(self, kernel: TileKernel) -> int:
+        """The bytes of what other kernels left that it reads, and of what it leaves for them, once."""
+        found: dict[str, int] = {}
+        for step in kernel.steps:
             match step.op:
-                case tiles.Load(name, role, stored):
-                    tokens = self.at.tokens if any(lane.over_rows for lane in step.tile.lanes) else 1
-                    entries = tokens * prod(self.at.frame(size) for size, _ in stored)
-                    found[role, name] = entries * self.width(step.tile.lanes)
                 case tiles.Fetch(name) | tiles.Solve(name, _, _):
-                    found["", name] = self.read(step, frozenset())
-        return sum(found.values()) + sum(self.bytes(s.tile.lanes, frozenset()) for s in kernel.stores)
+                    found[name] = self.read(step, frozenset())
+        return sum(found.values()) + sum(self.stored(s, frozenset()) for s in kernel.stores if s.fetched or s.kept)
 
     def again(self, lanes: Iterable[Lane], within: frozenset[Lane]) -> int:
         """How often something over some lanes is done: for every block that it is not part of."""
@@ -172,12 +187,32 @@ class _Counter:
         lanes = tuple(lanes)
         return 2 * prod(self.padded(lane) for lane in lanes) * self.again(lanes, within)
 
-    def bytes(self, lanes: tuple[Lane, ...], within: frozenset[Lane]) -> int:
-        """The bytes of a tile that is read or written."""
-        return prod(self.at.live(x) for x in lanes) * self.width(lanes) * self.again(lanes, within)
+    def bytes(self, lanes: tuple[Lane, ...], within: frozenset[Lane], width: int) -> int:
+        """The bytes of a tile that is read or written, of numbers of `width` bytes."""
+        return prod(self.at.live(x) for x in lanes) * width * self.again(lanes, within)
+
+    def stored(self, store: Store, within: frozenset[Lane]) -> int:
+        """The bytes that a store writes."""
+        lanes = store.tile.lanes
+        if not store.fetched:
+            return self.bytes(lanes, within, self.width(lanes))
+        return self.lower(lanes, within) if store.lower else self.scratch(lanes, within)
+
+    def lower(self, lanes: tuple[Lane, ...], within: frozenset[Lane]) -> int:
+        """The bytes of a lower triangular matrix: of rows whose token is that of a block of columns, or a later one."""
+        row, column = (self.at.frame(lane.frame) for lane in lanes)
+        padded, entries = power_of_two(column), 0
+        for start in range(0, self.at.tokens * padded, LEAST_TILE):
+            own = range(start, min(start + LEAST_TILE, self.at.tokens * padded))
+            entries += sum(n % padded < column for n in own) * row * (self.at.tokens - start // padded)
+        return entries * self.at.width * self.again(lanes, within)
+
+    def scratch(self, lanes: tuple[Lane, ...], within: frozenset[Lane]) -> int:
+        """The bytes of a tile that one kernel leaves for others: matrices are in the type of products."""
+        return self.bytes(lanes, within, self.at.width if len(lanes) > 1 else 4)
 
     def width(self, lanes: tuple[Lane, ...]) -> int:
-        """The bytes of a number of a tile over some lanes."""
+        """The bytes of a number of an input or a result over some lanes."""
         return self.at.width if len(lanes) > 1 or lanes in ((KEY,), (VALUE,)) else 4
 
     def read(self, step: Step, within: frozenset[Lane]) -> int:
@@ -187,12 +222,15 @@ class _Counter:
                 own = prod(self.at.frame(size) for size, place in stored if place is not tiles.SUB)
                 entries = own * prod(self.at.live(lane) for lane in step.tile.lanes if lane.over_rows)
                 return entries * self.at.width * self.again(step.tile.lanes, within)
-            case tiles.Load() | tiles.Fetch():
-                return self.bytes(step.tile.lanes, within)
+            case tiles.Load():
+                return self.bytes(step.tile.lanes, within, self.width(step.tile.lanes))
+            case tiles.Fetch(_, lower):
+                lanes = step.tile.lanes
+                return self.lower(lanes, within) if lower else self.scratch(lanes, within)
             case tiles.Solve():
                 rows, again = self.at.live(step.tile.lanes[0]), self.again((), within)
-                signature = self.at.aggregation == "signature"
-                return (_read_by_substitution(rows) * 4 if signature else rows * rows * self.at.width) * again
+                width = 4 if self.at.aggregation == "signature" else self.at.width
+                return _lower_blocks(rows) * width * again
             case _:
                 return 0
 
@@ -242,8 +280,8 @@ def _merges(rows: int) -> int:
     return sum(rows // (2 * size) * 2 * 2 * size**3 for size in sizes)
 
 
-def _read_by_substitution(rows: int) -> int:
-    """Blocks on the diagonal and below it."""
+def _lower_blocks(rows: int) -> int:
+    """The entries of blocks of 16 rows on the diagonal and below it."""
     whole, rest = divmod(rows, LEAST_TILE)
     below = LEAST_TILE * LEAST_TILE * whole * (whole - 1) // 2 + rest * LEAST_TILE * whole
     return below + whole * LEAST_TILE * LEAST_TILE + rest * rest

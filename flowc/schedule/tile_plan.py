@@ -29,7 +29,7 @@ class Step:
 class Store:
     """What a kernel leaves: a result of the pass per token, by name, or a chunk's value for others to fetch.
 
-    `kept`: nothing but a backward pass fetches it, so that it is stored where one follows.
+    `kept`: nothing but a backward pass fetches it, so that it is stored where one follows. `lower`: as in Fetch.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Store:
     fetched: bool
     stored: tuple[tuple[Size, Place], ...] = ()  # of a result: its axes as stored, as in Load
     kept: bool = False
+    lower: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,12 @@ class TilePass:
     states: str
     before: TorchPart | None
     after: TorchPart | None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What is in memory for kernels, by name."""
+        given = () if self.before is None else self.before.made
+        return frozenset((*(s.name for s in self.scratch), *(name for name, _ in given), self.states))
 
 
 @dataclass(frozen=True, slots=True)

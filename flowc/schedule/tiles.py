@@ -66,9 +66,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """What another kernel, or the forward pass, stored of this chunk; `whole`: of every chunk the same."""
+    """What another kernel, or the forward pass, stored of this chunk.
+
+    `lower`: a matrix over rows of which blocks of 16 columns are 0, and not in memory, that begin after a row's token.
+    """
 
     name: str
+    lower: bool = False
 
 
 @dataclass(frozen=True, slots=True)

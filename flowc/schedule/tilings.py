@@ -42,6 +42,9 @@ ROOM = {
 PIPELINED = {"ampere": 1, "amd": 1}
 """Stages of such walks, 2 elsewhere: what is loaded ahead lies in shared memory, of which these have less."""
 
+AHEAD = {"ampere": 152}
+"""The most numbers by `room` of a walk with states alone that asks ahead there all the same: beyond, some spill."""
+
 SMALL = {(64, 8): 127}
 """The same in chunks of less than 64 rows, whose products are no warp group's: Triton repeats some of them."""
 
@@ -124,7 +127,7 @@ RULES = (  # the last one that holds is taken; a wavefront counts as two warps
     Rule("rows", (32, 32, 8, 1), gated=GATED, long=True),
     Rule("rows", (32, 16, 8, 1), "ampere", gated=GATED, long=True),
     Rule("columns", (64, 64, 8, 1), "amd", gated=(0,), long=True),
-    Rule("matrices", (32, 32, 8, 2), "ampere", long=True, several=True),
+    Rule("matrices", (32, 16, 8, 2), "ampere", long=True, several=True),
     Rule("columns", (32, 32, 4, 1), several=True),
     Rule("columns", (32, 32, 8, 1), "blackwell", several=True),
     Rule("step", (32, 64, 8, 1), wide=True),
@@ -225,7 +228,12 @@ def tiling(
         and rule.makes <= expands(kernel)
         for rule in RULES
     )
-    return [rule.tiling for rule, held in zip(RULES, holds, strict=True) if held][-1], SINGLE[role]
+    found = [rule.tiling for rule, held in zip(RULES, holds, strict=True) if held][-1]
+    if role == "walk" and family in AHEAD and keys <= MOST_FUSED and stage.stage is None:
+        columns, rows, warps, _ = found
+        at = _at(stage, keys, columns, tokens)
+        found = found if room(kernel, at) > 32 * warps * AHEAD[family] else (columns, rows, warps, 2)
+    return found, SINGLE[role]
 
 
 def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | None:
@@ -238,12 +246,17 @@ def fitting(stage: StagePlan, family: str, keys: int, rows: int) -> Tiling | Non
         return None
     limits = ROOM.get(family, ROOM["any"])
     for columns, warps in FUSED:
-        at = TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
+        at = _at(stage, keys, columns, rows)
         most = limits[columns, warps]
         most = most if rows >= ROWS[0] else min(most, SMALL.get((columns, warps), most))
         if room(kernel, at) <= 32 * warps * most:
             return columns, 64, warps, PIPELINED.get(family, 2)
     return None
+
+
+def _at(stage: StagePlan, keys: int, columns: int, rows: int) -> TileSizes:
+    """A walk's sizes in blocks of so many columns and chunks of so many rows."""
+    return TileSizes(_nominal(stage), keys, columns, max(1, rows // _rank(stage)), columns, keys, "wy")
 
 
 def _nominal(stage: StagePlan) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What the kernels of a `TokenPlan` or a `StepPlan` cost, by going through their programs as they are printed.
+"""What the kernels of a `TokenPlan` cost, by going through their programs as they are printed.
 
 In: a plan, sizes, how many tokens. Out: `TileCost`s of one sequence and head, all blocks of the states together, and a
 `ScheduleModel`'s launch. Bytes are those of entries that are not masked; a number of a vector or a matrix takes
@@ -18,8 +18,8 @@ from flowc.chunk.program import Program
 from flowc.chunk.values import Level, Value
 from flowc.schedule.devices import Device
 from flowc.schedule.predict import Candidate, KernelTime, Shape, seconds
-from flowc.schedule.shares import Share, Shares, View, made, views
-from flowc.schedule.stepped import StepPlan, TokenPlan
+from flowc.schedule.shares import Share, Shares, View, required, views
+from flowc.schedule.stepped import TokenPlan
 from flowc.schedule.tile_cost import LEAST_TILE, TileCost, power_of_two
 from flowc.semantics.size import Size
 
@@ -46,9 +46,9 @@ class _Kernel:
     turns: int
 
 
-def launch_cost(plan: TokenPlan | StepPlan, at: TokenSizes, length: int, keep: bool, adjoint: bool = False) -> TileCost:
+def launch_cost(plan: TokenPlan, at: TokenSizes, length: int, keep: bool, adjoint: bool = False) -> TileCost:
     """What a sequence of `length` tokens of a head costs; `keep`: a backward pass follows."""
-    own = _backward(plan, at, length) if adjoint and isinstance(plan, TokenPlan) else _forward(plan, at, keep)
+    own = _backward(plan, at, length) if adjoint else _forward(plan, at, keep)
     return own.token.times(length) + own.kept.times(-(-length // at.tokens)) + own.walk
 
 
@@ -59,17 +59,18 @@ def predicted_tokens(
     count = _Counter(plan, at)
     own = _backward(plan, at, shape.length) if adjoint else _forward(plan, at, keep)
     cost, programs = launch_cost(plan, at, shape.length, keep, adjoint).times(shape.walks), shape.walks * count.blocks
-    each = -(-shape.length // at.tokens) if plan.rows else shape.length * (1 + adjoint)
+    passes = 2 if adjoint else 1  # states are made again before cotangents go back
+    each = -(-shape.length // at.tokens) if plan.rows else shape.length * passes
     waits = each * (device.wait + own.turns * device.turn)
-    time = seconds(cost, programs, waits, count.warps(), device, at.width)
-    configured = count.columns, LEAST_TILE, count.warps(), 1
-    name = "tokens_backward" if adjoint else "tokens_forward"
+    time = seconds(cost, programs, waits, count.warps(adjoint), device, at.width)
+    configured = count.columns, LEAST_TILE, count.warps(adjoint), 1
     held = STATE * sum(count.held(c.before, plan.forward_shares) for c in plan.forward.carries)
+    name = "tokens_backward" if adjoint else "tokens_forward"
     launch = KernelTime(name, configured, programs, cost, held, time)
-    return Candidate("scans" if plan.rows else "tokens", at.tokens, (launch,))
+    return Candidate("backward" if adjoint else "scans" if plan.rows else "tokens", at.tokens, (launch,))
 
 
-def _forward(plan: TokenPlan | StepPlan, at: TokenSizes, keep: bool) -> _Kernel:
+def _forward(plan: TokenPlan, at: TokenSizes, keep: bool) -> _Kernel:
     program, shares = plan.forward, plan.forward_shares
     count = _Counter(plan, at)
     results = [v for _, v in program.results]
@@ -103,7 +104,7 @@ def _backward(plan: TokenPlan, at: TokenSizes, length: int) -> _Kernel:
 class _Counter:
     """Goes through programs of a plan at some sizes."""
 
-    def __init__(self, plan: TokenPlan | StepPlan, at: TokenSizes) -> None:
+    def __init__(self, plan: TokenPlan, at: TokenSizes) -> None:
         self.plan, self.at = plan, at
         carries = [c.before for c in plan.forward.carries]
         split = [a.size for v in carries for a in v.axes if plan.forward_shares.split(v, a)]
@@ -133,23 +134,21 @@ class _Counter:
         """How many entries a block's tile has."""
         return prod(self.columns if shares.split(value, a) else self.tile(a.size) for a in value.axes)
 
-    def warps(self) -> int:
+    def warps(self, adjoint: bool) -> int:
         """Of a program, as the launcher has them."""
-        plan = self.plan
-        pairs = [(plan.forward, plan.forward_shares)]
-        if isinstance(plan, TokenPlan):
-            pairs.append((plan.backward, plan.backward_shares))
-        found = [0]
+        plan, found = self.plan, [0]
+        share = plan.backward_share if adjoint else plan.share
+        pairs = (plan.forward, plan.forward_shares), (plan.backward, plan.backward_shares)
         for program, shares in pairs:
             timed = self.at.tokens if plan.rows else 1
             found += [timed * self.held(n.value, shares) for n in program.nodes if len(n.value.axes) + plan.rows > 1]
-        return min(plan.warps, 1 << max(2 if plan.rows else 0, (max(found) // plan.share).bit_length() - 1))
+        return min(plan.warps, 1 << max(2 if plan.rows else 0, (max(found) // share).bit_length() - 1))
 
     # -- what is loaded and made --------------------------------------------------------------------------------------
 
     def program(self, program: Program, shares: Shares, results: list[Value]) -> tuple[TileCost, TileCost, int]:
         """What a token costs, what all tokens cost together, and how many sums wait for one another."""
-        wanted, loaded = made(program, results), views(program)
+        wanted, loaded = required(program, results), views(program)
         costs = {True: TileCost(), False: TileCost()}
         tokens: set[object] = set()
         turns: dict[Value, int] = {}

@@ -47,12 +47,16 @@ class TokenLowering(ABC):
         fetched: Mapping[Value, str],
         walks: bool,
         single: bool = False,
+        lower: frozenset[str] = frozenset(),
     ) -> None:
         """Lower values of `program`; `fetched` are in memory under their names; a walk carries the state itself.
+
+        `lower` are those names of which memory holds the lower blocks.
 
         `single`: the chunk is one token, so that of rows one per token none sees another.
         """
         self.program, self.fetched, self.walks, self.single = program, fetched, walks, single
+        self.lower = lower
         self.sizes = {Kind.KEY: row, Kind.VALUE: column}
         self.build = TileBuilder()
         self.done: dict[tuple[object, ...], Tile] = {}

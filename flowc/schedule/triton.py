@@ -29,6 +29,9 @@ from flowc.schedule.tiles import KEY, SUB, VALUE, Fetch, Kind, Lane, Solve, Tile
 from flowc.schedule.turned import is_turned, state_sizes, turned
 from flowc.semantics.size import ONE, Size
 
+Keys = frozenset[tuple[object, ...]]
+"""What values share with their twins in the other pass."""
+
 
 def cut(plan: Plan) -> TilePlan | Missing:
     """The kernels of a plan's two passes, of one state, or why there are none."""
@@ -38,23 +41,24 @@ def cut(plan: Plan) -> TilePlan | Missing:
     if is_turned(memory):
         primal, adjoint = turned(primal), turned(adjoint)
     try:
-        forward, backward = _Cutter(primal, row, column, frozenset(), {}), None
-        first = forward.run()
+        early: Keys = frozenset()
         while True:
-            kept = {twin_key(n): forward.fetched[n.value] for n in forward.program.nodes if n.value in forward.fetched}
-            backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept)
-            second = backward.run()
-            early = forward.early | _made_by_both(forward, backward)
-            if early == forward.early:
-                break
             forward = _Cutter(primal, row, column, frozenset(), {}, early=early)
             first = forward.run()
+            left, names = first.names, forward.fetched
+            kept = {twin_key(n): names[n.value] for n in forward.program.nodes if names.get(n.value) in left}
+            backward = _Cutter(adjoint, row, column, frozenset(forward.names), kept, lower=forward.triangular)
+            second = backward.run()
+            more = _made_by_both(forward, backward) - early
+            if not more:
+                break
+            early |= more
     except Unsupported as reason:
         return Missing((str(reason),))
     return TilePlan(first, second, tuple(backward.used), forward.step(), forward.fused(frozenset(backward.used)))
 
 
-def _made_by_both(forward: _Cutter, backward: _Cutter) -> frozenset[tuple[object, ...]]:
+def _made_by_both(forward: _Cutter, backward: _Cutter) -> Keys:
     """What the kernel before the backward walk makes and that before the forward walk could have left, by its key."""
     there = [twin_key(n) for n in forward.program.nodes if n.value.name and n.value not in forward.dependent]
     own = {twin_key(n) for n in backward.program.nodes if n.value in backward.before and n.value.name}
@@ -126,7 +130,7 @@ class _Cutter(Crossing):
         except Unsupported:
             return None
         own = [v for v in self.walked if self.fetched[v] in kept]
-        stores = [Store(self.fetched[v], low.full(v), True, kept=True) for v in own]
+        stores = [self._store(low, v, kept=True) for v in own]
         first = Store(self.fetched[self.program.carries[0].before], state, False, kept=True)
         kernel = self._kernel("fused", Role.WALK, low, (first, *stores, *results))
         return kernel if kernel.blocked else None
@@ -136,14 +140,19 @@ class _Cutter(Crossing):
     def _lowering(self, without: Iterable[Value] = (), walks: bool = False) -> Lowering:
         hidden = set(without)
         fetched = {v: n for v, n in self.fetched.items() if v not in hidden}
-        return Lowering(self.program, self.row, self.column, fetched, walks)
+        return Lowering(self.program, self.row, self.column, fetched, walks, lower=self.triangular)
+
+    def _store(self, low: Lowering, value: Value, kept: bool = False) -> Store:
+        """A chunk's value for other kernels."""
+        name = self.fetched[value]
+        return Store(name, low.full(value), True, kept=kept, lower=name in self.triangular)
 
     def _matrices(self) -> list[TileKernel]:
         """The kernel before the walk."""
         if not self.before:
             return []
         low = self._lowering(self.before)
-        stores = tuple(Store(self.fetched[v], low.full(v), True) for v in self.before)
+        stores = tuple(self._store(low, v) for v in self.before)
         return [self._kernel("matrices", Role.INTRA, low, stores)]
 
     def _walk(self) -> TileKernel:
@@ -151,7 +160,7 @@ class _Cutter(Crossing):
         low = self._lowering((*self.walked, self.program.carries[0].before), walks=True)
         state = low.build.spread(low.chunk(self.program.carries[0].after), (KEY, VALUE))
         stores = [Store(self.fetched[self.program.carries[0].before], state, False)]
-        stores += [Store(self.fetched[v], low.full(v), True) for v in self.walked]
+        stores += [self._store(low, v) for v in self.walked]
         kernel = self._kernel("walk", Role.WALK, low, tuple(stores))
         if not kernel.blocked:
             raise Unsupported("a state whose columns depend on one another")

@@ -19,7 +19,7 @@ from flowc.syntax import tree as syntax
 
 RESERVED = frozenset(
     {"initial_state", "output_final_state", "state", "cu_seqlens", "chunk_size", "backend", "schedule", "aggregation"}
-    | {"save", "check", "t", "head", "heads"}
+    | {"save", "check", "state_indices", "t", "head", "heads"}
 )
 """Words that name arguments of the compiled op, or have a meaning of their own in a spec."""
 

@@ -24,7 +24,10 @@ def resolve(written: syntax.Expression, names: Names) -> Size | None:
         return None
     if size.constant is not None and size.constant <= 0:
         message = f"a size must be positive, and this is {size.constant}"
-        names.report.error("F503", message, "write a size of at least 1", written.span)
+        advice = "write a size of at least 1"
+        if isinstance(written, syntax.Reference):
+            advice += f", where `{names.report.text(written.span, 'this')}` gets its number"
+        names.report.error("F503", message, advice, written.span)
         return None
     return size
 

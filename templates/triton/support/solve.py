@@ -11,8 +11,10 @@ def _tl_solve(
         return _tl_substituted(inverse, tokens, right, TOKENS, RANK, PADDED, TRANSPOSED, PRECISION)
     else:
         row = tl.arange(0, right.shape[0])
-        at, live = row // PADDED * RANK + row % PADDED, (row // PADDED < tokens) & (row % PADDED < RANK)
-        place, mask = at[:, None] * (TOKENS * RANK) + at[None, :], live[:, None] & live[None, :]
+        at = row if RANK == PADDED else row // PADDED * RANK + row % PADDED
+        held = row < TOKENS * RANK if RANK == PADDED else (row // PADDED < TOKENS) & (row % PADDED < RANK)
+        place, lower = at[:, None] * (TOKENS * RANK) + at[None, :], row[:, None] >= (row // 16 * 16)[None, :]
+        mask = held[:, None] & held[None, :] & lower  # what lies above is 0, and not in memory
         whole = tl.load(inverse + place, mask=mask, other=0.0)
         if TRANSPOSED:
             whole = tl.trans(whole)
