@@ -1,13 +1,18 @@
-"""Forward passes on a GPU beside flash-linear-attention's, in one process: values against float64 first, then times.
+"""Passes on a GPU beside flash-linear-attention's, in one process: values against float64 first, then times.
 
-    .venv/bin/python benchmarks/gpu.py [NAME ...] [--json FILE] [--svg FILE] [--tiny] [--tools DIR]
+    .venv/bin/python benchmarks/gpu.py [NAME ...] [--passes forward|both] [--json FILE] [--svg FILE]
+        [--ops A,B] [--budget MINUTES] [--again] [--tiny] [--tools DIR]
 
-Times are medians of `triton.testing.do_bench` with 25 ms to warm up and 100 ms of repetitions, in bfloat16, arguments
-ready, at the six shapes that the peer measures itself by; gated_deltanet at B 8, T 4096, H 16, K = V = 128 as well. The
-peer runs twice: its own Triton kernels, then whatever backend it chooses. Beside each time stands the least that the
-device takes to read the inputs and write the outputs, and what the cost model predicts. Without the peer its columns
-are empty. `--tiny` takes small shapes in float16, under TRITON_INTERPRET=1 without a GPU, where times mean nothing;
-DIR, ../shared/tools of this project, lets the peer run there too. Exits with 1 where a value is wrong.
+Forward passes without gradients, and forward and backward together (both); without `--passes` first all of the one,
+then all of the other. Values are outputs and gradients, on rounded inputs. Times are medians of
+`triton.testing.do_bench` with 25 ms to warm up and 100 ms of repetitions, in bfloat16, arguments ready, at the six
+shapes that the peer measures itself by; gated_deltanet at B 8, T 4096, H 16, K = V = 128 as well. The peer runs twice:
+its own Triton kernels, then whatever backend it chooses. Beside each time stands the least that the device takes to
+read the inputs and write the outputs, and for a backward pass to read inputs and cotangents and write gradients; and
+what the cost model predicts. Without the peer its columns are empty. FILE is written after every row; what it has of
+this commit, these versions and this device is not measured again, unless `--again`, and nothing is begun after MINUTES.
+`--tiny` takes small shapes in float16, under TRITON_INTERPRET=1 without a GPU, where times mean nothing; DIR,
+../shared/tools of this project, lets the peer run there too. Exits with 1 where a value is wrong.
 """
 
 from __future__ import annotations
@@ -26,11 +31,12 @@ from typing import Any
 
 import torch
 import triton
-from gpu_peers import PEERS, is_there, peer_versions, triton_path
+from gpu_peers import PEERS, Ready, is_there, peer_versions, triton_path
+from inputs import drawn, sizes_of
+from ledger import SAME, read
 from processes import ROOT, commit, machine
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 import flowc
 from flowc.files import write_whole
@@ -39,7 +45,7 @@ from flowc.report.shape import shape_facts
 from flowc.schedule.devices import DEVICES, Device
 from flowc.schedule.predict import Shape
 from flowc.semantics import load
-from flowc.semantics.model import Input, Model
+from flowc.semantics.model import Model
 
 SHAPES = (  # B, T, H, K = V
     (1, 8192, 96, 128),
@@ -52,8 +58,10 @@ SHAPES = (  # B, T, H, K = V
 ANCHOR = "gated_deltanet", (8, 4096, 16, 128)
 VALUES = (2, 512, 4, 128)
 TINY = ((1, 64, 2, 16), (2, 48, 1, 32))
-RANK = 2
-GOALS = {"geometric mean": 2.0, "least": 1.0, "anchor, ms": 0.40}
+GOALS = {
+    "forward": {"geometric mean": 2.0, "least": 1.0, "anchor, ms": 0.40},
+    "both": {"geometric mean": 1.5, "least": 1.0, "anchor, ms beyond forward": 1.5},
+}
 """Of the peer's Triton path; measured on an H200."""
 
 ERROR = {torch.bfloat16: 8 * 2.0**-8, torch.float16: 8 * 2.0**-11}
@@ -65,6 +73,7 @@ class Row:
     """One op at one shape; times in milliseconds, None where there is none."""
 
     name: str
+    passes: str
     shape: tuple[int, int, int, int]
     limit: float | None
     predicted: float | None
@@ -78,67 +87,63 @@ class Row:
         return None if self.peer is None else self.peer / self.flowc
 
 
-def drawn(model: Model, shape: Sequence[int], dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Random inputs: log gates and params in float32, vectors over the state's rows of length one."""
-    batch, length, heads, side = shape
-    sizes = {d.name: d.value or (RANK if d.name == "R" else side) for d in model.dimensions}
-    rng = torch.Generator(device).manual_seed(0)
-    return {i.name: _input(i, (batch, length, heads), sizes, dtype, rng) for i in model.inputs}
-
-
-def _input(i: Input, lead: tuple[int, ...], sizes: dict[str, int], dtype: torch.dtype, rng: torch.Generator) -> Tensor:
-    own = (*(lead[-1:] if i.is_param else lead), *(s.value(sizes) for s in i.shape.sizes))
-    if i.range is not None:
-        x = torch.rand(own, generator=rng, device=rng.device)
-        if i.range.low is None:
-            return float(i.range.high or 0) - 0.2 * x
-        return (float(i.range.low) + (0.05 + 0.9 * x) * float((i.range.high or 1) - i.range.low)).to(dtype)
-    x = torch.randn(own, generator=rng, device=rng.device)
-    if i.is_param:
-        return 0.3 * x
-    rows = any("K" in s.names for s in i.shape.sizes)
-    return (x / x.norm(dim=-1, keepdim=True) if rows else x).to(dtype)
-
-
-def errors(name: str, shape: Sequence[int], dtype: torch.dtype, device: str) -> dict[str, float]:
-    """The largest difference from float64 step by step, on the rounded inputs, over the largest output."""
-    op, model = _op(name)
-    x = drawn(model, shape, dtype, device)
-    exact = op.reference(**{n: v.double() for n, v in x.items()})
-    found = {"flowc": op(**x, backend="triton")}
+def errors(name: str, shape: Sequence[int], dtype: torch.dtype, device: str) -> dict[str, dict[str, float]]:
+    """The largest difference from float64 step by step, over the largest number of the same output or gradient."""
+    op, model = example(name)
+    x = drawn(model, shape[:3], sizes_of(model, shape[3]), dtype, device)
+    exact = results(op.reference, {n: v.double() for n, v in x.items()})
+    found = {"flowc": results(lambda **given: op(**given, backend="triton"), x)}
     if is_there():
         with triton_path():
-            found["peer"] = PEERS[name].called(x)()
-    return {side: float((o.double() - exact).abs().max() / exact.abs().max()) for side, o in found.items()}
+            found["peer"] = results(lambda **given: PEERS[name].called(given), x)
+    return {side: {n: _apart(v, exact[n]) for n, v in made.items()} for side, made in found.items()}
 
 
-def measured(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: str, tiny: bool) -> Row:
+def results(call: Callable[..., torch.Tensor], inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The output `o` of a call, and the gradient of every input for the sum of squares."""
+    leaves = {n: v.detach().requires_grad_() for n, v in inputs.items()}
+    o = call(**leaves)
+    grads = torch.autograd.grad(o, list(leaves.values()), 2 * o.detach(), allow_unused=True)
+    return {"o": o.detach(), **{f"d{n}": g for n, g in zip(leaves, grads, strict=True) if g is not None}}
+
+
+def _apart(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found.double() - exact).abs().max() / exact.abs().max())
+
+
+def measured(
+    name: str, passes: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: str, tiny: bool
+) -> Row:
     """The times of one op at one shape."""
-    op, model = _op(name)
-    x = drawn(model, shape, dtype, device)
+    op, model = example(name)
+    x = drawn(model, shape[:3], sizes_of(model, shape[3]), dtype, device)
     known = next(
         (d for n, d in DEVICES.items() if device == "cuda" and n in torch.cuda.get_device_name().lower()), None
     )
-    with torch.no_grad():
-        out = op(**x, backend="triton")
-        own = milliseconds(lambda: op(**x, backend="triton"), tiny)
+    trained = passes == "both"
+    leaves = {n: v.requires_grad_(trained) for n, v in x.items()}
+    ours = Ready(lambda: op(**leaves, backend="triton"), tuple(leaves.values()))
+    with torch.set_grad_enabled(trained):
+        own = milliseconds(ours.both if trained else ours.call, tiny)
         peers: list[float | None] = [None, None]
         if is_there():
             for at, path in enumerate((triton_path, nullcontext)):
                 with path():
-                    peers[at] = milliseconds(PEERS[name].called(x), tiny)
-    moved = sum(v.numel() * v.element_size() for v in (*x.values(), out))
+                    ready = PEERS[name].ready(x, trained)
+                    peers[at] = milliseconds(ready.both if trained else ready.call, tiny)
+    inputs = sum(v.numel() * v.element_size() for v in x.values())
+    moved = inputs * (3 if trained else 1) + x["v"].numel() * x["v"].element_size() * (2 if trained else 1)
     limit = None if known is None else 1e3 * moved / known.bandwidth
-    return Row(name, shape, limit, _predicted(op, shape, known), own, *peers)
+    return Row(name, passes, shape, limit, _predicted(op, shape, known, trained), own, *peers)
 
 
-def _predicted(op: Any, shape: Sequence[int], device: Device | None) -> float | None:
+def _predicted(op: Any, shape: Sequence[int], device: Device | None, trained: bool) -> float | None:
     """What the cost model says, in milliseconds."""
     if device is None:
         return None
     batch, length, heads, side = shape
-    found = shape_facts(op.compilation, Shape(batch, length, heads), (side, side), device, False)
-    return 1e3 * next(c.seconds for c in found.candidates if c.schedule == found.taken)
+    found = shape_facts(op.compilation, Shape(batch, length, heads), (side, side), device, trained)
+    return 1e3 * found.seconds
 
 
 def milliseconds(call: Callable[[], object], tiny: bool) -> float:
@@ -150,15 +155,21 @@ def milliseconds(call: Callable[[], object], tiny: bool) -> float:
     return 1e3 * (time.perf_counter() - began)
 
 
-def _op(name: str) -> tuple[Any, Model]:
+def example(name: str) -> tuple[Any, Model]:
+    """An op and its model."""
     text = (ROOT / f"examples/{name}.flow").read_text()
     return flowc.compile(text), load(text, name)
 
 
+def shapes(name: str, tiny: bool) -> tuple[tuple[int, int, int, int], ...]:
+    """Where an op is measured."""
+    return TINY if tiny else (*SHAPES, *([ANCHOR[1]] if name == ANCHOR[0] else []))
+
+
 def table(rows: Sequence[Row]) -> Table:
     """A line for every op and shape."""
-    made = Table(title="forward, milliseconds")
-    for column in ("op", "B, T, H, D"):
+    made = Table(title="milliseconds")
+    for column in ("op", "passes", "B, T, H, D"):
         made.add_column(column)
     for column in ("limit", "predicted", "flowc", "of the limit", "peer, Triton", "peer, default", "peer / flowc"):
         made.add_column(column, justify="right")
@@ -167,26 +178,30 @@ def table(rows: Sequence[Row]) -> Table:
         ratio = None if r.ratio is None else f"{r.ratio:.2f}"
         times = [None if t is None else f"{t:.3f}" for t in (r.limit, r.predicted, r.flowc, r.peer, r.peer_default)]
         cells = [*times[:3], part, *times[3:], ratio]
-        made.add_row(r.name, ", ".join(map(str, r.shape)), *(c or "-" for c in cells))
+        made.add_row(r.name, r.passes, ", ".join(map(str, r.shape)), *(c or "-" for c in cells))
     return made
 
 
-def goals(rows: Sequence[Row]) -> dict[str, tuple[float, float]]:
-    """What was reached of each goal, and the goal."""
-    ratios = [r.ratio for r in rows if r.ratio is not None]
-    found = {}
-    if ratios:
-        found["geometric mean"] = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        found["least"] = min(ratios)
-    found |= dict([("anchor, ms", r.flowc) for r in rows if (r.name, r.shape) == ANCHOR])
-    return {n: (value, GOALS[n]) for n, value in found.items()}
+def goals(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float]]]:
+    """What was reached of each goal of either kind of passes, and the goal."""
+    found: dict[str, dict[str, float]] = {kind: {} for kind in GOALS}
+    for kind, reached in found.items():
+        ratios = [r.ratio for r in rows if r.passes == kind and r.ratio is not None]
+        if ratios:
+            reached |= {"geometric mean": math.exp(sum(map(math.log, ratios)) / len(ratios)), "least": min(ratios)}
+    anchor = {r.passes: r.flowc for r in rows if (r.name, r.shape) == ANCHOR}
+    if "forward" in anchor:
+        found["forward"]["anchor, ms"] = anchor["forward"]
+    if len(anchor) > 1:
+        found["both"]["anchor, ms beyond forward"] = anchor["both"] - anchor["forward"]
+    return {kind: {n: (value, GOALS[kind][n]) for n, value in reached.items()} for kind, reached in found.items()}
 
 
 def picture(rows: Sequence[Row]) -> str:
     """Time against the limit, or where there is none against the tokens and heads: a panel for every op."""
     panels = []
-    for name in dict.fromkeys(r.name for r in rows):
-        own = sorted((r for r in rows if r.name == name), key=lambda r: _across(r)[0])
+    for name, passes in dict.fromkeys((r.name, r.passes) for r in rows):
+        own = sorted((r for r in rows if (r.name, r.passes) == (name, passes)), key=lambda r: _across(r)[0])
         series = {
             label: [(_across(r)[0], value) for r in own if (value := getattr(r, of)) is not None]
             for label, of in (
@@ -196,8 +211,8 @@ def picture(rows: Sequence[Row]) -> str:
                 ("peer", "peer_default"),
             )
         }
-        panels.append(Panel(name, _across(own[0])[1], {n: s for n, s in series.items() if s}))
-    return svg(panels, "forward, milliseconds")
+        panels.append(Panel(f"{name}, {passes}", _across(own[0])[1], {n: s for n, s in series.items() if s}))
+    return svg(panels, "milliseconds")
 
 
 def _across(r: Row) -> tuple[float, str]:
@@ -217,51 +232,108 @@ def prepared(tools: Path | None) -> None:
         fakegpu.import_fla()
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Compare values, measure, save, print."""
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for; ends with 2 where it cannot be done."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(PEERS))
+    parser.add_argument("--ops", help="names with commas between them, without those that the peer has not")
+    parser.add_argument("--passes", choices=list(GOALS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
+    parser.add_argument("--budget", type=float, default=math.inf, help="minutes after which nothing is begun")
+    parser.add_argument("--again", action="store_true", help="measure again what FILE has")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--tools", type=Path)
-    arguments = parser.parse_args(given)
-    if unknown := set(arguments.names) - set(PEERS):
+    found = parser.parse_args(given)
+    if unknown := set(found.names) - set(PEERS):
         parser.error(f"the peer has no {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
-    if not arguments.tiny and not torch.cuda.is_available():
+    if not found.tiny and not torch.cuda.is_available():
         parser.error("there is no GPU; --tiny runs it small under TRITON_INTERPRET=1")
-    prepared(arguments.tools)
-    tiny, device = arguments.tiny, "cuda" if torch.cuda.is_available() else "cpu"
-    dtype, console, rows = torch.float16 if tiny else torch.bfloat16, Console(stderr=True), []
-    wrong = {n: errors(n, TINY[0] if tiny else VALUES, dtype, device) for n in arguments.names}
-    for name in arguments.names:
-        console.print(f"{name}: " + ", ".join(f"{side} {e:.1e}" for side, e in wrong[name].items()) + " from float64")
-        shapes = TINY if tiny else (*SHAPES, *([ANCHOR[1]] if name == ANCHOR[0] else []))
-        for shape in shapes:
-            rows.append(measured(name, shape, dtype, device, tiny))
-            console.print(f"  {shape}: {rows[-1].flowc:.3f} ms")
-    Console(width=140).print(table(rows))
-    reached = goals(rows)
-    for name, (value, goal) in reached.items():
-        console.print(f"{name}: {value:.3f}, the goal is {goal}")
-    if arguments.json is not None:
-        write_whole(arguments.json, json.dumps(record(rows, wrong, device), indent=1) + "\n")
-    if arguments.svg is not None:
-        write_whole(arguments.svg, picture(rows))
-    return int(any(e["flowc"] > ERROR[dtype] for e in wrong.values()))
+    if not torch.cuda.is_available() and not triton.knobs.runtime.interpret:
+        parser.error("there is no GPU; set TRITON_INTERPRET=1 as well")
+    if found.ops is not None:
+        found.names = [n for n in PEERS if n in found.ops.split(",")]
+    return found
 
 
-def record(rows: Sequence[Row], wrong: dict[str, dict[str, float]], device: str) -> dict[str, Any]:
+@dataclass
+class Found:
+    """What has been measured: rows, errors by name and side, and what was left where the time was over."""
+
+    device: str
+    rows: list[Row]
+    wrong: dict[str, dict[str, dict[str, float]]]
+    left: list[str]
+
+    @staticmethod
+    def opened(path: Path | None, device: str, again: bool) -> Found:
+        """What a file has of this commit, these versions and this device."""
+        made = Found(device, [], {}, [])
+        known = {} if path is None or again else read(path)
+        if known and all(known.get(n) == record(made)[n] for n in SAME):
+            made.wrong = known["errors"]
+            rows = [{n: v for n, v in row.items() if n != "ratio"} for row in known["rows"]]
+            made.rows = [Row(**row | {"shape": tuple(row["shape"])}) for row in rows]
+        return made
+
+    def run(self, asked: argparse.Namespace, until: float, console: Console) -> None:
+        """Measure what is not there yet, and write it after every row."""
+        dtype = torch.float16 if asked.tiny else torch.bfloat16
+        kinds = GOALS if asked.passes is None else [asked.passes]
+        todo: list[tuple[str, str, Any]] = [(n, "values", TINY[0] if asked.tiny else VALUES) for n in asked.names]
+        todo += [(n, p, s) for p in kinds for n in asked.names for s in shapes(n, asked.tiny)]
+        there: set[Any] = {(r.name, r.passes, r.shape) for r in self.rows}
+        there |= {t for t in todo if t[1] == "values" and t[0] in self.wrong}
+        for name, passes, shape in (t for t in todo if t not in there):
+            if time.monotonic() >= until:
+                self.left.append(f"{name}, {passes}, {shape}")
+            elif passes == "values":
+                self.wrong[name] = errors(name, shape, dtype, self.device)
+                told = (f"{side} {max(e.values()):.1e}" for side, e in self.wrong[name].items())
+                console.print(f"{name}: {', '.join(told)} from float64")
+            else:
+                self.rows.append(measured(name, passes, shape, dtype, self.device, asked.tiny))
+                console.print(f"{name}, {passes}, {shape}: {self.rows[-1].flowc:.3f} ms")
+            self.save(asked.json)
+        self.save(asked.json)
+
+    def save(self, path: Path | None) -> None:
+        """Write the file, if there is to be one."""
+        if path is not None:
+            write_whole(path, json.dumps(record(self), indent=1) + "\n")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Compare values, measure, save, print."""
+    asked = arguments(given)
+    until, console = time.monotonic() + 60 * asked.budget, Console(stderr=True)
+    prepared(asked.tools)
+    found = Found.opened(asked.json, "cuda" if torch.cuda.is_available() else "cpu", asked.again)
+    found.run(asked, until, console)
+    Console(width=140).print(table(found.rows))
+    for passes, reached in goals(found.rows).items():
+        for name, (value, goal) in reached.items():
+            console.print(f"{passes}, {name}: {value:.3f}, the goal is {goal}")
+    if found.left:
+        console.print(f"the time was over: not run are {'; '.join(found.left)}")
+    if asked.svg is not None and found.rows:
+        write_whole(asked.svg, picture(found.rows))
+    bar = ERROR[torch.float16 if asked.tiny else torch.bfloat16]
+    return int(any(max(e["flowc"].values()) > bar for e in found.wrong.values()))
+
+
+def record(found: Found) -> dict[str, Any]:
     """What is kept."""
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "interpreted, times mean nothing",
+        "device": torch.cuda.get_device_name() if found.device == "cuda" else "interpreted, times mean nothing",
         "machine": machine(),
         "commit": commit(),
         "command": shlex.join(sys.argv),
         "versions": {"torch": torch.__version__, "triton": triton.__version__, **peer_versions()},
-        "errors": wrong,
-        "goals": goals(rows),
-        "rows": [{**asdict(r), "ratio": r.ratio} for r in rows],
+        "errors": found.wrong,
+        "goals": goals(found.rows),
+        "left": found.left,
+        "rows": [{**asdict(r), "ratio": r.ratio} for r in found.rows],
     }
 
 

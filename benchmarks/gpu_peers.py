@@ -1,7 +1,7 @@
-"""flash-linear-attention's ops on whole sequences, called so that they mean what the examples say.
+"""flash-linear-attention's ops, on whole sequences and on one token, called so that they mean what the examples say.
 
-In: an example's inputs by name. Out: the arguments of the peer's op, made before anything is timed, and its output. Ops
-are imported when they are called. Refuses nothing.
+In: an example's inputs by name. Out: the arguments of the peer's op, made before anything is timed, its output, and
+what it has gradients for; of one token the next state as well. Ops are imported when they are called. Refuses nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,23 @@ from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A call whose arguments are made, which gives the output alone, and those that have gradients."""
+
+    call: Callable[[], Tensor]
+    leaves: tuple[Tensor, ...]
+
+    def both(self) -> None:
+        """Forward and backward."""
+        made = self.call()
+        torch.autograd.grad(made, self.leaves, torch.ones_like(made), allow_unused=True)
 
 
 @dataclass(frozen=True)
@@ -26,16 +40,36 @@ class Peer:
     op: str
     given: Callable[[Tensors], dict[str, Any]]
 
-    def called(self, inputs: Tensors) -> Callable[[], Tensor]:
-        """A call with arguments that are ready; it gives the output alone."""
-        module, name = self.op.split(":")
-        function, arguments = getattr(import_module(f"fla.ops.{module}"), name), self.given(inputs)
+    def ready(self, inputs: Tensors, trained: bool = False) -> Ready:
+        """Its call; arguments have gradients of their own if `trained`."""
+        arguments = self.given(inputs)
+        if trained:
+            arguments = {n: x.detach().requires_grad_() if isinstance(x, Tensor) else x for n, x in arguments.items()}
+        return Ready(lambda: self._made(arguments), tuple(x for x in arguments.values() if isinstance(x, Tensor)))
 
-        def call() -> Tensor:
-            made: Tensor = function(**arguments)[0]
-            return made
+    def called(self, inputs: Tensors) -> Tensor:
+        """Its output, differentiable in the inputs."""
+        return self._made(self.given(inputs))
+
+    def decoded(self, inputs: Tensors, state: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
+        """The call of one token after a state, for its output and the next state; arguments are made before it."""
+        arguments = {**self.given(inputs), "initial_state": state, "output_final_state": True}
+        function = self._function()
+
+        def call() -> tuple[Tensor, Tensor]:
+            output, final = function(**arguments)
+            return output, final
 
         return call
+
+    def _function(self) -> Callable[..., Any]:
+        module, name = self.op.split(":")
+        found: Callable[..., Any] = getattr(import_module(f"fla.ops.{module}"), name)
+        return found
+
+    def _made(self, arguments: Mapping[str, Any]) -> Tensor:
+        made: Tensor = self._function()(**arguments)[0]
+        return made
 
 
 def as_named(*names: str, **more: Any) -> Callable[[Tensors], dict[str, Any]]:
@@ -54,26 +88,46 @@ def product(x: Tensors) -> dict[str, Any]:
     return {"q": x["q"], "g": x["g"], "num_householder": x["k"].shape[3], "scale": 1.0, **rows}
 
 
+def sixth(x: Tensors) -> dict[str, Any]:
+    """RWKV-6's gate is the logarithm of its decay there."""
+    return {"w": -x["w"].float().exp(), "scale": 1.0, **{n: x[n] for n in ("r", "k", "v", "u")}}
+
+
+def seventh(x: Tensors) -> dict[str, Any]:
+    """RWKV-7's names there."""
+    return {"r": x["q"], "w": x["g"], "scale": 1.0, **{n: x[n] for n in "kvab"}}
+
+
 PEERS = {
     "gated_deltanet": Peer("gated_delta_rule:chunk_gated_delta_rule", as_named("q", "k", "v", "g", "beta")),
     "deltanet": Peer("delta_rule:chunk_delta_rule", as_named("q", "k", "v", "beta")),
     "kda": Peer("kda:chunk_kda", as_named("q", "k", "v", "g", "beta", safe_gate=True)),
     "gla": Peer("gla:chunk_gla", as_named("q", "k", "v", "g")),
     "simple_gla": Peer("simple_gla:chunk_simple_gla", as_named("q", "k", "v", "g")),
-    "rwkv7": Peer(
-        "rwkv7:chunk_rwkv7",
-        lambda x: {"r": x["q"], "w": x["g"].to(x["q"].dtype), "scale": 1.0, **{n: x[n] for n in "kvab"}},
-    ),
+    "rwkv7": Peer("rwkv7:chunk_rwkv7", lambda x: seventh(x) | {"w": x["g"].to(x["q"].dtype)}),
     "gated_delta_product": Peer("gated_delta_product:chunk_gated_delta_product", product),
-    "rwkv6": Peer(
-        "rwkv6:chunk_rwkv6",
-        lambda x: {"w": -x["w"].float().exp(), "scale": 1.0, **{n: x[n] for n in ("r", "k", "v", "u")}},
-    ),
+    "rwkv6": Peer("rwkv6:chunk_rwkv6", sixth),
     "retnet": Peer("retention:chunk_retention", as_named("q", "k", "v")),
     "linear_attention": Peer("linear_attn:chunk_linear_attn", as_named("q", "k", "v", normalize=False)),
     "comba": Peer("comba:chunk_comba", as_named("q", "k", "v", "p", "g", "beta")),
 }
 """By the names of examples."""
+
+RECURRENT = {
+    "gated_deltanet": Peer("gated_delta_rule:fused_recurrent_gated_delta_rule", as_named("q", "k", "v", "g", "beta")),
+    "deltanet": Peer("delta_rule:fused_recurrent_delta_rule", as_named("q", "k", "v", "beta")),
+    "kda": Peer("kda:fused_recurrent_kda", as_named("q", "k", "v", "g", "beta")),
+    "gla": Peer(
+        "gla:fused_recurrent_gla", lambda x: {"gk": x["g"], "scale": 1.0, **{n: x[n] for n in ("q", "k", "v")}}
+    ),
+    "simple_gla": Peer("simple_gla:fused_recurrent_simple_gla", as_named("q", "k", "v", "g")),
+    "rwkv7": Peer("rwkv7:fused_recurrent_rwkv7", seventh),
+    "rwkv6": Peer("rwkv6:fused_recurrent_rwkv6", sixth),
+    "retnet": Peer("retention:fused_recurrent_retention", as_named("q", "k", "v")),
+    "linear_attention": Peer("linear_attn:fused_recurrent_linear_attn", as_named("q", "k", "v", normalize=False)),
+    "comba": Peer("comba:fused_recurrent_comba", as_named("q", "k", "p", "v", "g", "beta")),
+}
+"""The same for one token after a state; it has none for several rows a token."""
 
 
 def is_there() -> bool:

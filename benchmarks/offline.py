@@ -7,22 +7,12 @@ to work under TRITON_INTERPRET, where nothing is compiled.
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime.jit import JITFunction
 
 from flowc.chunk.cost import Sizes
 from flowc.compiler import Stage, compile_text
@@ -31,71 +21,63 @@ from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.tile_cost import power_of_two
 from flowc.semantics.model import Input, Model
 from flowc.source import Source
+from flowc.tune.offline import (
+    FAMILIES,
+    NUMBERS,
+    TARGETS,
+    Launch,
+    Made,
+    Recorder,
+    left_operands,
+    make,
+    recorded,
+    special,
+    trapped,
+)
 
-TARGETS = {
-    "sm_80": GPUTarget("cuda", 80, 32),
-    "sm_90": GPUTarget("cuda", 90, 32),
-    "sm_100": GPUTarget("cuda", 100, 32),
-    "gfx942": GPUTarget("hip", "gfx942", 64),
-}
-FAMILIES = {"sm_80": "ampere", "sm_90": "any", "sm_100": "blackwell", "gfx942": "amd"}
-NUMBERS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}
+__all__ = [
+    "FAMILIES",
+    "NUMBERS",
+    "TARGETS",
+    "Launch",
+    "Made",
+    "Recorder",
+    "launches",
+    "left_operands",
+    "make",
+    "recorded",
+    "special",
+    "stubbed",
+    "table",
+    "token_rows",
+    "trapped",
+]
+
 LENGTH, HEADS = 4096, 4
+SEGMENTS = ("_ends", "_begins", "_flow", "_compose")
+"""Kernels that only schedule two-level launches."""
 
 FEATURES = 16  # the size of which features are made
 
 
-@dataclass(frozen=True)
-class Launch:
-    """One kernel of a call: the function, its arguments by name, and how it is configured."""
-
-    name: str
-    kernel: JITFunction
-    arguments: Mapping[str, Any]
-    options: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Made:
-    """A compiled kernel: what it takes, and the compiler's texts by name."""
-
-    registers: int
-    spilled: int
-    shared: int
-    seconds: float
-    texts: Mapping[str, Any]
-
-
-class _Recorder:
-    """Stands where a kernel stands in its module, and notes launches instead of doing them."""
-
-    def __init__(self, name: str, kernel: JITFunction, found: list[Launch]) -> None:
-        self.name, self.kernel, self.found = name, kernel, found
-
-    def __getitem__(self, grid: object) -> Any:
-        options = ("num_warps", "num_stages", "enable_fp_fusion")
-
-        def launch(*placed: Any, **given: Any) -> None:
-            named = dict(zip((p.name for p in self.kernel.params), placed, strict=False))
-            arguments = named | {k: v for k, v in given.items() if k not in options}
-            self.found.append(Launch(self.name, self.kernel, arguments, {k: given[k] for k in options if k in given}))
-
-        return launch
-
-
 @contextmanager
-def _recorded(module: ModuleType, family: str) -> Iterator[list[Launch]]:
-    """A module whose kernels are noted instead of launched, whatever device its tensors are on."""
-    found: list[Launch] = []
-    before = dict(vars(module))
-    for name, value in before.items():
-        if isinstance(value, JITFunction):
-            setattr(module, name, _Recorder(name, value, found))
-    vars(module).update(_on_triton=lambda *_: True, _family=lambda *_: family)
-    try:
-        yield found
-    finally:
-        vars(module).update(before)
+def stubbed(module: ModuleType) -> Iterator[None]:
+    """A module whose kernels do nothing, on the CPU: what they would write is not there."""
+    with recorded(module, "any"):
+        for name in [n for n, v in vars(module).items() if isinstance(v, Recorder)]:
+            setattr(module, name, _Stub())
+        yield
+
+
+class _Stub:
+    """A kernel that does nothing."""
+
+    def __getitem__(self, grid: object) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """A launch."""
 
 
 def launches(
@@ -115,17 +97,46 @@ def launches(
     given = {i.name: _empty(i, sizes, dtype) for i in model.inputs}
     if rows is not None:
         options["chunk_size"] = max(1, rows // token_rows(model, sizes))
-    with _recorded(module, FAMILIES[target]) as found:
+    with recorded(module, FAMILIES[target]) as found:
         for trained in (False, True):
             with torch.set_grad_enabled(trained):
                 getattr(module, model.name)(**given, **options, schedule="auto")
-        found[:] = [launch for launch in found if launch.name.startswith("_fused")]
-        result = getattr(module, model.name)(**given, output_final_state=True, **options, schedule="split")
-        flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,)) if x.requires_grad]
-        torch.autograd.grad(flat, list(given.values()), [torch.empty_like(x) for x in flat], allow_unused=True)
+        kept = [launch for launch in found if launch.name.startswith("_fused")]
+        for schedule in ("two-level", "split"):
+            found.clear()
+            result = getattr(module, model.name)(**given, output_final_state=True, **options, schedule=schedule)
+            flat = [x for part in result for x in (part if isinstance(part, tuple) else (part,)) if x.requires_grad]
+            torch.autograd.grad(flat, list(given.values()), [torch.empty_like(x) for x in flat], allow_unused=True)
+            kept += [launch for launch in found if schedule == "split" or launch.name in SEGMENTS]
+        found[:] = kept
         with torch.no_grad():
             module.step(**{i.name: given[i.name] if i.is_param else given[i.name][:, 0] for i in model.inputs})
     return found
+
+
+def step_launches(module: ModuleType, given: Mapping[str, Any]) -> list[Launch]:
+    """The launches of a step of what `pooled` makes, after the first one: tables of indices are there."""
+    with recorded(module, "any") as found:
+        module.step(**given)
+        found.clear()
+        module.step(**given)
+    return found
+
+
+def pooled(model: Model, sizes: Mapping[str, int], state: torch.dtype, turned: bool = False) -> dict[str, Any]:
+    """Arguments of a step on pools of 9 slots, B 2, H 4, without storage; `turned`: as [V, K] in memory."""
+    found: dict[str, Any] = {}
+    for i in model.inputs:
+        lead = (4,) if i.is_param else (2, 4)
+        shape = (*lead, *(s.value(sizes) for s in i.shape.sizes))
+        found[i.name] = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+    pools = []
+    for declared in model.states:
+        own = [s.value(sizes) for s in declared.shape.sizes]
+        pool = torch.empty((9, 4, *(own[::-1] if turned else own)), dtype=state, device="meta")
+        pools.append(pool.transpose(2, -1) if turned and len(own) == 2 else pool)
+    slots = torch.ones(2, dtype=torch.long, device="meta")
+    return found | {"state": tuple(pools) if len(pools) > 1 else pools[0], "state_indices": slots}
 
 
 def token_rows(model: Model, sizes: Mapping[str, int]) -> int:
@@ -141,67 +152,6 @@ def _empty(i: Input, sizes: Mapping[str, int], dtype: torch.dtype) -> torch.Tens
     if not i.is_param:
         shape = (1, LENGTH, *shape)
     return torch.empty(shape, dtype=torch.float32 if wide else dtype, device="meta", requires_grad=True)
-
-
-def make(launch: Launch, target: str) -> Made:
-    """Compile a launch."""
-    constants: dict[str, Any] = {}
-    signature: dict[str, str] = {}
-    attributes: dict[tuple[int, ...], Any] = {}
-    arguments = dict(launch.arguments)
-    if "PRECISION" in arguments:
-        arguments["PRECISION"] = "ieee" if target.startswith("gfx") else "tf32x3"
-    for at, parameter in enumerate(launch.kernel.params):
-        value = arguments[parameter.name]
-        if parameter.is_constexpr or value is None:
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-        elif isinstance(value, torch.Tensor):
-            signature[parameter.name] = f"*{NUMBERS[value.dtype]}"
-            attributes[at,] = [["tt.divisibility", 16]]
-        else:
-            signature[parameter.name] = "i32"
-    source = ASTSource(launch.kernel, signature, constants, attributes)
-    began = time.perf_counter()
-    made = triton.compile(source, target=TARGETS[target], options=dict(launch.options))
-    seconds = time.perf_counter() - began
-    registers, spilled = (_of_amd if target.startswith("gfx") else _of_nvidia)(made.asm, target)
-    return Made(registers, spilled, made.metadata.shared, seconds, made.asm)
-
-
-def _of_nvidia(texts: Mapping[str, Any], target: str) -> tuple[int, int]:
-    """Registers and spilled bytes (stored and loaded) per thread, as ptxas reports them."""
-    from triton.backends.nvidia.compiler import get_ptxas
-
-    number = int(target.removeprefix("sm_"))
-    named = re.search(r"\.target (sm_\w+)", texts["ptx"])
-    assert named
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.ptx"
-        path.write_text(texts["ptx"])
-        command = [get_ptxas(number).path, "-v", f"--gpu-name={named[1]}", str(path), "-o", f"{folder}/kernel.cubin"]
-        log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    used, spills = re.search(r"Used (\d+) registers", log), re.findall(r"(\d+) bytes spill", log)
-    assert used
-    return int(used[1]), sum(map(int, spills))
-
-
-def _of_amd(texts: Mapping[str, Any], target: str) -> tuple[int, int]:
-    """Vector registers and spilled bytes per thread, as the assembly notes them."""
-    used, spilled = (re.search(rf"\.{n}:\s+(\d+)", texts["amdgcn"]) for n in ("vgpr_count", "vgpr_spill_count"))
-    assert used
-    assert spilled
-    return int(used[1]), 4 * int(spilled[1])
-
-
-def left_operands(texts: Mapping[str, Any]) -> list[str]:
-    """The types of the left operands of all products of a warp group."""
-    lines = [line for line in texts["ttgir"].splitlines() if "ttng.warp_group_dot " in line]
-    return [line.rsplit(" : ", 1)[1].split(" * ")[0] for line in lines]
-
-
-def trapped(texts: Mapping[str, Any]) -> list[str]:
-    """Left operands in registers: Hopper's trap (design/performance.md)."""
-    return [left for left in left_operands(texts) if "dot_op" in left]
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

@@ -4,7 +4,8 @@
 
 VENV is an environment of what ../shared/tools/requirements.txt names: no flowc. The tools there make the peer run
 without a GPU: a driver that answers as an H200, bfloat16 in Triton's interpreter, the largest of each kernel's tiles.
-In: its ops as fla_ops.py there names them. Out: a line of JSON for each, forward without a backward pass and both.
+In: its ops as fla_ops.py there names them. Out: a line of JSON for each, forward without a backward pass and both, and
+the bytes that autograd keeps between them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "1"  # read where Triton is imported
 
+from autograd_memory import Kept
 from meter import Meter  # the tools have a module of this name as well
 
 
@@ -45,7 +47,8 @@ def main() -> None:
         for title, trained in (("forward", False), ("both", True)):
             leaves = {n: x.clone().requires_grad_(trained) for n, x in case.inputs.items()}
             with Meter() as meter:
-                made = case.run(**leaves)
+                with Kept(*leaves.values()) as kept:
+                    made = case.run(**leaves)
                 if trained:
                     torch.autograd.grad(made, list(leaves.values()), torch.ones_like(made), allow_unused=True)
             found[title] = {
@@ -54,6 +57,7 @@ def main() -> None:
                 "dot_flops": sum(meter.dot_flops.values()),
                 "kernels": dict(meter.launches),
             }
+        found["kept"] = kept.bytes
         print(json.dumps(found), flush=True)
 
 

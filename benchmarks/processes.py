@@ -12,12 +12,14 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+os.environ.setdefault("FLOWC_TUNED", "")  # what is measured is what flowc ships, whatever a user has tuned
 
 
 class Side:
@@ -68,8 +70,11 @@ def machine() -> dict[str, object]:
     return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "system": platform.platform()}
 
 
+@cache
 def commit() -> str:
-    """The checkout's commit, with `+` after it where tracked files differ from it."""
+    """The checkout's commit, with `+` after it where tracked files differ from it; of a bare copy FLOWC_COMMIT."""
+    if not (ROOT / ".git").exists():
+        return os.environ.get("FLOWC_COMMIT", "unknown: no checkout")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     changed = subprocess.run(
         ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True

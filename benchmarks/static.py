@@ -4,12 +4,12 @@
 
 In: examples, all of them without names. Out: a row for every launch, in bfloat16: with the configuration that is chosen
 for Hopper at K = V of 64, 128 and 256 and at K 128, V 256, in chunks of 32 and 64 rows, for all other families at K = V
-= 128 in chunks of 64; backward kernels for Hopper there; and, for Hopper there, walks in all other configurations that
-are chosen from. A row's key is a hash of the kernel's text, its arguments and options, the target and Triton's version:
-what the file has already is not compiled again. Exits with 1 where a kernel that is chosen spills, does not compile,
-makes a product of 16 or more rows without matrix units, or has the left operand of a warp group's in registers; and
-where a walk is predicted to take over 1.25 times as long as it would in the best of those configurations that spills
-nothing.
+= 128 in chunks of 64; backward kernels and those of segments for Hopper there; and, for Hopper there, walks in all
+other configurations that are chosen from. A row's key is a hash of the kernel's text, its arguments and options, the
+target and Triton's version: what the file has already is not compiled again. Exits with 1 where a kernel that is chosen
+spills, does not compile, makes a product of 16 or more rows without matrix units, or has the left operand of a warp
+group's in registers; and where a walk is predicted to take over 1.25 times as long as it would in the best of those
+configurations that spills nothing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class Row:
 def key_of(launch: offline.Launch, target: str) -> str:
     """A hash of all that the compiler goes by, but for the lines that a kernel stands on."""
     arguments = {n: str(getattr(v, "dtype", v)) for n, v in launch.arguments.items() if _is_fixed(launch, n, v)}
-    text = [sources(launch), sorted(arguments.items()), sorted(launch.options.items()), target]
+    text: list[Any] = [sources(launch), sorted(arguments.items()), sorted(launch.options.items()), target]
+    if known := offline.special(launch):
+        text.append(sorted(known.items()))
     return hashlib.sha256(repr([*text, triton.__version__]).encode()).hexdigest()[:24]
 
 
@@ -168,7 +170,7 @@ def launches(name: str, setting: Setting) -> list[offline.Launch]:
         found = offline.launches(
             module, model, setting.target, setting.keys, setting.values, torch.bfloat16, rows=setting.rows
         )
-    own = [f for f in found if ("_backward" in f.name) == (setting.rows is None)]
+    own = [f for f in found if ("_backward" in f.name or f.name in offline.SEGMENTS) == (setting.rows is None)]
     return own if setting.is_chosen else [f for f in own if f.name.startswith(("_fused", "_walk"))]
 
 

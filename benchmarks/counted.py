@@ -1,0 +1,50 @@
+"""Runs a script and counts its kernels: how many were found compiled, how many were compiled.
+
+    python benchmarks/counted.py FILE SCRIPT [ARGUMENT ...]
+
+In: where to write, a script, what it is given. Out: FILE, `{"found": N, "compiled": N}`, as of the script's end however
+it ends by itself. Exits as the script does, and with 70 where it raises.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from flowc.files import write_whole
+
+BROKEN = 70
+"""The exit code where the script itself fails: 1 is that of something which it has found."""
+
+
+def main() -> None:
+    """Listen, run, write."""
+    path, script, *given = sys.argv[1:]
+    counts = {"found": 0, "compiled": 0}
+
+    def heard(*, cache_hit: bool, **_: Any) -> None:
+        counts["found" if cache_hit else "compiled"] += 1
+
+    try:
+        import triton
+
+        triton.knobs.compilation.listener = heard
+    except ImportError:  # a script says so itself
+        pass
+    atexit.register(lambda: write_whole(Path(path), json.dumps(counts) + "\n"))
+    sys.argv = [script, *given]
+    sys.path[0] = str(Path(script).parent)
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(BROKEN)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""`flowc tune` of several examples on this GPU, each in its share of the time, into one table of rows.
+
+    .venv/bin/python benchmarks/tune.py [--ops A,B] [--budget MINUTES] [--json FILE] [--tiny]
+
+In: examples, those that the peer has without names. Out: for every kernel of a forward and backward pass what the rules
+take, what was found, and how long the call takes with either; beside FILE the rows themselves, FILE.table.json, which
+`FLOWC_TUNED` takes, or which is committed. `--tiny` searches forward passes at tiny size, under TRITON_INTERPRET=1
+without a GPU, where times mean nothing. Exits with 1 where a search ended by an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ledger
+import torch
+import triton
+from gpu_peers import PEERS
+from processes import ROOT
+from rich.console import Console
+from rich.table import Table
+
+from flowc.compiler import Stage, compile_text
+from flowc.files import write_whole
+from flowc.options import Options
+from flowc.runtime.tables import write_table
+from flowc.schedule.predict import Shape
+from flowc.source import Source
+from flowc.tune.tune import Request, measure, record, rows
+
+AT = Request(Shape(8, 4096, 16), (128, 128), {})
+TINY = Request(Shape(1, 40, 1), (16, 16), {}, "float16", "forward")
+
+
+def once(call: Callable[[], object], _: object) -> float:
+    """The time of one call, in seconds, where times mean nothing."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def searched(name: str, seconds: float, tiny: bool, console: Console) -> tuple[list[dict[str, Any]], list[Any]]:
+    """What was found of an example: rows to look at, and rows of a table."""
+    source = Source(name, (ROOT / f"examples/{name}.flow").read_text())
+    compilation = compile_text(source, Options(), Stage.PLAN)
+
+    def told(step: Any) -> None:
+        if step.refused is not None:
+            console.print(f"{name}: {step.refused}", markup=False)
+
+    try:
+        found = measure(compilation, [TINY if tiny else AT], seconds, told, once if tiny else None)
+    except (ValueError, RuntimeError) as error:
+        return [{"name": name, "failed": str(error)}], []
+    made = [
+        {"name": name, "kernel": f.place.role, "how": "none: tiny" if tiny else tuning.how, "found": list(f.tiling),
+         **record(tuning, f)}
+        for tuning in found for f in tuning.findings
+    ]  # fmt: skip
+    return made, list(rows(compilation, found))
+
+
+def table(found: Sequence[dict[str, Any]]) -> Table:
+    """A line for every kernel."""
+    made = Table(title="columns, rows, warps, stages")
+    for name in ("op", "kernel", "by rules", "found", "tried", "ms by rules", "ms"):
+        made.add_column(name, justify="left" if name in ("op", "kernel") else "right")
+    for r in found:
+        if "failed" in r:
+            made.add_row(r["name"], r["failed"])
+            continue
+        times = ("-" if r[n] is None else f"{1e3 * r[n]:.3f}" for n in ("seconds_by_rules", "seconds"))
+        shown = (", ".join(map(str, r[n])) for n in ("rule", "found"))
+        made.add_row(r["name"], r["kernel"], *shown, f"{r['tried']} of {r['candidates']}", *times)
+    return made
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Search, print, save."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--ops", help="examples, with commas between them")
+    parser.add_argument("--budget", type=float, default=10.0, metavar="MINUTES")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    asked = parser.parse_args(given)
+    there = torch.cuda.is_available()
+    names = list(filter(None, (asked.ops or "").split(","))) or list(PEERS)
+    if unknown := [n for n in names if not (ROOT / f"examples/{n}.flow").is_file()]:
+        parser.error(f"no example {', '.join(unknown)}")
+    if not there and not (asked.tiny and triton.knobs.runtime.interpret):
+        parser.error(
+            "there is no GPU; --tiny under TRITON_INTERPRET=1 runs it small, `flowc tune --predicted` predicts"
+        )
+    console, until = Console(stderr=True), time.monotonic() + 60 * asked.budget
+    about = ledger.about(torch.cuda.get_device_name() if there else "interpreted, times mean nothing")
+    found: list[dict[str, Any]] = []
+    kept: list[Any] = []
+    left: list[str] = []
+    for at, name in enumerate(names):
+        share = (until - time.monotonic()) / (len(names) - at)
+        if share <= 0:
+            left.append(name)
+            continue
+        made, own = searched(name, share, asked.tiny, console)
+        found, kept = [*found, *made], [*kept, *own]
+        if asked.json is not None:
+            write_whole(asked.json, json.dumps({**about, "left": names[at + 1 :], "rows": found}, indent=1) + "\n")
+    Console(width=150).print(table(found))
+    if asked.json is not None:
+        write_whole(asked.json, json.dumps({**about, "left": left, "rows": found}, indent=1) + "\n")
+        if kept:
+            write_table(asked.json.with_suffix(".table.json"), kept)
+    return int(any("failed" in r for r in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
