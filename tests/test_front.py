@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,15 @@ def test_a_gate_of_unknown_sign_is_told_what_to_declare(declared, gate, advice):
     assert advice in str(found[0].message)
     if advice.endswith("or"):
         flowc.compile(SPEC.format(declared=f"{declared} in (0, 1]", gate=gate))  # the advice helps
+
+
+@pytest.mark.parametrize(("declared", "told"), [("(0, 1]", "W202"), ("[0.1, 1]", ""), ("[0, 1]", "W204")])
+def test_a_gate_that_may_come_near_0_is_a_warning_where_its_gradient_is_a_quotient(declared, told):
+    """In chunks it is divided by the gate, token by token not."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        flowc.compile(SPEC.format(declared=f"input a : scalar in {declared}", gate="a *"))
+    assert re.findall(r"W\d+", " ".join(str(w.message) for w in found)) == ([told] if told else [])
 
 
 def test_what_has_no_compiled_form_runs_as_its_error_says():

@@ -12,11 +12,28 @@ from contextlib import chdir
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from textwrap import wrap
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from measured import (
+    LABELS,
+    MEASURED,
+    ablations,
+    cpu,
+    cpu_ops,
+    decode,
+    kept,
+    kernels,
+    language_models,
+    numerics,
+    peer,
+    predictions,
+    recall,
+    scaling,
+    table,
+    traffic,
+    train_step,
+)
 
 from flowc.chunk.aggregation import AGGREGATIONS, STATEMENTS
 from flowc.cli import cli
@@ -25,7 +42,9 @@ from flowc.diagnostics import CODES, FlowError
 from flowc.doctor import CONDITIONS
 from flowc.options import Options
 from flowc.report.explain import aggregation_facts, explain_record
-from flowc.report.scaling import HEADS
+from flowc.report.shape import shape_facts
+from flowc.schedule.devices import DEVICES
+from flowc.schedule.predict import Shape
 from flowc.schedule.schedule import chunk_candidates
 from flowc.semantics import load, warnings
 from flowc.semantics.functions import CALLABLE
@@ -34,7 +53,6 @@ from flowc.source import Source
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.flow"))
-MEASURED = ROOT / "benchmarks/results/cpu.json"
 
 FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"(?<=^<!-- table: )(\w+) -->\n(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
@@ -55,12 +73,6 @@ def blocks(language: str) -> list[object]:
 @cache
 def compiled(path: Path) -> Compilation:
     return compile_text(Source(path.name, path.read_text()), Options(), Stage.PLAN)
-
-
-def table(*rows: tuple[str, ...]) -> str:
-    """Rows as Markdown, the first one the header."""
-    head, *body = (f"| {' | '.join(cells)} |" for cells in rows)
-    return "\n".join((head, "|" + "---|" * len(rows[0]), *body)) + "\n"
 
 
 # -- examples ---------------------------------------------------------------------------------------------------------
@@ -134,45 +146,6 @@ def predicted() -> dict[str, float]:
     return {"forward": tokens * alone.forward, "both": tokens * chunk.both}
 
 
-LABELS = {"forward": "forward", "both": "forward and backward"}
-
-
-def cpu() -> str:
-    """What benchmarks/cpu.py measured, from its JSON."""
-    if not MEASURED.is_file():
-        return "Not measured yet.\n"
-    found = json.loads(MEASURED.read_text())
-    listed = [("", "flowc", "transformers", "ratio")]
-    for kind, label in LABELS.items():
-        ours, peer = (statistics.median(found["seconds"][kind][side]) for side in ("ours", "peer"))
-        listed.append((label, f"{1e3 * ours:.0f} ms", f"{1e3 * peer:.0f} ms", f"{peer / ours:.1f}x"))
-    for kind, label in LABELS.items():
-        ours, peer = (found["peak_mib"][kind][side] for side in ("ours", "peer"))
-        listed.append((f"peak memory, {label}", f"{ours:.0f} MiB", f"{peer:.0f} MiB", f"{peer / ours:.1f}x"))
-    ours, peer = found["about"]["ours"], found["versions"]
-    where = (
-        f"{found['machine']['cpu']}, {ours['threads']} thread, torch {ours['torch']}; transformers "
-        f"{peer['transformers']} with torch {peer['torch']}. One 2048 GEMM runs at {found['gemm_gflops']:.0f} GFLOP/s. "
-        f"Largest relative difference of the two results: {max(found['errors'].values()):.0e}."
-    )
-    return "\n".join((table(*listed), *wrap(where, 118), ""))
-
-
-def traffic() -> str:
-    """What benchmarks/traffic.py counted, from its JSON."""
-    found = json.loads((ROOT / "benchmarks/results/traffic.json").read_text())
-    listed = [("op", "", "distinct bytes", "x", "through L2", "x ", "flops", "x  ", "launches", "the peer's")]
-    for row in found["rows"]:
-        for title, shown in (("forward", f"`{row['name']}`"), ("both", "")):
-            own, peer = row[title], row["peer"][title]
-            cells = [shown, {"forward": "forward", "both": "with backward"}[title]]
-            for what in ("distinct", "l2", "dot_flops"):
-                cells += [f"{own[what] / found['length']:,.0f}", f"{own[what] / peer[what]:.2f}"]
-            listed.append((*cells, *(str(sum(side["kernels"].values())) for side in (own, peer))))
-    where = f"Triton {found['triton']}, interpreted; commit {found['commit'][:7]}, `{found['command']}`."
-    return "\n".join((table(*listed), *wrap(where, 118), ""))
-
-
 def times() -> str:
     """Predicted beside measured."""
     model = predicted()
@@ -196,116 +169,45 @@ def aggregations() -> str:
     return table(head, *listed)
 
 
-SCALING = ROOT / "benchmarks/results/scaling.json"
-
-
-def scaling() -> str:
-    """What `flowc explain --scaling --measure` counted and measured, from its JSON."""
-    found = json.loads(SCALING.read_text())
-    listed = [("C", "R", "L", "rows", *(f"`{a}`, {unit}" for unit in ("Mflop", "ms") for a in AGGREGATIONS))]
-    for sweep in found["sweeps"]:
-        for s in sweep["settings"]:
-            ways = {w["aggregation"]: w for w in s["aggregations"]}
-            flops = (f"{ways[a]['flops'] / 1e6:,.0f}" for a in AGGREGATIONS)
-            times = (f"{1e3 * ways[a]['seconds']:.1f}" for a in AGGREGATIONS)
-            listed.append((*(f"{s[n]:,}" for n in ("C", "R", "L", "rows")), *flops, *times))
-        growth = (sweep["growth"][a][what] for what in ("flops", "seconds") for a in AGGREGATIONS)
-        listed.append(("grows as", "", "", "", *(f"{sweep['varied']}^{power:.1f}" for power in growth)))
-    return "\n".join((table(*listed), f"{found['machine']}, {HEADS} heads together, a head's share.", ""))
-
-
-COMPILED = ROOT / "benchmarks/results/kernels.json"
-
-
-def kernels() -> str:
-    """What benchmarks/kernels.py compiled, a line per setting, from its JSON."""
-    found = json.loads(COMPILED.read_text())
-    listed = [("device", "K", "V", "type", "aggregation", "kernels", "spill", "most bytes", "shared bytes",
-               "products of warp groups", "other products")]  # fmt: skip
-    settings: dict[str, list[dict[str, Any]]] = {}
-    for row in found["kernels"]:
-        settings.setdefault(row["setting"], []).append(row)
-    for setting, rows in settings.items():
-        target, _, keys, _, values, kind, aggregation = setting.split()
-        most = (f"{max(r[what] for r in rows):,}" for what in ("spilled", "shared"))
-        sums = (str(sum(r[what] for r in rows)) for what in ("warp_group_products", "products"))
-        spill = str(sum(r["spilled"] > 0 for r in rows))
-        listed.append((target, keys, values, kind, aggregation, str(len(rows)), spill, *most, *sums))
-    return "\n".join((table(*listed), f"Triton {found['versions']['triton']}.", ""))
-
-
-LOSSES = ROOT / "benchmarks/results/numerics.json"
-
-
-def numerics() -> str:
-    """What benchmarks/numerics.py found: by example and type how many cells, and where the most is lost."""
-    found = json.loads(LOSSES.read_text())
-    listed = [("spec", "type", "cells", "error", "step by step", "ratio", "at")]
-    for spec in found["specs"]:
-        for dtype, group in groupby(sorted(spec["rows"], key=lambda r: r["dtype"]), key=lambda r: r["dtype"]):
-            rows = list(group)
-            worst = max(rows, key=lambda r: r["worst"]["ratio"])
-            loss = worst["worst"]
-            numbers = f"{loss['error']:.1e}", f"{loss['stepwise']:.1e}", f"{loss['ratio']:.1f}"
-            place = f"`{loss['quantity']}`, T {worst['length']:,}, {loss['cell']}, {loss['aggregation']}"
-            listed.append((f"`{spec['name']}`", dtype, str(sum(r["cells"] for r in rows)), *numbers, place))
-    commits = dict.fromkeys(spec["commit"][:7] for spec in found["specs"])
-    machine = f"{found['machine']['cpu']}, one thread, commits {', '.join(commits)}"
-    return "\n".join((table(*listed), f"{machine}.", ""))
-
-
-PEER = ROOT / "benchmarks/results/compare_peer.json"
-
-
-def peer() -> str:
-    """What benchmarks/compare_peer.py found, a line per comparison that was made, from its JSON."""
-    found = json.loads(PEER.read_text())
-    listed = [("recurrence", "of fla.ops", "output", "last state", "gradients", "step by step, float32", "")]
-    for r in found["rows"]:
-        if r["skipped"]:
-            continue
-        errors = r["errors"]
-        gradients = {n: e for n, e in errors.items() if n.startswith("d")}
-        states = {n: e for n, e in errors.items() if n != "o" and n not in gradients}
-        worst = [f"{max(e.values()):.0e}" if e else "-" for e in (states, gradients)]
-        verdict = (r["known"] or "off") if r["differs"] else "agrees"
-        name, loss = f"`{r['peer'].replace(':', '.')}`", f"{max(r['stepwise'].values()):.0e}"
-        listed.append((r["label"], name, f"{errors['o']:.0e}", *worst, loss, verdict))
-    packages = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    shape = ", ".join(f"{n} {size}" for n, size in {"B": 2, "T": found["length"], "H": 2, **found["sizes"]}.items())
-    return "\n".join((table(*listed), f"{packages}; {shape}; commit {found['commit'][:7]}.", ""))
-
-
-RECALL, HYBRID = (ROOT / f"benchmarks/results/{name}.json" for name in ("mqar", "hybrid_lm"))
-
-
-def recall() -> str:
-    """What examples/mqar.py found, from its JSON."""
-    found = json.loads(RECALL.read_text())
-    pairs = list(found["runs"][0]["accuracy"])
-    listed = [("op", *(f"{n} pairs" for n in pairs))]
-    for op, group in groupby(found["runs"], lambda run: run["op"]):
-        runs = [run["accuracy"] for run in group]
-        listed.append(
-            (op, *(f"{statistics.mean(r[n] for r in runs):.3f} ({min(r[n] for r in runs):.3f})" for n in pairs))
-        )
+def remaining() -> str:
+    """What lies between the least bytes and those that kernels move, per token and head, and the time of either."""
+    found = json.loads((ROOT / "benchmarks/results/traffic.json").read_text())
+    bandwidth = DEVICES["h200"].bandwidth
+    listed = [("op", "", "limit", "predicted", "at the peer's bytes", "least", "between kernels", "read again")]
+    for row in found["rows"]:
+        for kind, shown in (("forward", f"`{row['name']}`"), ("both", "")):
+            facts = shape_facts(
+                compiled(ROOT / f"examples/{row['name']}.flow"), ANCHOR, (128, 128), DEVICES["h200"], kind == "both"
+            )
+            launches = [*facts.candidate.kernels, *(facts.behind.kernels if facts.behind else ())]
+            tokens = ANCHOR.length * ANCHOR.walks
+            least, moved, peer = (n / found["length"] for n in (
+                row["least"][kind], row[kind]["distinct"], row["peer"][kind]["distinct"]))  # fmt: skip
+            between = sum(k.cost.between for k in launches) / tokens
+            times = (least * tokens / bandwidth, facts.seconds, peer * tokens / bandwidth)
+            numbers = (f"{n:,.0f}" for n in (least, between, moved - least - between))
+            listed.append((shown, LABELS[kind], *(f"{1e3 * t:.2f} ms" for t in times), *numbers))
     return table(*listed)
 
 
-def language_models() -> str:
-    """What examples/hybrid_lm.py found, from its JSON."""
-    listed = [
-        ("model", "parameters", "least bits per character", "at step", "at the end", "tokens per second, training")
-    ]
-    for row in json.loads(HYBRID.read_text())["models"]:
-        (step, least), (_, last) = min(row["curve"], key=lambda point: point[1]), row["curve"][-1]
-        numbers = f"{least:.3f}", str(step), f"{last:.3f}", f"{row['tokens_per_second']:,}"
-        listed.append((row["model"], f"{row['parameters']:,}", *numbers))
+def long() -> str:
+    """What benchmarks/long.py predicted for long sequences of few heads, by schedule; * is what `auto` takes."""
+    found = json.loads((ROOT / "benchmarks/results/long.json").read_text())["rows"]
+    rows = {(r["name"], r["passes"], r["heads"], r["length"], r["schedule"]): r for r in found}
+    listed = [("op", "heads", "T", *(f"{s}, {LABELS[p]}" for p in LABELS for s in ("split", "fused", "two-level")))]
+    for name, heads, length in dict.fromkeys((r["name"], r["heads"], r["length"]) for r in found):
+        if length in (2**14, 2**18, 2**20):
+            own = [rows[name, p, heads, length, s] for p in LABELS for s in ("split", "fused", "two-level")]
+            cells = (f"{r['predicted']:.2f}{'*' * r['taken']}" for r in own)
+            listed.append((f"`{name}`", str(heads), f"{length:,}", *cells))
     return table(*listed)
 
+
+ANCHOR = Shape(8, 4096, 16)
 
 _TABLES = (recurrences, functions, diagnostics, conditions, costs, cpu, traffic, times, aggregations, scaling, kernels,
-           numerics, peer, recall, language_models)  # fmt: skip
+           remaining, numerics, peer, recall, language_models, kept, cpu_ops, ablations, long,
+           train_step, predictions, decode)  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in _TABLES}
 
 

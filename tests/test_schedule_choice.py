@@ -12,9 +12,10 @@ from differential.harness import ROOT, op_of
 
 from flowc.cli import cli
 from flowc.schedule.devices import DEVICES, OF_FAMILY
-from flowc.schedule.predict import MARGIN, Shape, chosen, nominal, schedules
+from flowc.schedule.predict import MARGIN, Shape, nominal
 from flowc.schedule.staged import kernel_plan
 from flowc.schedule.tilings import KEYS, TOKENS, tiling
+from flowc.schedule.two_level import Segmented, behind, chosen, schedules
 
 NAMES = ("deltanet", "gated_delta_product", "gla", "kda", "simple_gla")
 SHAPES = 200
@@ -23,7 +24,9 @@ SHAPES = 200
 def models_of(name, device, keep):
     plan = op_of(name).compilation.plan
     sizes, rows = nominal(plan)
-    return schedules(kernel_plan(plan).stages, sizes, rows, device, keep=keep), rows
+    stages = kernel_plan(plan).stages
+    models = schedules(stages, sizes, rows, device, keep=keep)
+    return models, behind(stages, sizes, models, device) if keep else (), rows
 
 
 def tensor(*shape, dtype=torch.bfloat16):
@@ -36,11 +39,11 @@ def test_the_module_chooses_what_the_model_does(monkeypatch):
 
     Thresholds are of long sequences, with `MARGIN`, and of short ones with few programs: 1.25 for what lies between.
     """
-    draw = random.Random(0)
+    draw, taken = random.Random(0), set()
     for _ in range(SHAPES):
         name, device, keep = draw.choice(NAMES), draw.choice(list(OF_FAMILY.values())), draw.random() < 0.5
         shape = Shape(2 ** draw.randint(0, 6), draw.randint(1, 2**17), draw.randint(1, 64))
-        models, rows = models_of(name, device, keep)
+        models, back, rows = models_of(name, device, keep)
         module = op_of(name)._module
         monkeypatch.setattr(module, "_family", lambda _, device=device: device.family)
         monkeypatch.setattr(module, "_processors", lambda _, device=device: device.processors)
@@ -48,10 +51,14 @@ def test_the_module_chooses_what_the_model_does(monkeypatch):
         inputs = [tensor(*lead, 128) for _ in op_of(name).compilation.model.inputs]
         start = tensor(shape.batch, shape.heads, 128, 128, dtype=torch.float32)
         found = module._kernel_choice("auto", None, inputs, [start], rows, 128, keep)
-        expected = chosen(models, shape)
-        assert found == (expected.schedule, expected.tokens), (name, device.name, keep, shape)
-        times = [m.at(shape).seconds for m in models]
-        assert expected.at(shape).seconds <= 1.25 * MARGIN * min(times), (name, device.name, keep, shape, times)
+        expected = chosen(models, back, shape)
+        inner, count = (expected.inner, expected.count(shape)) if isinstance(expected, Segmented) else (expected, 1)
+        assert found == (inner.schedule, inner.tokens, count), (name, device.name, keep, shape)
+        taken.add(expected.schedule)
+        times = [sum(m.at(shape).seconds for m in own) for own in zip(models, *([back] if back else []), strict=True)]
+        own = times[models.index(expected)]
+        assert own <= 1.25 * MARGIN * min(times), (name, device.name, keep, shape, times)
+    assert taken == {"split", "fused", "two-level"}
 
 
 @pytest.mark.parametrize("name", ["gated_deltanet", "lightning", "mlstm"])
@@ -63,7 +70,7 @@ def test_float32_and_wide_states_are_split(name, monkeypatch):
     starts = [tensor(8, 16, 256, 256, dtype=torch.float32) for _ in op_of(name).compilation.model.states]
     for keys in (128, 256):
         assert module._kernel_choice("auto", None, inputs, starts, 1, keys, False)[0] == "split"
-    assert module._kernel_choice("fused", 16, inputs, starts, 1, 128, False) == ("fused", 16)
+    assert module._kernel_choice("fused", 16, inputs, starts, 1, 128, False) == ("fused", 16, 1)
 
 
 @pytest.mark.parametrize("name", ["gated_deltanet", "gated_lowrank_delta", "kda", "mlstm", "rwkv7"])
@@ -92,8 +99,9 @@ def test_explain_tells_what_a_shape_takes():
     tokens = 8 * 4096 * 16
     fused = next(c for c in record["candidates"] if c["schedule"] == "fused")
     own = {k["kernel"]: k["distinct_bytes"] / tokens for k in fused["kernels"]}
-    # q, k, v, o of 128 entries, T and P of 64, in two bytes; g and beta in four; the first kernel reads q, k and gates
-    assert own == {"matrices": 2 * (2 * 128 + 2 * 64) + 8, "fused": 2 * (4 * 128 + 2 * 64) + 8}
+    # q, k, v, o of 128 entries, the 40 of T's and P's 64 that their lower blocks have on average, in two bytes; g and
+    # beta in four; the first kernel reads q, k and gates
+    assert own == {"matrices": 2 * (2 * 128 + 2 * 40) + 8, "fused": 2 * (4 * 128 + 2 * 40) + 8}
 
 
 def told(name, *arguments):
@@ -110,6 +118,44 @@ def test_explain_tells_of_kernels_from_token_to_token():
     assert "tokens: 64 tokens a chunk, 1 launch," in told("mamba")
 
 
+def test_explain_tells_of_the_backward_pass():
+    """What stands under a schedule's name is what a call launches after it; one program per chunk and head, or walk."""
+    record, text = json.loads(told("gated_deltanet", "--backward", "--json")), told("gated_deltanet", "--backward")
+    for candidate in record["candidates"]:
+        back = candidate["backward"]
+        programs = {k["kernel"]: k["programs"] for k in back["kernels"]}
+        first = {"begins", "compose"} if candidate["schedule"] == "two-level" else set()
+        assert set(programs) == {"walk_backward", "gradients_backward"} | first
+        assert programs["gradients_backward"] == 8 * 16 * 4096 // candidate["chunk_size"]
+        assert back["seconds"] == pytest.approx(sum(k["seconds"] for k in back["kernels"]))
+        if candidate["schedule"] == record["schedule"]:
+            assert record["seconds"] == pytest.approx(candidate["seconds"] + back["seconds"])
+            assert f"in all {1e3 * record['seconds']:.3f} ms; save='recompute' " in text
+    assert "backward after fused, 2 launches" in text
+    (only,) = json.loads(told("mamba", "--backward", "--json"))["candidates"]
+    assert [k["kernel"] for k in only["backward"]["kernels"]] == ["tokens_backward"]
+    assert "backward" not in json.loads(told("mamba", "--json"))["candidates"][0]
+
+
+def test_explain_goes_by_options_and_sizes():
+    """What a call asks for is what is predicted: chunks, a schedule, the rank, and no more rows than kernels hold."""
+    own = json.loads(told("gated_delta_product", "--json", "--chunk-size", "16", "--schedule", "split"))
+    assert (own["schedule"], own["why"], {c["chunk_size"] for c in own["candidates"]}) == ("split", "asked for", {16})
+    wide = json.loads(told("gated_deltanet", "--json", "--chunk-size", "128"))
+    assert (wide["schedule"], wide["why"]) == ("split", "a walk that makes the outputs has room for chunks of 64 rows")
+    file = str(ROOT / "examples/gated_delta_product.flow")
+    chunks = {}
+    for rank in (1, 4):
+        shape = f"8,4096,16,128,128,R={rank}"
+        record = json.loads(CliRunner().invoke(cli, ["explain", file, "--json", "--shape", shape]).stdout)
+        assert record["shape"]["R"] == rank
+        chunks[rank] = record["candidates"][0]["chunk_size"]
+    assert chunks == {1: 64, 4: 16}
+    shape = "8,4096,16,128,128,R=8"
+    refused = CliRunner().invoke(cli, ["explain", file, "--shape", shape, "--chunk-size", "64"])
+    assert "8 rows a token make 512 rows a chunk, and kernels hold at most 256" in refused.stderr
+
+
 def test_explain_tells_what_torch_operators_make():
     assert json.loads(told("mlstm", "--json"))["beside"] == ["m", "given0", "given1", "o"]
     assert "scans and torch operators make m, given0, given1, o\n" in told("mlstm")
@@ -121,6 +167,10 @@ def test_explain_tells_what_torch_operators_make():
     [
         (["--shape", "8,4096,16,128"], "five numbers from 1"),
         (["--shape", "8,4096,0,128,128"], "five numbers from 1"),
+        (["--shape", "8,4096,16,128,128,R"], "five numbers from 1"),
+        (["--shape", "8,4096,16,128,128,R=0"], "five numbers from 1"),
+        (["--shape", "8,4096,16,128,128,R=2"], "R is no open dimension; there is none"),
+        (["--shape", "8,4096,16,512,128"], "its state has 512 rows, and kernels hold at most 256"),
         (["--device", "h200"], "--device and --backward go with --shape"),
         (["--shape", "1,1,1,1,1", "--scaling"], "exclude each other"),
     ],

@@ -706,3 +706,15 @@ o[t] = x_h[t] * S0[t-1] + kept0_ptr[t-1]
 S0[t] = tanh(c)
 kept0_ptr[t] = c
 """)
+
+# gates on both sides whose writes torch operators join, read on the other side as well
+_spec("""flow both_gates_two_writes(K, V)
+input q, k, k2 : K
+input v, v2 : V
+input ga : K <= 0
+input gb : V <= 0
+state S : K x V
+S[t] = outer(exp(ga), exp(gb)) * S[t-1] + k @ v.T + k2 @ v2.T
+o[t] = S[t].T @ q
+p[t] = S[t-1] @ v
+""")

@@ -194,7 +194,10 @@ def test_signature_forms_no_inverse_of_the_whole(target):
     for aggregation, expected in kept.items():
         o = op_of("deltanet")(**x, chunk_size=40, aggregation=aggregation, **dict(target.options))
         saved = [t.reshape(40, 40) for t in o.grad_fn.saved_tensors if t is not None and t.shape[-2:] == (40, 40)]
+        saved = [t.tril() for t in saved]  # kernels leave blocks above the diagonal as they lay in memory
         # 40 sums of numbers below 1, each off by a rounding of 6e-8
-        near = [torch.allclose(t.float(), expected, rtol=0, atol=5e-6) for t in saved]
+        near = [torch.allclose(t.float(), expected.tril(), rtol=0, atol=5e-6) for t in saved]
         assert any(near), aggregation
-        assert any(torch.allclose(t.float(), whole, rtol=0, atol=1e-3) for t in saved) == (aggregation != "signature")
+        assert any(torch.allclose(t.float(), whole.tril(), rtol=0, atol=1e-3) for t in saved) == (
+            aggregation != "signature"
+        )

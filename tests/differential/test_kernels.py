@@ -24,7 +24,7 @@ from differential.harness import (
     run_reference,
     shares_heads,
 )
-from differential.targets import INTERPRETER, on_kernels, placed
+from differential.targets import INTERPRETED, INTERPRETER, on_kernels, placed
 
 KINDS = ("gated_deltanet", "kda", "gated_delta_product", "mamba2")  # scalar gates, vectors, several rows, no reads
 GATED = ("gated_deltanet", "kda")
@@ -212,8 +212,12 @@ def test_an_output_or_the_state_alone(name, target):
 # -- bits --------------------------------------------------------------------------------------------------------------
 
 
+IN_ORDER = ("gated_deltanet", "gated_lowrank_delta", "kda", "mlstm", "mamba", "outputs_everywhere", "two_repeats")
+"""Under the interpreter, whose programs end in one order: what is left is memory, which every test fills with NaN."""
+
+
 @on_kernels
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", IN_ORDER if INTERPRETED else TEXTS)
 def test_the_same_bits_on_every_run(name, target):
     """Outputs, states and gradients: nothing depends on what memory held or on the order in which programs end."""
     size = (1, 11, 1) if target is INTERPRETER else (2, 211, 4)

@@ -1,7 +1,7 @@
 """One token at a time on Triton kernels: in one launch, or where a gradient is asked for in a call of one token."""
 
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -17,7 +17,8 @@ from differential.harness import (
     model_of,
     run_reference,
 )
-from differential.targets import HALVES, on_kernels, placed
+from differential.pools import LAYOUTS, held_to_states, token_of, turned
+from differential.targets import HALVES, INTERPRETED, on_kernels, placed
 
 import flowc
 from flowc import reference
@@ -29,6 +30,11 @@ SEVERAL = (
     "abc", "based", "gsa", "linear_attention_normalized", "mamba3", "mlstm", "preconditioned_gated_deltanet", "rebased",
     "states_in_turn", "scan_of_a_read", "read_of_its_own_read", "scans_together", "before_in_scans", "set_from_params",
     "momentum_delta", "coupled_in_rounds", "beside_columns",
+)  # fmt: skip
+# Of each way to make a step: one state, its rows, several, not divided, of tokens, scans, of rounds, and a call.
+ON_POOLS = (
+    "gated_deltanet", "gated_oja", "mlstm", "mamba3", "gsa", "longhorn", "momentum_delta", "rwkv4",
+    "gated_delta_product", "preconditioned_gated_deltanet", "two_repeats",
 )  # fmt: skip
 LENGTH = 4
 
@@ -182,3 +188,55 @@ def test_gradients_go_through_a_call_of_one_token(target):
     assert "walk_backward" in roles
     expected = gradients(lambda x, s: op(**x, initial_state=s, output_final_state=True))
     assert all(map(torch.equal, found, expected))
+
+
+@on_kernels
+@pytest.mark.parametrize("name", ON_POOLS)
+@pytest.mark.parametrize(
+    ("dtype", "layout"), [(torch.float32, of) for of in LAYOUTS] + [(torch.float16, turned), (torch.bfloat16, turned)]
+)
+def test_a_pool_is_updated_in_place(name, dtype, layout, target):
+    """Whatever kernels make a step of, as the pool lies in memory."""
+    if dtype not in target.types:
+        pytest.skip("Triton's interpreter has no bfloat16")
+    held_to_states(name, partial(op_of(name).step, backend="triton"), dtype, layout, target.device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(INTERPRETED, reason="needs kernels that are compiled")
+@pytest.mark.parametrize("name", ["gated_deltanet", "gated_delta_product", "mlstm", "mamba"])
+def test_a_captured_graph_replays_with_other_slots_and_inputs(name):
+    """The same bits as the calls, in the outputs of sequences that have slots and in all of the pools."""
+    op, x = op_of(name), token_of(name, device="cuda")
+    slots, now = torch.tensor([3, 0, 5, -1], device="cuda"), {n: v.clone() for n, v in x.items()}
+    states = op.step(**x)[1]
+    pools = [torch.rand(7, *s.shape[1:], device="cuda") for s in (states if isinstance(states, tuple) else (states,))]
+    others = [p.clone() for p in pools]
+
+    def stepped(pools, slots):
+        return op.step(**now, state=tuple(pools) if len(pools) > 1 else pools[0], state_indices=slots)[0]
+
+    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    with torch.no_grad(), torch.cuda.stream(aside):
+        stepped([p.clone() for p in pools], slots)  # compiled before it is captured
+        with torch.cuda.graph(graph, stream=aside):
+            made = stepped(pools, slots)
+    torch.cuda.synchronize()
+    for own in ([3, 0, 5, -1], [0, 2, 6, 1], [4, 3, 2, 1]):
+        slots.copy_(torch.tensor(own))
+        for v in now.values():
+            v.mul_(0.75)
+        graph.replay()
+        expected = stepped(others, slots)
+        live = slots > 0
+        assert torch.equal(made[live], expected[live])
+        assert all(map(torch.equal, pools, others))
+
+
+@on_kernels
+def test_one_launch_moves_each_state_in_and_out(target):
+    op, x = op_of("gated_deltanet"), {n: v.to(target.device) for n, v in token_of("gated_deltanet").items()}
+    pool, slots = torch.rand(9, 2, 6, 40, device=target.device), torch.tensor([4, 2, 0, 8], device=target.device)
+    with launched(op) as found:
+        op.step(**x, state=pool, state_indices=slots)
+    assert found == ["step"]

@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_f2660abac78480e5"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_2a338888ec2b61fc"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -196,10 +196,34 @@ def _put_rows(out: Tensor, values: Tensor, heads: int, tokens: int) -> None:
         _put(out, values.reshape(batch, chunks * tokens, heads, *rest)[:, :length])
 
 
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """left @ right of every head into `out`, made in the operands' type."""
+    return (
+        torch.bmm(left, right, out=out)
+        if left.dtype == out.dtype
+        else out.copy_(torch.bmm(left, right))
+    )
+
+
+def _sum_product(
+    total: Tensor, left: Tensor, right: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """total + left @ right of every head."""
+    if left.dtype == total.dtype:
+        return torch.baddbmm(total, left, right, out=out)
+    return torch.add(total, torch.bmm(left, right), out=out)
+
+
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """total + left @ right over chunks and heads, in the memory of `total`, which nothing else holds."""
-    flat = total.view(total.shape[0] * total.shape[1], *total.shape[2:])
-    flat.baddbmm_(left.flatten(0, 1), right.flatten(0, 1))
+    """total + left @ right of every head, or chunk and head, in the memory of `total`, which nothing else holds."""
+    if total.dim() == 4:
+        _add_product(
+            total.view(-1, *total.shape[2:]), left.flatten(0, 1), right.flatten(0, 1)
+        )
+    elif left.dtype == total.dtype:
+        total.baddbmm_(left, right)
+    else:
+        total.add_(torch.bmm(left, right))
     return total
 
 
@@ -391,12 +415,14 @@ class _Blocks:
         sums: Tensor,
         tokens: int,
         dtype: torch.dtype,
+        narrow: torch.dtype,
     ) -> None:
         """Gate sums of rows [N, B H, C J, K] and columns [N, B H, C L, K], and all sums [N, B H, C G + 1, K]."""
-        self.tokens, self.size, self.dtype = (
+        self.tokens, self.size, self.dtype, self.narrow = (
             tokens,
             1 << (tokens - 1).bit_length(),
             dtype,
+            narrow,
         )
         gates = (sums.shape[2] - 1) // tokens
         self.rows, self.columns = upper.shape[2] // tokens, lower.shape[2] // tokens
@@ -466,20 +492,16 @@ class _Blocks:
 
 
 def _decay_dot(
-    left: Tensor,
-    right: Tensor,
-    blocks: _Blocks,
-    seen: Any,
-    wide: torch.dtype | None = None,
+    left: Tensor, right: Tensor, blocks: _Blocks, seen: Any, wide: bool = False
 ) -> Tensor:
-    """sum_k left[m, k] right[m', k] exp(upper[m, k] - lower[m', k]) where row m' is seen by row m; summed up in `wide`."""
+    """sum_k left[m, k] right[m', k] exp(upper[m, k] - lower[m', k]) where row m' is seen by row m; `wide`: in float64."""
     x, z, index = (
         blocks.fill(left, blocks.rows),
         blocks.fill(right, blocks.columns),
         blocks.index,
     )
-    wide = x.dtype if wide is None else wide
-    out = x.new_zeros((*x.shape[:3], z.shape[2]), dtype=wide)
+    kind = torch.float64 if wide else x.dtype
+    out = x.new_zeros((*x.shape[:3], z.shape[2]), dtype=kind)
     if blocks.levels:
         queries = (
             x.index_select(2, index["later"])
@@ -491,12 +513,13 @@ def _decay_dot(
             .mul_(blocks.earlier)
             .unflatten(2, (blocks.levels, z.shape[2] // 2))
         )
-        products = (queries.to(wide) @ keys.to(wide).mT).flatten(2)
+        product = kind if wide else blocks.narrow
+        products = (queries.to(product) @ keys.to(product).mT).flatten(2).to(kind)
         out = products.index_select(2, index["far"]).mul_(index["within"]).view_as(out)
     decays = blocks.near(seen)
     count, rows, columns = decays.shape[2:5]
     pairs = decays * z.unflatten(2, (count, columns))[:, :, :, None]
-    near = pairs.to(wide) @ x.to(wide).unflatten(2, (count, rows))[..., None]
+    near = pairs.to(kind) @ x.to(kind).unflatten(2, (count, rows))[..., None]
     blocks.diagonal(out).add_(near[..., 0])
     return out[:, :, : left.shape[2], : right.shape[2]]
 
@@ -534,8 +557,11 @@ def _decay_apply(
             .mul_(theirs)
             .unflatten(2, (blocks.levels, z.shape[2] // 2))
         )
-        far = ((tiles.mT if transposed else tiles) @ own).flatten(2, 3)
-        out.index_add_(2, here, far.mul_(ours))
+        far = (
+            (tiles.mT if transposed else tiles).to(blocks.narrow)
+            @ own.to(blocks.narrow)
+        ).flatten(2, 3)
+        out.index_add_(2, here, far.to(ours.dtype).mul_(ours))
     near = blocks.near(seen).transpose(3, 4) if transposed else blocks.near(seen)
     tile = blocks.diagonal(w)
     tile = tile.mT if transposed else tile
@@ -706,6 +732,7 @@ def _forward(
     tokens: int,
     aggregation: str,
     dtype: torch.dtype,
+    narrow: torch.dtype,
     keep: bool,
     outs: list[Tensor],
 ) -> tuple[Tensor, ...]:
@@ -739,8 +766,8 @@ def _forward(
     v_ = _to_rows(v.unsqueeze(3), tokens, beta_rows)
     g_read = _at(sums, row_read_points, 1, tokens)
     g_write = _at(sums, row_write_points, 1, tokens)
-    blocks = _Blocks(g_read, g_write, sums, tokens, dtype)
-    N_dot = _decay_dot(l, l, blocks, (row_reads, row_writes), torch.float64)
+    blocks = _Blocks(g_read, g_write, sums, tokens, dtype, narrow)
+    N_dot = _decay_dot(l, l, blocks, (row_reads, row_writes), wide=True)
     y_decayed = _decays(g_read.to(dtype, copy=True)).mul_(scale[..., None] * l)
     inverse = F.hardshrink(
         _INVERSES[aggregation](scale[..., None] * N_dot), _LEAST[dtype]
@@ -756,13 +783,26 @@ def _forward(
     U = S.new_empty(chunks, programs, tokens, V)
     q_decayed_S = S.new_empty(chunks, programs, tokens, V)
     S_ = S.new_empty(chunks if keep else 0, programs, K, V)
+    y_decayed_narrow = y_decayed.to(narrow)
+    q_decayed_narrow = q_decayed.to(narrow)
+    l_decayed_narrow = l_decayed.to(narrow)
     for c in range(chunks):
         if keep:
             S_[c] = S
-        _solve(inverse[c], v_[c].baddbmm_(y_decayed[c], S), aggregation, out=U[c])
-        torch.bmm(q_decayed[c], S, out=q_decayed_S[c])
-        S.mul_(decay_chunk[c][..., None]).baddbmm_(l_decayed[c].mT, U[c])
-    _put_rows(outs[0], _add_product(q_decayed_S, P, U), heads, tokens)
+        S_narrow = S.to(narrow)
+        _solve(
+            inverse[c],
+            _add_product(v_[c], y_decayed_narrow[c], S_narrow),
+            aggregation,
+            out=U[c],
+        )
+        _product(q_decayed_narrow[c], S_narrow, q_decayed_S[c])
+        U_narrow = U[c].to(narrow)
+        S.mul_(decay_chunk[c][..., None])
+        _add_product(S, l_decayed_narrow[c].mT, U_narrow)
+    P_narrow = P.to(narrow)
+    U_narrow_ = U.to(narrow)
+    _put_rows(outs[0], _add_product(q_decayed_S, P_narrow, U_narrow_), heads, tokens)
     return (
         (
             S_,
@@ -838,6 +878,7 @@ def _backward(
     tokens: int,
     aggregation: str,
     dtype: torch.dtype,
+    narrow: torch.dtype,
     need: frozenset[str],
     grads: list[Tensor | None],
 ) -> None:
@@ -895,19 +936,25 @@ def _backward(
     exp_g_last_g_write = _decays((g_last[..., None, :] - g_write).to(dtype, copy=True))
     l_decayed = exp_g_last_g_write * l
     O_bar = _to_rows(o_bar.unsqueeze(3), tokens)
+    O_bar_narrow = O_bar.to(narrow)
+    if need & {"q", "k", "g", "beta"}:
+        U_narrow = U.to(narrow)
     if need & {"q", "k", "g"}:
-        P_bar = O_bar @ U.mT
-    P_O_bar = P.mT @ O_bar
+        P_bar = (O_bar_narrow @ U_narrow.mT).to(dtype)
+    P_narrow = P.to(narrow)
+    P_O_bar = (P_narrow.mT @ O_bar_narrow).to(dtype)
     if need & {"q", "k", "g"}:
-        blocks = _Blocks(g_query, g_write, sums, tokens, dtype)
+        blocks = _Blocks(g_query, g_write, sums, tokens, dtype, narrow)
     if need & {"q", "g"}:
         P_bar_l = _decay_apply(P_bar, l, blocks, (query_reads, row_writes), False)
     if need & {"k", "g"}:
         P_bar_q = _decay_apply(P_bar, q_, blocks, (query_reads, row_writes), True)
     if need & {"g"}:
         minus_l_P_bar_q = -(l * P_bar_q)
+    if need & {"q", "k", "g", "beta"}:
+        S_narrow = S.to(narrow)
     if need & {"q", "g"}:
-        q_decayed_bar = O_bar @ S.mT
+        q_decayed_bar = (O_bar_narrow @ S_narrow.mT).to(dtype)
     if need & {"g"}:
         t = _at_adjoint(
             (q_ * P_bar_l).add_(q_decayed_bar * q_decayed), query_read_points, 1, tokens
@@ -918,26 +965,32 @@ def _backward(
     if need & {"g"}:
         decay_chunk_bar = S_bar.new_empty(chunks, programs, K)
     Z_bar = S_bar.new_empty(chunks, programs, tokens, V)
+    l_decayed_narrow = l_decayed.to(narrow)
+    q_decayed_narrow = q_decayed.to(narrow)
+    y_decayed_narrow = y_decayed.to(narrow)
     for c in reversed(range(chunks)):
+        S_bar_narrow = S_bar.to(narrow)
         if need & {"k", "g"}:
-            torch.bmm(U[c], S_bar.mT, out=l_decayed_bar[c])
+            _product(U_narrow[c], S_bar_narrow.mT, l_decayed_bar[c])
         if need & {"g"}:
             decay_chunk_bar[c] = (S[c] * S_bar).sum(-1)
         _solve(
             inverse[c],
-            torch.baddbmm(P_O_bar[c], l_decayed[c], S_bar),
+            _sum_product(P_O_bar[c], l_decayed_narrow[c], S_bar_narrow),
             aggregation,
             transposed=True,
             out=Z_bar[c],
         )
-        S_bar.mul_(decay_chunk[c][..., None]).baddbmm_(
-            q_decayed[c].mT, O_bar[c]
-        ).baddbmm_(y_decayed[c].mT, Z_bar[c])
+        Z_bar_narrow = Z_bar[c].to(narrow)
+        S_bar.mul_(decay_chunk[c][..., None])
+        _add_product(S_bar, q_decayed_narrow[c].mT, O_bar_narrow[c])
+        _add_product(S_bar, y_decayed_narrow[c].mT, Z_bar_narrow)
     if need & {"g"}:
         t_ = l_decayed_bar * l_decayed
+    Z_bar_narrow_ = Z_bar.to(narrow)
     if need & {"k", "g", "beta"}:
-        N_bar = Z_bar @ U.mT
-        y_decayed_bar = Z_bar @ S.mT
+        N_bar = (Z_bar_narrow_ @ U_narrow.mT).to(dtype)
+        y_decayed_bar = (Z_bar_narrow_ @ S_narrow.mT).to(dtype)
     if need & {"k", "beta"}:
         t_2 = exp_g_read * y_decayed_bar
     if need & {"k", "g"}:
@@ -1071,16 +1124,20 @@ class _InChunks:
         rows: int,
         aggregation: str | None,
         dtype: torch.dtype,
+        narrow: torch.dtype,
         keep: bool,
     ) -> None:
-        """Sequences, the tokens of a chunk, rows for each, how systems are solved, the type, whether gradients may follow."""
+        """Sequences, the tokens of a chunk, rows for each, how systems are solved, types, whether gradients may follow.
+
+        `dtype` is what all is computed in but products, whose operands are of type `narrow`.
+        """
         self.cu_seqlens, self.tokens, self.rows, self.aggregation = (
             cu_seqlens,
             tokens,
             rows,
             aggregation,
         )
-        self.dtype, self.keep = dtype, keep
+        self.dtype, self.narrow, self.keep = dtype, narrow, keep
         self.runs: list[_Run] | None = None
 
     def planned(self, like: Tensor) -> list[_Run]:
@@ -1120,7 +1177,15 @@ class _InChunks:
                 part, outs = _part(inputs, segment), [o[:, segment] for o in outputs]
                 chunks = _chunks(once, segment, whole, size)
                 kept = _forward(
-                    *part, *states, chunks, size, how, self.dtype, self.keep, outs
+                    *part,
+                    *states,
+                    chunks,
+                    size,
+                    how,
+                    self.dtype,
+                    self.narrow,
+                    self.keep,
+                    outs,
                 )
                 saved += kept if places is None else [next(left).copy_(x) for x in kept]
         return outputs, finals, saved
@@ -1171,6 +1236,7 @@ class _InChunks:
                     size,
                     how,
                     self.dtype,
+                    self.narrow,
                     need,
                     _part(grads, segment),
                 )
@@ -1261,8 +1327,6 @@ def _jit(function: Any) -> Any:
                 "beta_t",
                 "beta_h",
                 "beta_group",
-                "start0_b",
-                "start0_h",
             ),
         )
     )
@@ -1499,14 +1563,19 @@ def _tl_solve(
         )
     else:
         row = tl.arange(0, right.shape[0])
-        at, live = (
-            row // PADDED * RANK + row % PADDED,
-            (row // PADDED < tokens) & (row % PADDED < RANK),
+        at = row if RANK == PADDED else row // PADDED * RANK + row % PADDED
+        held = (
+            row < TOKENS * RANK
+            if RANK == PADDED
+            else (row // PADDED < TOKENS) & (row % PADDED < RANK)
         )
-        place, mask = (
+        place, lower = (
             at[:, None] * (TOKENS * RANK) + at[None, :],
-            live[:, None] & live[None, :],
+            row[:, None] >= (row // 16 * 16)[None, :],
         )
+        mask = (
+            held[:, None] & held[None, :] & lower
+        )  # what lies above is 0, and not in memory
         whole = tl.load(inverse + place, mask=mask, other=0.0)
         if TRANSPOSED:
             whole = tl.trans(whole)
@@ -1817,8 +1886,12 @@ def _matrices(
     if N_dot_ptr is not None:
         tl.store(
             N_dot_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-            N_dot.to(N_dot_ptr.dtype.element_ty),
-            mask=live[:, None] & live[None, :],
+            tl.where(live[:, None] & live[None, :], N_dot, 0.0).to(
+                N_dot_ptr.dtype.element_ty
+            ),
+            mask=(row < TOKENS)[:, None]
+            & (row < TOKENS)[None, :]
+            & (row[:, None] >= (row // 16 * 16)[None, :]),
         )
     beta = tl.load(
         beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
@@ -1828,13 +1901,19 @@ def _matrices(
     inverse = _tl_inverse(N, ROWS, AGGREGATION, PRECISION)
     tl.store(
         inverse_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-        inverse.to(inverse_ptr.dtype.element_ty),
-        mask=live[:, None] & live[None, :],
+        tl.where(live[:, None] & live[None, :], inverse, 0.0).to(
+            inverse_ptr.dtype.element_ty
+        ),
+        mask=(row < TOKENS)[:, None]
+        & (row < TOKENS)[None, :]
+        & (row[:, None] >= (row // 16 * 16)[None, :]),
     )
     tl.store(
         P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-        P.to(P_ptr.dtype.element_ty),
-        mask=live[:, None] & live[None, :],
+        tl.where(live[:, None] & live[None, :], P, 0.0).to(P_ptr.dtype.element_ty),
+        mask=(row < TOKENS)[:, None]
+        & (row < TOKENS)[None, :]
+        & (row[:, None] >= (row // 16 * 16)[None, :]),
     )
     for part in range(0, parts):
         key = part * KEY_TILE + tl.arange(0, KEY_TILE)
@@ -2065,7 +2144,9 @@ def _columns(
     live = row < left
     P = tl.load(
         P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-        mask=live[:, None] & live[None, :],
+        mask=(row < TOKENS)[:, None]
+        & (row < TOKENS)[None, :]
+        & (row[:, None] >= (row // 16 * 16)[None, :]),
         other=0.0,
     )
     U = tl.load(
@@ -2097,6 +2178,209 @@ def _columns(
         O.to(o_ptr.dtype.element_ty),
         mask=live[:, None] & value_live[None, :],
     )
+
+
+@_jit
+def _ends(
+    decay_chunk_ptr,
+    l_decayed_ptr,
+    beta_ptr,
+    v_ptr,
+    y_decayed_ptr,
+    inverse_ptr,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    START: tl.constexpr,
+):
+    """The walk without what it stores: the state with which a segment ends.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk.
+    START is 0 where one number is all of the first state, else 1; the last is stored where there is memory for it.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        tokens, place, apart = length, program, programs
+        begin = program // heads * length
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+        begin = tl.load(entry).to(tl.int64)
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        decay_chunk = tl.load(
+            decay_chunk_ptr + chunk * KEYS + key, mask=key_live, other=0.0
+        )
+        l_decayed = tl.load(
+            l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        beta = tl.load(
+            beta_ptr + token * heads + head + row * (heads), mask=live, other=0.0
+        )
+        v = tl.load(
+            v_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        v_ = beta.to(tl.float32)[:, None] * v.to(tl.float32)
+        y_decayed = tl.load(
+            y_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        Z = _tl_dot(y_decayed, S.to(DOT), v_, PRECISION)
+        U = _tl_solve(
+            inverse_ptr + chunk * TOKENS * TOKENS,
+            left,
+            Z,
+            TOKENS,
+            1,
+            1,
+            AGGREGATION,
+            False,
+            DOT,
+            PRECISION,
+        )
+        S_next = _tl_dot(
+            tl.trans(l_decayed),
+            U.to(DOT),
+            decay_chunk.to(tl.float32)[:, None] * S,
+            PRECISION,
+        )
+        S = S_next
+    if final_ptr is not None:
+        tl.store(final_ptr + state_at, S, mask=state_live)
+
+
+@_jit
+def _flow(
+    decay_chunk_ptr,
+    y_decayed_ptr,
+    l_decayed_ptr,
+    inverse_ptr,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    START: tl.constexpr,
+):
+    """The walk back without cotangents of outputs: what the transpose of a segment's flow makes of a state.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk, from the last to the first.
+    START is 0 where one number is all of the first state, else 1; the last is stored where there is memory for it.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        tokens, place, apart = length, program, programs
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = chunks - 1 - step
+        chunk = place + c * apart
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        decay_chunk = tl.load(
+            decay_chunk_ptr + chunk * KEYS + key, mask=key_live, other=0.0
+        )
+        y_decayed = tl.load(
+            y_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        l_decayed = tl.load(
+            l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        U_bar = _tl_dot(l_decayed, S.to(DOT), None, PRECISION)
+        Z_bar = _tl_solve(
+            inverse_ptr + chunk * TOKENS * TOKENS,
+            left,
+            U_bar,
+            TOKENS,
+            1,
+            1,
+            AGGREGATION,
+            True,
+            DOT,
+            PRECISION,
+        )
+        S_bar_next = _tl_dot(
+            tl.trans(y_decayed),
+            Z_bar.to(DOT),
+            decay_chunk.to(tl.float32)[:, None] * S,
+            PRECISION,
+        )
+        S = S_bar_next
+    if final_ptr is not None:
+        tl.store(final_ptr + state_at, S, mask=state_live)
 
 
 @_jit
@@ -2222,7 +2506,9 @@ def _fused(
         )
         P = tl.load(
             P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-            mask=live[:, None] & live[None, :],
+            mask=(row < TOKENS)[:, None]
+            & (row < TOKENS)[None, :]
+            & (row[:, None] >= (row // 16 * 16)[None, :]),
             other=0.0,
         )
         t = _tl_dot(P, U.to(DOT), None, PRECISION)
@@ -2352,7 +2638,9 @@ def _walk_backward(
         )
         P = tl.load(
             P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-            mask=live[:, None] & live[None, :],
+            mask=(row < TOKENS)[:, None]
+            & (row < TOKENS)[None, :]
+            & (row[:, None] >= (row // 16 * 16)[None, :]),
             other=0.0,
         )
         t_ = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
@@ -2479,7 +2767,9 @@ def _gradients_backward(
         N_bar = _tl_dot(Z_bar, tl.trans(U.to(DOT)), N_bar, PRECISION)
     N_dot = tl.load(
         N_dot_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
-        mask=live[:, None] & live[None, :],
+        mask=(row < TOKENS)[:, None]
+        & (row < TOKENS)[None, :]
+        & (row[:, None] >= (row // 16 * 16)[None, :]),
         other=0.0,
     )
     t = tl.sum(N_dot.to(tl.float32) * N_bar, 1)
@@ -2746,6 +3036,127 @@ def _gradients_backward(
 
 
 @_jit
+def _begins(
+    decay_chunk_ptr,
+    q_decayed_ptr,
+    o_bar_ptr,
+    y_decayed_ptr,
+    l_decayed_ptr,
+    P_ptr,
+    inverse_ptr,
+    start_ptr,
+    final_ptr,
+    table_ptr,
+    length,
+    heads,
+    programs,
+    levels,
+    parts,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    DOT: tl.constexpr,
+    AGGREGATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    START: tl.constexpr,
+):
+    """The walk back without what it stores: the cotangent of the state that a segment begins with.
+
+    One program per sequence, head and block of the state's columns; it carries the state from chunk to chunk, from the last to the first.
+    START is 0 where one number is all of the first state, else 1; the last is stored where there is memory for it.
+    """
+    block = tl.program_id(0) % blocks
+    program = (tl.program_id(0) // blocks).to(tl.int64)
+    head = program % heads
+    if table_ptr is None:
+        tokens, place, apart = length, program, programs
+        begin = program // heads * length
+    else:  # packed sequences: the first token, how many there are, the first chunk
+        entry = table_ptr + program // heads * 3
+        tokens, place, apart = (
+            tl.load(entry + 1),
+            tl.load(entry + 2).to(tl.int64) * heads + head,
+            heads,
+        )
+        begin = tl.load(entry).to(tl.int64)
+    key = tl.arange(0, KEY_TILE)
+    row = tl.arange(0, ROWS)
+    value = block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    key_live, value_live = key < KEYS, value < VALUES
+    state_at = program * (KEYS * VALUES) + key[:, None] * VALUES + value[None, :]
+    state_live = key_live[:, None] & value_live[None, :]
+    S = tl.load(start_ptr + state_at * START, mask=state_live, other=0.0)
+    chunks = tl.cdiv(tokens, TOKENS)
+    for step in range(0, chunks):
+        c = chunks - 1 - step
+        chunk = place + c * apart
+        token = begin + c * TOKENS
+        left = tl.minimum(tokens - c * TOKENS, TOKENS)
+        live = row < left
+        decay_chunk = tl.load(
+            decay_chunk_ptr + chunk * KEYS + key, mask=key_live, other=0.0
+        )
+        q_decayed = tl.load(
+            q_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        o = tl.load(
+            o_bar_ptr
+            + (token * heads + head) * VALUES
+            + row[:, None] * (heads * VALUES)
+            + value[None, :],
+            mask=live[:, None] & value_live[None, :],
+            other=0.0,
+        )
+        t = _tl_dot(
+            tl.trans(q_decayed),
+            o.to(DOT),
+            decay_chunk.to(tl.float32)[:, None] * S,
+            PRECISION,
+        )
+        y_decayed = tl.load(
+            y_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        l_decayed = tl.load(
+            l_decayed_ptr + chunk * TOKENS * KEYS + row[:, None] * KEYS + key[None, :],
+            mask=live[:, None] & key_live[None, :],
+            other=0.0,
+        )
+        P = tl.load(
+            P_ptr + chunk * TOKENS * TOKENS + row[:, None] * TOKENS + row[None, :],
+            mask=(row < TOKENS)[:, None]
+            & (row < TOKENS)[None, :]
+            & (row[:, None] >= (row // 16 * 16)[None, :]),
+            other=0.0,
+        )
+        t_ = _tl_dot(tl.trans(P), o.to(DOT), None, PRECISION)
+        U_bar = _tl_dot(l_decayed, S.to(DOT), t_, PRECISION)
+        Z_bar = _tl_solve(
+            inverse_ptr + chunk * TOKENS * TOKENS,
+            left,
+            U_bar,
+            TOKENS,
+            1,
+            1,
+            AGGREGATION,
+            True,
+            DOT,
+            PRECISION,
+        )
+        S_bar_next = _tl_dot(tl.trans(y_decayed), Z_bar.to(DOT), t, PRECISION)
+        S = S_bar_next
+    if final_ptr is not None:
+        tl.store(final_ptr + state_at, S, mask=state_live)
+
+
+@_jit
 def _step(
     q_ptr,
     q_b,
@@ -2776,6 +3187,7 @@ def _step(
     beta_t,
     beta_h,
     beta_group,
+    slots_ptr,
     start0_ptr,
     start0_b,
     start0_h,
@@ -2796,86 +3208,86 @@ def _step(
 ):
     """The outputs and the next states of one token.
 
-    One program per sequence and head and block of the states; it goes from token to token.
+    One program per sequence and head and block of the states; it ends with its only token.
     """
     block = tl.program_id(0) % blocks
     program = (tl.program_id(0) // blocks).to(tl.int64)
     sequence, head = program // heads, program % heads
-    if bounds_ptr is None:
-        batch, first, count = sequence, sequence * 0, length
-    else:
-        batch, first = sequence * 0, tl.load(bounds_ptr + sequence).to(tl.int64)
-        count = (tl.load(bounds_ptr + sequence + 1) - first).to(tl.int32)
-    chunks = (count + TOKENS - 1) // TOKENS
+    if slots_ptr is None:
+        slot, live = sequence, sequence >= 0
+    else:  # of a pool: a sequence that has none reads and writes no state
+        slot = tl.load(slots_ptr + sequence)
+        live = slot > 0
+        slot = tl.maximum(slot, 0)
+    batch, t, token = sequence, 0, program
     i0 = tl.arange(0, T0)
     column = block * BLOCK + tl.arange(0, BLOCK)
     S = tl.load(
         start0_ptr
-        + sequence * start0_b
+        + slot * start0_b
         + head * start0_h
         + i0[:, None] * start0_0
         + column[None, :] * start0_1,
-        mask=(i0 < S0)[:, None] & (column < S1)[None, :],
+        mask=(i0 < S0)[:, None] & (column < S1)[None, :] & live,
         other=0.0,
     ).to(tl.float32)
-    for step in range(0, chunks):
-        begin = step * TOKENS
-        left = tl.minimum(TOKENS, count - begin)
-        for back in range(0, left):
-            own = back
-            t = first + begin + own
-            token = (batch * length + t) * heads + head
-            g_ = tl.load(
-                g_ptr + batch * g_b + t * g_t + head // g_group * g_h + i0 * g_0,
-                mask=(i0 < S0),
-                other=0.0,
-            ).to(tl.float32)
-            t_ = tl.exp(g_)
-            x = t_[:, None] * S
-            beta_ = tl.load(
-                beta_ptr + batch * beta_b + t * beta_t + head // beta_group * beta_h
-            ).to(tl.float32)
-            k_ = tl.load(
-                k_ptr + batch * k_b + t * k_t + head // k_group * k_h + i0 * k_0,
-                mask=(i0 < S0),
-                other=0.0,
-            ).to(tl.float32)
-            t_2 = beta_ * k_
-            v_ = tl.load(
-                v_ptr + batch * v_b + t * v_t + head // v_group * v_h + column * v_0,
-                mask=(column < S1),
-                other=0.0,
-            ).to(tl.float32)
-            t_3 = tl.sum(
-                tl.where(
-                    (i0 < S0)[:, None] & (column < S1)[None, :], x * k_[:, None], 0.0
-                ),
-                0,
-            )
-            t_4 = v_ - t_3
-            t_5 = t_2[:, None] * t_4[None, :]
-            S_next = x + t_5
-            q_ = tl.load(
-                q_ptr + batch * q_b + t * q_t + head // q_group * q_h + i0 * q_0,
-                mask=(i0 < S0),
-                other=0.0,
-            ).to(tl.float32)
-            o = tl.sum(
-                tl.where(
-                    (i0 < S0)[:, None] & (column < S1)[None, :],
-                    S_next * q_[:, None],
-                    0.0,
-                ),
-                0,
-            )
-            tl.store(o_out_ptr + token * (S1) + column * 1, o, mask=(column < S1))
-            after = S_next
-            S = after
-    tl.store(
-        final0_ptr + program * (S0 * S1) + i0[:, None] * S1 + column[None, :] * 1,
-        S,
-        mask=(i0 < S0)[:, None] & (column < S1)[None, :],
+    g_ = tl.load(
+        g_ptr + batch * g_b + t * g_t + head // g_group * g_h + i0 * g_0,
+        mask=(i0 < S0),
+        other=0.0,
+    ).to(tl.float32)
+    t_ = tl.exp(g_)
+    x = t_[:, None] * S
+    beta_ = tl.load(
+        beta_ptr + batch * beta_b + t * beta_t + head // beta_group * beta_h
+    ).to(tl.float32)
+    k_ = tl.load(
+        k_ptr + batch * k_b + t * k_t + head // k_group * k_h + i0 * k_0,
+        mask=(i0 < S0),
+        other=0.0,
+    ).to(tl.float32)
+    t_2 = beta_ * k_
+    v_ = tl.load(
+        v_ptr + batch * v_b + t * v_t + head // v_group * v_h + column * v_0,
+        mask=(column < S1),
+        other=0.0,
+    ).to(tl.float32)
+    t_3 = tl.sum(
+        tl.where((i0 < S0)[:, None] & (column < S1)[None, :], x * k_[:, None], 0.0), 0
     )
+    t_4 = v_ - t_3
+    t_5 = t_2[:, None] * t_4[None, :]
+    S_next = x + t_5
+    q_ = tl.load(
+        q_ptr + batch * q_b + t * q_t + head // q_group * q_h + i0 * q_0,
+        mask=(i0 < S0),
+        other=0.0,
+    ).to(tl.float32)
+    o = tl.sum(
+        tl.where(
+            (i0 < S0)[:, None] & (column < S1)[None, :], S_next * q_[:, None], 0.0
+        ),
+        0,
+    )
+    tl.store(o_out_ptr + token * (S1) + column * 1, o, mask=(column < S1))
+    after = S_next
+    S = after
+    if final0_ptr is None:
+        tl.store(
+            start0_ptr
+            + slot * start0_b
+            + head * start0_h
+            + i0[:, None] * start0_0
+            + column[None, :] * start0_1,
+            S,
+            mask=(i0 < S0)[:, None] & (column < S1)[None, :] & live,
+        )
+    else:
+        tl.store(
+            final0_ptr + program * (S0 * S1) + i0[:, None] * S1 + column[None, :] * 1,
+            S,
+            mask=(i0 < S0)[:, None] & (column < S1)[None, :],
+        )
 
 
 def _on_triton(
@@ -2907,10 +3319,31 @@ class _Table(NamedTuple):
     """Where packed sequences and their chunks are, for kernels.
 
     sequences: [N, 3] their first token, their tokens and their first chunk; chunks: [*, 2] their first token, their tokens.
+    Where sequences are cut into segments these are the `sequences`; segments: [N, 2] of each sequence the first and how many.
     """
 
     sequences: Tensor
     chunks: Tensor
+    segments: Tensor | None = None
+
+    def ends(self, states: Tensor, first: bool = False) -> Tensor:
+        """Of the states of segments those of the last, or the `first`, of every sequence."""
+        if self.segments is None:
+            return states
+        begin, count = self.segments.unbind(1)
+        return states[begin if first else begin + count - 1]
+
+
+def _parts(offsets: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What lies between offsets, in parts of `size` tokens: the first part of each, and of parts tokens as in `_Table`."""
+    lengths = offsets.diff()
+    counts = (lengths + size - 1) // size
+    before = counts.cumsum(0) - counts
+    own = torch.repeat_interleave(counts)
+    first = (torch.arange(len(own), device="cpu") - before[own]) * size
+    return before, torch.stack(
+        (offsets[own] + first, (lengths[own] - first).clamp(max=size)), 1
+    )
 
 
 def _table(cu_seqlens: Tensor, length: int, size: int) -> _Table:
@@ -2918,19 +3351,142 @@ def _table(cu_seqlens: Tensor, length: int, size: int) -> _Table:
     packing = _packing(cu_seqlens, length)
     if size not in packing.tables:
         offsets = torch.tensor(packing.offsets, device="cpu")
-        lengths = offsets.diff()
-        counts = (lengths + size - 1) // size
-        before = counts.cumsum(0) - counts
-        own = torch.repeat_interleave(counts)
-        first = (torch.arange(len(own), device="cpu") - before[own]) * size
-        sequences = torch.stack((offsets[:-1], lengths, before), 1)
-        chunks = torch.stack(
-            (offsets[own] + first, (lengths[own] - first).clamp(max=size)), 1
-        )
+        before, chunks = _parts(offsets, size)
+        sequences = torch.stack((offsets[:-1], offsets.diff(), before), 1)
         packing.tables[size] = _Table(
             *(x.to(torch.int32).to(cu_seqlens.device) for x in (sequences, chunks))
         )
     return packing.tables[size]
+
+
+def _segments(like: Tensor, cu_seqlens: Tensor | None, size: int, count: int) -> _Table:
+    """The table of sequences cut into about `count` segments of whole chunks each, made once.
+
+    Of a batch its entries are the sequences, one after another.
+    """
+    if cu_seqlens is None:
+        return _batch_segments(*like.shape[:2], size, count, like.device)
+    packing = _packing(cu_seqlens, like.shape[1])
+    if (size, count) not in packing.tables:
+        packing.tables[size, count] = _in_segments(
+            torch.tensor(packing.offsets, device="cpu"), size, count, like.device
+        )
+    return packing.tables[size, count]
+
+
+@lru_cache(64)
+def _batch_segments(
+    batch: int, length: int, size: int, count: int, device: torch.device
+) -> _Table:
+    """The same of a batch."""
+    return _in_segments(
+        torch.arange(batch + 1, device="cpu") * length, size, count, device
+    )
+
+
+def _in_segments(
+    offsets: Tensor, size: int, count: int, device: torch.device
+) -> _Table:
+    """The same by the offsets of sequences."""
+    tokens = _segment_tokens(int(offsets[-1]), len(offsets) - 1, size, count)
+    begins = [
+        range(a, max(b, a + 1), tokens) for a, b in pairwise(offsets.tolist())
+    ]  # one of no tokens has one segment
+    counts = torch.tensor([len(own) for own in begins], device="cpu")
+    cuts = torch.tensor(
+        [begin for own in begins for begin in own] + [int(offsets[-1])], device="cpu"
+    )
+    before, chunks = _parts(cuts, size)
+    sequences, segments = (
+        torch.stack((cuts[:-1], cuts.diff(), before), 1),
+        torch.stack((counts.cumsum(0) - counts, counts), 1),
+    )
+    return _Table(
+        *(x.to(torch.int32).to(device) for x in (sequences, chunks, segments))
+    )
+
+
+def _segment_tokens(tokens: int, sequences: int, size: int, count: int) -> int:
+    """The tokens of a segment: whole chunks of `size`, so that the average sequence has about `count` segments."""
+    chunks = -(-tokens // (max(sequences, 1) * size))
+    return max(1, -(-chunks // count)) * size
+
+
+def _flow_columns(keys: int, values: int) -> int:
+    """How many columns a segment's flow has in memory: the matrix that it multiplies states with, or its factors."""
+    return keys
+
+
+@_jit
+def _compose(
+    flows_ptr,
+    ends_ptr,
+    start_ptr,
+    made_ptr,
+    segments_ptr,
+    heads,
+    blocks,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    KEY_TILE: tl.constexpr,
+    VALUE_TILE: tl.constexpr,
+    PART: tl.constexpr,
+    TURNED: tl.constexpr,
+    DENSE: tl.constexpr,
+    BACK: tl.constexpr,
+    START: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """What every segment's walk begins with, by what each segment does to a state and what it ends with from 0.
+
+    One program per sequence, head and block of the state's columns. Flows are the transposed ones, as `_flow` makes them;
+    BACK goes from the last segment to the first, with the cotangents of states. States are held transposed: their few
+    columns are then rows of the products.
+    """
+    program, block = (
+        (tl.program_id(0) // blocks).to(tl.int64),
+        tl.program_id(0) % blocks,
+    )
+    head, entry = program % heads, segments_ptr + program // heads * 2
+    first, count = tl.load(entry).to(tl.int64), tl.load(entry + 1)
+    key, value = tl.arange(0, KEY_TILE), block * VALUE_TILE + tl.arange(0, VALUE_TILE)
+    along, across = (1, KEYS) if TURNED else (VALUES, 1)
+    down, beside = (1, KEYS) if TURNED else (COLUMNS, 1)
+    at = key[None, :] * along + value[:, None] * across
+    live = (key < KEYS)[None, :] & (value < VALUES)[:, None]
+    S = tl.load(
+        start_ptr + (program * (KEYS * VALUES) + at) * START, mask=live, other=0.0
+    )
+    for step in range(0, count):
+        place = (first + (count - 1 - step if BACK else step)) * heads + head
+        state, flow = place * (KEYS * VALUES), flows_ptr + place * (KEYS * COLUMNS)
+        tl.store(made_ptr + state + at, S, mask=live)
+        ends = tl.load(ends_ptr + state + at, mask=live, other=0.0)
+        if DENSE:
+            tl.debug_barrier()  # parts of the state are read as other threads have just stored them
+            S = ends
+            for begin in range(0, KEYS, PART):
+                part = begin + tl.arange(0, PART)
+                s = tl.load(
+                    made_ptr + state + part[None, :] * along + value[:, None] * across,
+                    mask=(part < KEYS)[None, :] & (value < VALUES)[:, None],
+                    other=0.0,
+                )
+                if BACK:
+                    where = flow + key[None, :] * down + part[:, None] * beside
+                else:
+                    where = flow + part[:, None] * down + key[None, :] * beside
+                m = tl.load(
+                    where,
+                    mask=(part < KEYS)[:, None] & (key < KEYS)[None, :],
+                    other=0.0,
+                )
+                S = tl.dot(s, m, acc=S, input_precision=PRECISION, out_dtype=tl.float32)
+        elif COLUMNS == 1:
+            S = S * tl.load(flow + key, mask=key < KEYS, other=0.0)[None, :] + ends
+        else:
+            S = S * tl.load(flow + at, mask=live, other=0.0) + ends
 
 
 class _Kernels:
@@ -2956,7 +3512,7 @@ class _Kernels:
         self.like, self.tokens, self.table = like, tokens, table
         self.batch, self.length, self.heads = like.shape[:3]
         self.keys, self.values = map(int, state)
-        self.walks = sequences * self.heads
+        self.walks = (sequences if table is None else len(table.sequences)) * self.heads
         self.programs = self.walks if table is None else self.heads
         self.chunks = -(-self.length // tokens) if table is None else len(table.chunks)
         self.dot = _product_type(inputs)
@@ -2992,6 +3548,11 @@ class _Kernels:
         make = self.like.new_zeros if zeros else self.like.new_empty
         return make((self.chunks, self.programs, *sizes), dtype=dtype)
 
+    @property
+    def segments(self) -> Tensor | None:
+        """Where the segments of sequences are, if they are cut into such."""
+        return None if self.table is None else self.table.segments
+
     def given(self, lanes: tuple[int, ...], *values: Tensor) -> list[Tensor]:
         """Values of every chunk that torch operators made, as `memory` holds them."""
         out = []
@@ -3001,20 +3562,27 @@ class _Kernels:
         return out
 
     def run(
-        self, kernel: Any, role: str, blocked: bool, split: bool, **arguments: Any
+        self,
+        kernel: Any,
+        role: str,
+        blocked: bool,
+        split: bool,
+        columns: int | None = None,
+        **arguments: Any,
     ) -> None:
         """One launch: of a program for each block of the state's columns, or one that goes through parts of its rows.
 
-        A walk that can be `split` has programs of a block of rows each.
+        A walk that can be `split` has programs of a block of rows each; `columns`, if not those of the state.
         """
         walks = role.startswith(("walk", "fused"))
+        values = self.values if columns is None else columns
         tiles = _tiles(
             role,
             split,
             self.dot.itemsize,
             _family(self.like.device),
             self.keys,
-            self.values,
+            values,
             self.tokens,
         )
         programs = self.walks if walks else self.chunks * self.programs
@@ -3030,18 +3598,89 @@ class _Kernels:
             if walks
             else self.table.chunks
         )
-        if "start_ptr" in arguments:
+        if walks:
             arguments["START"] = int(any(arguments["start_ptr"].stride()))
         arguments |= self.sizes
         arguments |= tiles
+        arguments["VALUES"] = values
+        self.launch(kernel, grid, table_ptr=table, **arguments)
+
+    def launch(self, kernel: Any, grid: tuple[int], **arguments: Any) -> None:
+        """One launch, on the device of the arguments."""
         if (
             not self.like.is_cuda
             or self.like.device.index == torch.cuda.current_device()
         ):
-            kernel[grid](table_ptr=table, enable_fp_fusion=True, **arguments)
+            kernel[grid](enable_fp_fusion=True, **arguments)
         else:
             with torch.cuda.device(self.like.device):
-                kernel[grid](table_ptr=table, enable_fp_fusion=True, **arguments)
+                kernel[grid](enable_fp_fusion=True, **arguments)
+
+
+class _InSegments(_Kernels):
+    """The same of a call whose sequences are cut into segments, which run beside one another.
+
+    What each segment does to a state is made first, then what each begins with, which the other kernels start from.
+    """
+
+    def opened(self, saved: Sequence[Tensor] | None) -> Sequence[Tensor] | None:
+        """What is saved, or the places for it, without the flows of segments, which come last."""
+        count, self.columns = (
+            len(self.table.sequences),
+            _flow_columns(self.keys, self.values),
+        )
+        self.ends = self.like.new_empty(
+            (count, self.heads, self.keys, self.values), dtype=torch.float32
+        )
+        if saved is None:
+            self.flows = self.like.new_empty(
+                (count, self.heads, self.keys, self.columns), dtype=torch.float32
+            )
+            return None
+        *saved, self.flows = saved
+        return saved
+
+    @property
+    def nothing(self) -> Tensor:
+        """The state 0."""
+        return self.like.new_zeros((), dtype=torch.float32).expand(1)
+
+    @property
+    def unit(self) -> Tensor:
+        """What flows are made of: the unit matrix for every segment and head."""
+        unit = torch.eye(self.keys, dtype=torch.float32, device=self.like.device)
+        return unit.expand(*self.flows.shape).contiguous()
+
+    def composed(self, given: Tensor, back: bool) -> Tensor:
+        """The states that segments begin with, of those that sequences do; `back`: cotangents, by what they end with."""
+        made = given.new_empty((len(self.ends), *given.shape[1:]))
+        tile, block = _tile(self.keys), 16
+        blocks = -(-self.values // block)
+        self.launch(
+            _compose,
+            (len(self.segments) * self.heads * blocks,),
+            flows_ptr=self.flows,
+            ends_ptr=self.ends,
+            start_ptr=given,
+            made_ptr=made,
+            segments_ptr=self.segments,
+            heads=self.heads,
+            blocks=blocks,
+            KEYS=self.keys,
+            VALUES=self.values,
+            COLUMNS=self.columns,
+            KEY_TILE=tile,
+            VALUE_TILE=block,
+            PART=min(32, tile),
+            TURNED=False,
+            DENSE=True,
+            BACK=back,
+            START=int(any(given.stride())),
+            PRECISION=self.sizes["PRECISION"],
+            num_warps=4,
+            num_stages=1,
+        )
+        return made
 
 
 @lru_cache
@@ -3138,6 +3777,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
     ("ampere", "matrices", 2, 128, 32, 32, 16, 4, 1),
     ("ampere", "matrices", 2, 256, 32, 32, 16, 4, 1),
     ("ampere", "matrices", 2, 256, 256, 32, 16, 8, 1),
+    ("ampere", "walk", 2, 64, 256, 32, 128, 4, 2),
+    ("ampere", "walk", 2, 128, 32, 32, 128, 4, 2),
     ("ampere", "walk", 2, 128, 256, 32, 128, 4, 1),
     ("ampere", "walk", 2, 256, 256, 16, 128, 4, 1),
     ("ampere", "walk_backward", 2, 256, 256, 16, 128, 4, 1),
@@ -3178,15 +3819,8 @@ _TILINGS = (  # family of devices, role, bytes of an operand's number, most rows
 
 def _product_type(inputs: Sequence[Tensor]) -> torch.dtype:
     """What operands of products are rounded to: the type of the inputs that they are made of, float32 if those differ."""
-    found = {
-        x.dtype
-        for x in (
-            inputs[0],
-            inputs[1],
-            inputs[2],
-        )
-    }
-    return found.pop() if len(found) == 1 else torch.float32
+    kind = inputs[0].dtype
+    return kind if inputs[1].dtype == inputs[2].dtype == kind else torch.float32
 
 
 _FUSED = {  # family of devices, whether a backward pass follows: rows of a chunk, from how many programs for
@@ -3195,8 +3829,8 @@ _FUSED = {  # family of devices, whether a backward pass follows: rows of a chun
     ("amd", True): (32, 5, 3),
     ("blackwell", False): (32, 1, 64),
     ("blackwell", True): (32, 1, 64),
-    ("ampere", False): (32, 1, 17),
-    ("ampere", True): (32, None, 9),
+    ("ampere", False): (32, None, 4),
+    ("ampere", True): (32, None, 3),
     ("any", False): (32, 2, 14),
     ("any", True): (32, 5, 6),
 }
@@ -3210,8 +3844,8 @@ def _kernel_choice(
     rows: int,
     keys: int,
     keep: bool,
-) -> tuple[str, int]:
-    """The schedule and the tokens of a chunk, where the caller leaves them open (auto, None).
+) -> tuple[str, int, int]:
+    """The schedule and the tokens of a chunk, where the caller leaves them open (auto, None); segments of a sequence.
 
     About 32 rows, fewer where a state of over 128 rows takes registers too; in float32 16. Walks make the outputs where
     they have room for that and programs enough: from `_FUSED` on, that is predicted to be faster.
@@ -3223,6 +3857,20 @@ def _kernel_choice(
     room, least, short = (
         _FUSED.get((family, keep), nothing) if _tile(keys) <= 128 else nothing
     )
+    fits = (
+        room is not None
+        and dot.itemsize == 2
+        and (chunk_size is None or _tile(chunk_size) * padded <= room)
+    )
+    tokens = (
+        max(1, (room if fits else most) // padded) if chunk_size is None else chunk_size
+    )
+    count = _segment_count(
+        schedule, "fused" if fits else "walk", tokens, inputs, starts, keys, keep
+    )
+    if count > 1:
+        return "fused" if fits else "split", tokens, count
+    schedule = "auto" if schedule == "two-level" else schedule
     if schedule == "auto" and (
         room is None or (chunk_size is not None and _tile(chunk_size) * padded > room)
     ):
@@ -3244,7 +3892,49 @@ def _kernel_choice(
         schedule = "fused"
     if schedule == "fused" and room is not None and dot.itemsize == 2:
         most = room
-    return schedule, max(1, most // padded) if chunk_size is None else chunk_size
+    return schedule, max(1, most // padded) if chunk_size is None else chunk_size, 1
+
+
+_SEGMENTED = {  # family of devices, whether a backward pass follows: from so many segments of a sequence on as fill the
+    # device, from how many chunks on walking all beside one another is faster
+    ("amd", False): ((6, 431), (8, 128), (12, 108)),
+    ("amd", True): ((6, 108), (8, 64), (12, 54)),
+    ("blackwell", False): ((6, 128), (8, 91)),
+    ("blackwell", True): ((6, 64), (8, 54), (12, 45)),
+    ("ampere", False): ((6, 128), (8, 91)),
+    ("ampere", True): ((6, 76), (8, 54)),
+    ("any", False): ((6, 512), (8, 152), (12, 108)),
+    ("any", True): ((6, 108), (8, 64), (12, 54)),
+}
+
+
+def _segment_count(
+    schedule: str,
+    role: str,
+    tokens: int,
+    inputs: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    keys: int,
+    keep: bool,
+) -> int:
+    """Into how many segments sequences are cut, which then run beside one another: as many as fill the device, or 1."""
+    like, family = inputs[2], _family(inputs[2].device)
+    width = _product_type(inputs).itemsize
+    if schedule not in ("auto", "two-level") or (
+        schedule == "auto" and not (like.is_cuda and width == 2)
+    ):
+        return 1
+    block, *_ = _tiling(role, width, family, keys, tokens)
+    sequences = max(starts[0].shape[0], 1)
+    programs = max(sequences * like.shape[2], 1) * -(
+        -(starts[0].shape[2], starts[0].shape[3])[1] // block
+    )
+    chunks = -(-like.shape[0] * like.shape[1] // (sequences * tokens))
+    count = min(max(2, _processors(like.device) // programs), chunks)
+    least = [n for most, n in _SEGMENTED.get((family, keep), ()) if count >= most]
+    if schedule == "auto" and (not least or chunks < least[-1]):
+        return 1
+    return count
 
 
 def _in_tiles(tokens: int, rows: int, counted: str = "") -> int:
@@ -3311,13 +4001,13 @@ def _forward_kernels(
     )
     q_decayed = call.memory(call.tokens, call.keys) if places is None else places[1]
     decay_chunk = call.memory(call.keys) if places is None else places[0]
-    l_decayed = call.memory(call.tokens, call.keys) if places is None else places[4]
+    l_decayed = torch.empty_like(q_decayed) if places is None else places[4]
     inverse = (
         call.memory(call.tokens, call.tokens, system=True)
         if places is None
         else places[3]
     )
-    y_decayed = call.memory(call.tokens, call.keys) if places is None else places[2]
+    y_decayed = torch.empty_like(q_decayed) if places is None else places[2]
     P = call.memory(call.tokens, call.tokens) if places is None else places[5]
     U = (
         (call.memory(call.tokens, call.values) if places is None else places[6])
@@ -3349,6 +4039,36 @@ def _forward_kernels(
         g_heads=inputs[3].shape[2],
         q_heads=inputs[0].shape[2],
     )
+    if call.segments is not None:
+        call.run(
+            _ends,
+            "walk",
+            True,
+            False,
+            decay_chunk_ptr=decay_chunk,
+            l_decayed_ptr=l_decayed,
+            beta_ptr=inputs[4],
+            v_ptr=inputs[2],
+            y_decayed_ptr=y_decayed,
+            inverse_ptr=inverse,
+            start_ptr=call.nothing,
+            final_ptr=call.ends,
+        )
+        call.run(
+            _flow,
+            "walk_backward",
+            True,
+            False,
+            columns=call.columns,
+            decay_chunk_ptr=decay_chunk,
+            y_decayed_ptr=y_decayed,
+            l_decayed_ptr=l_decayed,
+            inverse_ptr=inverse,
+            start_ptr=call.unit,
+            final_ptr=call.flows,
+        )
+        start = call.composed(start, False)
+        final = torch.empty_like(start) if call.last else None
     if call.fused:
         call.run(
             _fused,
@@ -3469,6 +4189,24 @@ def _backward_kernels(
     ]
     Z_bar = call.memory(call.tokens, call.values)
     S_bar = call.memory(call.keys, call.values)
+    if call.segments is not None:
+        call.run(
+            _begins,
+            "walk_backward",
+            True,
+            False,
+            decay_chunk_ptr=decay_chunk,
+            q_decayed_ptr=q_decayed,
+            o_bar_ptr=cotangents[0],
+            y_decayed_ptr=y_decayed,
+            l_decayed_ptr=l_decayed,
+            P_ptr=P,
+            inverse_ptr=inverse,
+            start_ptr=call.nothing,
+            final_ptr=call.ends,
+        )
+        final = call.composed(final, True)
+        begin = torch.empty_like(final) if call.last else None
     call.run(
         _walk_backward,
         "walk_backward",
@@ -3532,7 +4270,7 @@ def _calls(
 ) -> list[_Kernels]:
     """What the launches of each state share."""
     return [
-        _Kernels(
+        (_Kernels if table is None or table.segments is None else _InSegments)(
             inputs,
             (starts[0].shape[2], starts[0].shape[3]),
             len(starts[0]),
@@ -3573,7 +4311,14 @@ def _forward_triton(
     calls = _calls(inputs, starts, table, tokens, how, schedule, keep, last)
     outputs, finals = _outputs(*inputs), list(starts)
     (call,), (start,) = calls, starts
+    if call.segments is not None:
+        places = call.opened(places)
     final, saved = _forward_kernels(call, inputs, start, outputs, places)
+    if call.segments is not None:
+        final, saved = (
+            None if final is None else table.ends(final),
+            [*saved, call.flows],
+        )
     finals = [final]
     return outputs, finals, saved
 
@@ -3600,8 +4345,10 @@ def _backward_triton(
     calls = _calls(inputs, starts, table, tokens, how, last=last)
     begins = list(finals)
     (call,), (start,), (final,) = calls, starts, finals
+    if call.segments is not None:
+        saved = call.opened(saved)
     grads, begin = _backward_kernels(call, inputs, start, saved, cotangents, final)
-    begins = [begin]
+    begins = [begin if begin is None or table is None else table.ends(begin, True)]
     return grads, begins
 
 
@@ -3662,8 +4409,10 @@ class _Tokens:
         """How many a program's tiles have, -1 an axis of which it has a block, -2 that of tokens."""
         return [
             math.prod(
-                {-2: self.tokens, -1: self.block}[a] if a < 0 else self.tiles[a]
-                for a in axes
+                [
+                    {-2: self.tokens, -1: self.block}[a] if a < 0 else self.tiles[a]
+                    for a in axes
+                ]
             )
             for axes in tiles
         ]
@@ -3689,13 +4438,13 @@ class _Tokens:
             ]
         return found
 
-    def run(self, kernel: Any, *arguments: Any) -> None:
-        """One launch."""
+    def run(self, kernel: Any, *arguments: Any, share: int = 256) -> None:
+        """One launch; a warp has a `share` of the largest tile's entries."""
         warps = min(
             16,
             1
             << max(
-                0, (max(self.entries(_TILE_AXES), default=0) // 256).bit_length() - 1
+                0, (max(self.entries(_TILE_AXES), default=0) // share).bit_length() - 1
             ),
         )
         with (
@@ -3735,8 +4484,45 @@ def _added(x: Tensor, made: Tensor, axis: int) -> Tensor:
     return made.to(x.dtype)
 
 
+def _stepped(
+    kernel: Any,
+    call: _Tokens,
+    starts: Sequence[Tensor],
+    slots: Tensor | None,
+    *more: None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The outputs and the next states of one token, in one launch.
+
+    With `slots` the states are those of pools, and stay there.
+    """
+    outputs, finals = _outputs(*call.inputs), []
+    for x, axes in zip(starts, _STATE_AXES):
+        here = slots is not None
+        finals.append(
+            None
+            if here
+            else x.new_empty((call.sequences, *x.shape[1:]), dtype=torch.float32)
+        )
+    made = [call.memory(x, 2, *row) for x, row in zip(outputs, _OUTPUT_PARTS)]
+    call.run(
+        kernel,
+        slots,
+        *(part for x in starts for part in (x, *x.stride())),
+        *finals,
+        *more,
+        *made,
+    )
+    outputs = [_added(x, own, 2) for x, own in zip(outputs, made)]
+    if slots is None:
+        return outputs, finals
+    return outputs, list(starts)
+
+
 def _one_token(
-    inputs: tuple[Tensor, ...], starts: Sequence[Tensor], backend: str | None
+    inputs: tuple[Tensor, ...],
+    starts: Sequence[Tensor],
+    backend: str | None,
+    slots: Tensor | None = None,
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The outputs and the next states of one token, in one kernel where no gradient is asked for and tiles are small."""
     traced = torch.compiler.is_compiling() or (
@@ -3745,18 +4531,10 @@ def _one_token(
     if not traced and not _is_empty(inputs, starts):
         call = _Tokens(inputs, inputs[2].shape[0], None, 1)
         if sum(call.entries(_STATE_AXES)) <= 16384:
-            outputs, finals = (
-                _outputs(*inputs),
-                [x.new_empty(x.shape, dtype=torch.float32) for x in starts],
-            )
-            made = [call.memory(x, 2, *row) for x, row in zip(outputs, _OUTPUT_PARTS)]
-            call.run(
-                _step,
-                *(part for x in starts for part in (x, *x.stride())),
-                *finals,
-                *made,
-            )
-            return [_added(x, own, 2) for x, own in zip(outputs, made)], finals
+            return _stepped(_step, call, starts, slots)
+    if slots is not None:
+        outputs, finals = _one_token(inputs, _gathered(starts, slots), backend)
+        return outputs, _scattered(starts, slots, finals)
     made = _called([*inputs, *starts], None, None, None, None, backend, None)
     return made[:_OUTPUTS], made[_OUTPUTS:]
 
@@ -3784,11 +4562,25 @@ class _Launch(NamedTuple):
 
     def inputs(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Its tokens."""
+        if self.flat:
+            return tuple(
+                x.flatten(0, 1)[None] if timed else x
+                for x, timed in zip(inputs, _TIMED, strict=True)
+            )
         return tuple(inputs if self.tokens is None else _part(inputs, self.tokens))
 
+    @property
+    def flat(self) -> bool:
+        """Whether the entries of a batch are launched one after another, as segments are."""
+        return self.table is not None and self.table.segments is not None
 
-def _launches(like: Tensor, cu_seqlens: Tensor | None, size: int) -> list[_Launch]:
+
+def _launches(
+    like: Tensor, cu_seqlens: Tensor | None, size: int, segments: int
+) -> list[_Launch]:
     """The launches of a call with chunks of `size` tokens."""
+    if segments > 1:
+        return [_Launch(None, None, _segments(like, cu_seqlens, size, segments))]
     return [
         _Launch(
             None,
@@ -3808,21 +4600,29 @@ class _OnTriton:
         how: str,
         schedule: str,
         keep: bool,
+        segments: int,
     ) -> None:
-        """Sequences, the tokens of a chunk, how systems are solved, the schedule, whether a backward pass may follow."""
+        """Sequences, the tokens of a chunk, how systems are solved, the schedule, whether a backward pass may follow.
+
+        Sequences are cut into `segments` where there is more than one.
+        """
         self.cu_seqlens, self.tokens, self.how, self.dtype = (
             cu_seqlens,
             tokens,
             how,
             torch.float32,
         )
-        self.schedule, self.keep = schedule, keep
+        self.schedule, self.keep, self.segments = (
+            schedule,
+            keep or segments > 1,
+            segments,
+        )
         self.launches: list[_Launch] | None = None
 
     def planned(self, like: Tensor) -> list[_Launch]:
         """What is launched together; the backward pass goes by what the forward pass found."""
         if self.launches is None:
-            self.launches = _launches(like, self.cu_seqlens, self.tokens)
+            self.launches = _launches(like, self.cu_seqlens, self.tokens, self.segments)
         return self.launches
 
     def forward(
@@ -3867,7 +4667,12 @@ class _OnTriton:
         given, begins = launch.inputs(inputs), launch.states(starts)
         if not _is_empty(given, begins):
             options = self.tokens, self.how, self.schedule, self.keep, last
-            return _forward_triton(given, begins, launch.table, *options, places)
+            outputs, finals, kept = _forward_triton(
+                given, begins, launch.table, *options, places
+            )
+            if launch.flat:
+                outputs = [x.view(*inputs[2].shape[:2], *x.shape[2:]) for x in outputs]
+            return outputs, finals, kept
         kept = _saved(_calls(given, begins, None, self.tokens, self.how), given)
         return (
             [x.zero_() for x in _outputs(*given)],
@@ -3909,6 +4714,7 @@ class _OnTriton:
                 if launch.tokens is None
                 else tuple(x[:, launch.tokens].contiguous() for x in bars)
             )
+            cut = tuple(x.flatten(0, 1)[None] for x in cut) if launch.flat else cut
             if _is_empty(given, begins):
                 made.append(
                     ([torch.zeros_like(x) for x in given], [x.clone() for x in final])
@@ -3935,6 +4741,10 @@ class _OnTriton:
             _joined(parts, 1) if timed else _joined([x[None] for x in parts], 0).sum(0)
             for parts, timed in apart
         ]
+        grads = [
+            x.view(*like.shape[:2], *x.shape[2:]) if timed else x
+            for x, timed in zip(grads, _TIMED, strict=True)
+        ]
         parts = zip(
             starts, zip(*(begins for _, begins in made), strict=True), strict=True
         )
@@ -3957,6 +4767,23 @@ class _OnTriton:
                 1,
                 call.chunks * call.programs,
             )  # a single chunk is no size of its own to a compiler
+        if self.segments > 1:
+            (call,), sequences = calls, starts[0].shape[0]
+            tokens = call.batch * call.length
+            count = (
+                tokens // _segment_tokens(tokens, sequences, self.tokens, self.segments)
+                + sequences
+            )
+            shape = (
+                1,
+                count * call.heads,
+                call.keys,
+                _flow_columns(call.keys, call.values),
+            )
+            return [
+                *_saved(calls, inputs),
+                call.like.new_empty(shape, dtype=torch.float32),
+            ]
         return _saved(calls, inputs)
 
     def places(
@@ -3974,6 +4801,17 @@ class _OnTriton:
                 self.how,
             )
             first, at = at, at + call.chunks * call.programs
+            if launch.flat:
+                *memory, flows = memory
+                count = len(launch.table.sequences)
+                own = flows[0, : count * call.heads].unflatten(0, (count, call.heads))
+                return [
+                    *(
+                        x[0, first:at].unflatten(0, (call.chunks, call.programs))
+                        for x in memory
+                    ),
+                    own,
+                ]
             places += [
                 x[0, first:at].unflatten(0, (call.chunks, call.programs))
                 for x in memory
@@ -3985,6 +4823,33 @@ class _OnTriton:
 
 
 _FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+
+
+_AGREED: dict[
+    Any, Any
+] = {}  # what the checks of arguments found, by all that they go by
+
+
+def _traits(tensors: tuple[Any, ...], timed: bool) -> Any:
+    """Shapes, types and devices, all that the checks go by; None where an argument is another thing, or is traced."""
+    if torch.compiler.is_compiling():
+        return None
+    found: list[Any] = [timed]
+    for x in tensors:
+        if (
+            type(x) is not Tensor and type(x) is not torch.nn.Parameter
+        ) or x.layout is not torch.strided:
+            return None
+        found += x.shape, x.dtype, x.device
+    return tuple(found)
+
+
+def _note(traits: Any, found: Any) -> None:
+    """Keep what the checks found."""
+    if traits is not None:
+        if len(_AGREED) >= 256:
+            _AGREED.clear()
+        _AGREED[traits] = found
 
 
 def _fits(shape: torch.Size, sizes: tuple[int | None, ...]) -> bool:
@@ -4035,6 +4900,10 @@ def _tensor(
         known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
         wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
+        lead = shape[1:].split(", H")[0]  # those that all inputs have in common
+        own = slice(lead.count(",") + 1)
+        if like is not None and len(actual) == len(sizes) and actual[own] != sizes[own]:
+            wanted += f", {lead.replace(', ', ' and ')} as of `{_VALUE}`"
         raise ValueError(
             f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}"
         )
@@ -4043,6 +4912,13 @@ def _tensor(
             f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is"
         )
     return value
+
+
+def _sized(**sizes: int) -> None:
+    """Refuse sizes of 0."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{_NAME}: {name} is {size}; expected a size from 1")
 
 
 @_cached
@@ -4245,17 +5121,76 @@ def _sequences(like: Tensor, cu_seqlens: Tensor | None) -> list[tuple[slice, sli
     return [(slice(n, n + 1), slice(*tokens)) for n, tokens in enumerate(ends)]
 
 
-def _checked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor,
-    beta: Tensor,
-    initial_state: Any,
-    cu_seqlens: Tensor | None,
-    timed: bool,
-) -> tuple[list[Tensor], torch.dtype]:
-    """Check every argument; the states to start from, and the type to compute in."""
+def _pools(
+    given: Any, slots: object, sizes: Sequence[tuple[int, ...]], like: Tensor
+) -> list[Tensor]:
+    """The pools of states that a step updates in place, each [slots, H, *]; `sizes` are those of the states."""
+    if not isinstance(slots, Tensor) or slots.dtype not in (torch.int32, torch.int64):
+        shown = (
+            f"has dtype {slots.dtype}"
+            if isinstance(slots, Tensor)
+            else f"is {type(slots).__name__}"
+        )
+        raise TypeError(
+            f"{_NAME}: `state_indices` {shown}; expected an int64 or int32 tensor [B]"
+        )
+    if slots.shape != like.shape[:1]:
+        raise ValueError(
+            f"{_NAME}: `state_indices` has shape {list(slots.shape)}; expected [B] = [{like.shape[0]}]"
+        )
+    if slots.device != like.device:
+        raise ValueError(
+            f"{_NAME}: `state_indices` is on {slots.device}; expected {like.device}, where `{_VALUE}` is"
+        )
+    pools = list(given) if isinstance(given, (tuple, list)) else [given]
+    if given is None or len(pools) != len(sizes):
+        raise ValueError(
+            f"{_NAME}: `state_indices` goes with a `state` of pools, [slots, H, *], of {', '.join(_STATE_NAMES)}"
+        )
+    for name, x, own in zip(_STATE_NAMES, pools, sizes, strict=True):
+        _tensor(f"state {name}", x, "[slots, H, *]", (None, *own[1:]), like)
+        if any(size > 1 and step == 0 for size, step in zip(x.shape, x.stride())):
+            raise ValueError(
+                f"{_NAME}: `state {name}` is expanded; a pool has memory for every state"
+            )
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise ValueError(
+                f"{_NAME}: `state {name}` requires a gradient; a pool is updated in place, under no_grad"
+            )
+    counts = [x.shape[0] for x in pools]
+    if len(set(counts)) > 1 or (not counts[0] and slots.numel()):
+        shown = ", ".join(
+            f"`{name}` {count}"
+            for name, count in zip(_STATE_NAMES, counts, strict=True)
+        )
+        raise ValueError(
+            f"{_NAME}: pools have as many slots each, one at least; slots of {shown}"
+        )
+    return pools
+
+
+def _gathered(pools: Sequence[Tensor], slots: Tensor) -> list[Tensor]:
+    """The states of all sequences; of one that is skipped the pool's first."""
+    return [x.index_select(0, slots.clamp(min=0)) for x in pools]
+
+
+def _scattered(
+    pools: Sequence[Tensor], slots: Tensor, finals: Sequence[Tensor]
+) -> list[Tensor]:
+    """The pools, with what comes after the token where a sequence has a slot."""
+    index, live = slots.clamp(min=0), slots > 0
+    for x, final in zip(pools, finals, strict=True):
+        kept = live.view(-1, *(1,) * (x.dim() - 1))
+        x.index_copy_(
+            0, index, torch.where(kept, final.to(x.dtype), x.index_select(0, index))
+        )
+    return list(pools)
+
+
+def _agreed(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, timed: bool
+) -> tuple[torch.dtype, int, tuple[tuple[int, ...], ...]]:
+    """Check shapes, types and devices: the type to compute in, the value heads, each state's own sizes."""
     lead = 3 if timed else 2
     _tensor(
         "v", v, "[B, T, H, V]" if timed else "[B, H, V]", (None,) * lead + (None,), None
@@ -4285,6 +5220,7 @@ def _checked(
         v,
     )
     _tensor("beta", beta, "[B, T, H]" if timed else "[B, H]", (batch, *time, heads), v)
+    _sized(K=K, V=V)
     dtype = (
         torch.float64
         if q.dtype == torch.float64
@@ -4294,10 +5230,50 @@ def _checked(
         or beta.dtype == torch.float64
         else torch.float32
     )
-    lead = (_states(cu_seqlens, v), heads)
-    sizes = ((*lead, K, V),)
-    start = _start(initial_state, timed, cu_seqlens, sizes, v, dtype)
-    return start, dtype
+    return (
+        dtype,
+        heads,
+        (
+            (
+                K,
+                V,
+            ),
+        ),
+    )
+
+
+def _checked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    initial_state: Any,
+    cu_seqlens: Tensor | None,
+    timed: bool,
+    slots: Any = None,
+) -> tuple[list[Tensor], torch.dtype]:
+    """Check every argument; the states to start from, with `slots` pools, and the type to compute in."""
+    traits = _traits(
+        (
+            q,
+            k,
+            v,
+            g,
+            beta,
+        ),
+        timed,
+    )
+    found = None if traits is None else _AGREED.get(traits)
+    if found is None:
+        found = _agreed(q, k, v, g, beta, timed)
+        _note(traits, found)
+    dtype, heads, states = found
+    lead = _states(cu_seqlens, v), heads
+    sizes = tuple([lead + own for own in states])
+    if slots is not None:
+        return _pools(initial_state, slots, sizes, v), dtype
+    return _start(initial_state, timed, cu_seqlens, sizes, v, dtype), dtype
 
 
 def _tokens(chunk_size: Any, rows: int, counted: str = "", keep: bool = True) -> int:
@@ -4376,7 +5352,7 @@ def _chosen(
     ):
         chunk_size = None if chunk_size is None else _tokens(chunk_size, 1)
         schedule = schedule or __options__["schedule"]
-        schedule, chunk_size = _kernel_choice(
+        schedule, chunk_size, segments = _kernel_choice(
             schedule,
             chunk_size,
             (
@@ -4394,9 +5370,15 @@ def _chosen(
         how = aggregation or __options__["aggregation"]
         how = "wy" if how == "auto" else how
         tokens = _in_tiles(chunk_size, 1)
-        return _OnTriton(cu_seqlens, tokens, how, schedule, keep)
+        return _OnTriton(cu_seqlens, tokens, how, schedule, keep, segments)
     return _InChunks(
-        cu_seqlens, _tokens(chunk_size, 1, keep=keep), 1, aggregation, dtype, keep
+        cu_seqlens,
+        _tokens(chunk_size, 1, keep=keep),
+        1,
+        aggregation,
+        dtype,
+        dtype,
+        keep,
     )
 
 
@@ -4835,7 +5817,7 @@ def kda(
     """
     starts, _ = _checked(q, k, v, g, beta, initial_state, cu_seqlens, True)
     _option("aggregation", aggregation, ("auto", "wy", "tensorinv", "signature"))
-    _option("schedule", schedule, ("auto", "split", "fused"))
+    _option("schedule", schedule, ("auto", "split", "fused", "two-level"))
     _option("backend", backend, ("auto", "torch", "triton"))
     _option("save", save, ("states", "recompute"))
     if check:
@@ -4858,6 +5840,7 @@ def step(
     beta: Tensor,
     *,
     state: Any = None,
+    state_indices: Any = None,
     backend: str | None = None,
 ) -> Any:
     """One token, for generation: the arguments of the op without T.
@@ -4869,13 +5852,39 @@ def step(
         g: [B, H, K].
         beta: [B, H].
         state: the state before the token, [B, H, K, V]; None: 0.0.
+        state_indices: the slot of each sequence, int64 [B], in pools [slots, H, *] that `state` is then, of
+            any floating type and layout: they are updated in place, without gradients, and returned. A
+            sequence whose slot is 0 or less is skipped: it changes no state, its output means nothing.
+            No two sequences have one slot. Slots beyond the pool are not looked for, which would wait.
         backend: as the op has it.
 
     Returns:
         (output, the next state): a pair.
     """
-    starts, dtype = _checked(q, k, v, g, beta, state, None, False)
+    starts, dtype = _checked(q, k, v, g, beta, state, None, False, state_indices)
+    slots = (
+        None if state_indices is None else state_indices.to(torch.int64).contiguous()
+    )
     _option("backend", backend, ("auto", "torch", "triton"))
+    if (
+        slots is not None
+    ):  # a pool takes no gradients, and would pass them on to later steps
+        (
+            q,
+            k,
+            v,
+            g,
+            beta,
+        ) = (
+            x.detach()
+            for x in (
+                q,
+                k,
+                v,
+                g,
+                beta,
+            )
+        )
     (start,) = starts
     if _on_triton(
         backend or __options__["backend"],
@@ -4885,6 +5894,7 @@ def step(
             v,
             g,
             beta,
+            *starts,
         ),
         (start.shape[2], start.shape[3])[0],
         dtype,
@@ -4899,9 +5909,11 @@ def step(
             ),
             starts,
             backend,
+            slots,
         )
         return outputs[0][:, 0], finals[0]
     heads = v.shape[1]
+    before = starts if slots is None else _gathered(starts, slots)
     with _uncast(v.device):
         outputs, finals = _advance(
             _per_value_head(q[:, None], heads)[:, 0].to(dtype),
@@ -4909,9 +5921,11 @@ def step(
             _per_value_head(v[:, None], heads)[:, 0].to(dtype),
             _per_value_head(g[:, None], heads)[:, 0].to(dtype),
             _per_value_head(beta[:, None], heads)[:, 0].to(dtype),
-            *(x.to(dtype) for x in starts),
+            *(x.to(dtype) for x in before),
             dtype,
         )
+    if slots is not None:
+        finals = _scattered(starts, slots, finals)
     return outputs[0].to(v.dtype), finals[0]
 
 

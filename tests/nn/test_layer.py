@@ -78,6 +78,20 @@ def test_options():
     assert "deltanet, hidden_size=12, heads=2, K=6, V=6" in repr(layer_of("deltanet"))
 
 
+@pytest.mark.parametrize("conv_size", [0, 4])
+def test_under_autocast_an_op_gets_what_it_multiplies_in_one_type(conv_size):
+    """That of autocast: in float32 its products would be made so too; parameters have gradients of their own type."""
+    layer = layer_of("gated_deltanet", conv_size=conv_size).float()
+    x = hidden().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        given, _ = layer.tensors(x, None, None)
+        y = layer(x)
+    assert {n: given[n].dtype for n in "qkv"} == dict.fromkeys("qkv", torch.bfloat16)
+    y.float().square().mean().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
+    torch.testing.assert_close(y.float(), layer(x), rtol=0.1, atol=0.05)  # of numbers of size 1, some roundings of 2^-8
+
+
 def test_gates_start_mild():
     """A fresh layer's log decays are near 0, and its ranges are the spec's."""
     layer = layer_of("kda")
@@ -95,11 +109,21 @@ def test_gates_start_mild():
         ("lowrank_delta", {}, "lowrank_delta: R is no side of a state; give it, as sizes={'R': 2}"),
         ("gla", {"heads": 5}, "gla: hidden_size = 12 is no multiple of heads = 5, and K is not given"),
         ("gla", {"normalize": ("w",)}, "gla has no input 'w' to normalize"),
+        ("gla", {"heads": 0}, "heads is 0; expected an integer from 1"),
+        ("gla", {"heads": 2.0}, "heads is 2.0; expected an integer from 1"),
     ],
 )
 def test_what_does_not_fit(name, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         FlowLayer(op_of(name), HIDDEN, **{"heads": HEADS, **options})
+
+
+def test_what_is_no_op_and_what_are_no_hidden_vectors():
+    with pytest.raises(TypeError, match=r"a layer takes an op, as flowc\.compile gives it, not str"):
+        FlowLayer("examples/gla.flow", HIDDEN, HEADS)
+    for shape in ((LENGTH, HIDDEN), (2, LENGTH, HIDDEN + 1)):
+        with pytest.raises(ValueError, match=re.escape(f"x has shape {list(shape)}; expected [B, T, {HIDDEN}]")):
+            layer_of("gla")(torch.zeros(shape))
 
 
 def test_wrapped():

@@ -28,7 +28,7 @@ def test_an_unknown_argument():
     x = inputs()
     with pytest.raises(TypeError, match=r"kda: there is no argument `z`; there are q, k, v, g, beta, initial_state, "):
         op_of("kda")(**x, z=torch.zeros(1))
-    with pytest.raises(TypeError, match=r"`initial_state`; there are q, k, v, g, beta, state, backend$"):
+    with pytest.raises(TypeError, match=r"`initial_state`; there are q, k, v, g, beta, state, state_indices, backend$"):
         op_of("kda").step(**{n: v[:, 0] for n, v in x.items()}, initial_state=None)
 
 
@@ -92,6 +92,8 @@ def test_an_unknown_option():
         ("q", lambda x: x[..., 0], ValueError, r"`q` has shape \[2, 23, 2\]; expected \[B, T, H, K\]"),
         ("k", lambda x: x[..., :3], ValueError, r"`k` has shape \[2, 23, 2, 3\]; expected .* = \[2, 23, 2, 5\]"),
         ("k", lambda x: x[:, :9], ValueError, r"`k` has shape \[2, 9, 2, 5\]; expected .* = \[2, 23, 2, 5\]"),
+        ("v", lambda x: x[:, :9], ValueError, r"`q` has .*; expected .* = \[2, 9, 2, \*\], B and T as of `v`"),
+        ("v", lambda x: x[..., :0], ValueError, r"V is 0; expected a size from 1"),
         ("v", lambda x: x[0], ValueError, r"`v` has shape \[23, 2, 4\]; expected \[B, T, H, V\]"),
         ("beta", lambda x: x[:1], ValueError, r"`beta` has shape \[1, 23, 2\]; expected \[B, T, H\] = \[2, 23, 2\]"),
         ("beta", lambda x: x[:, :, :1], ValueError, r"`beta` has shape \[2, 23, 1\]; expected .* = \[2, 23, 2\]"),

@@ -229,7 +229,7 @@ def test_options_are_part_of_the_graph():
         assert_same(results(compiled, given, **options), results(everything(op_of("kda")), given, **options))
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [*SOME, "squashed_fast_weights"])
 def test_a_step_compiles(name):
     """It is torch operators, which a compiler sees through."""
     params = {i.name for i in model_of(name).inputs if i.is_param}

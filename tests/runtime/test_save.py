@@ -1,37 +1,18 @@
 """What is kept between a forward and its backward pass, and the same gradients of nothing kept."""
 
+import sys
+
 import pytest
 import torch
-from differential.harness import EXAMPLES, Case, draw, draw_states, given_states, model_of, op_of, several
+from differential.harness import EXAMPLES, ROOT, Case, draw, draw_states, given_states, model_of, op_of, several
 
 import flowc
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from autograd_memory import Kept
+
 HELD = 64  # bytes: an expanded state of one number
-
-
-class Kept:
-    """The bytes that autograd holds of a call, beside those of its arguments."""
-
-    def __init__(self, *arguments):
-        self.arguments = {x.untyped_storage().data_ptr() for x in arguments}
-        self.sizes = {}
-
-    def pack(self, x):
-        storage = x.untyped_storage()
-        self.sizes[storage.data_ptr()] = 0 if storage.data_ptr() in self.arguments else storage.nbytes()
-        return x
-
-    def __enter__(self):
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda x: x)
-        self.hooks.__enter__()
-        return self
-
-    def __exit__(self, *raised):
-        self.hooks.__exit__(*raised)
-
-    @property
-    def bytes(self):
-        return sum(self.sizes.values())
 
 
 def gradients(op, leaves, **options):

@@ -19,7 +19,7 @@ ROOT = HERE.parent.parent
 pytest.importorskip("triton")
 
 
-PARTS = 8  # of the differential tests: processes of half a minute, so that two workers are done at about the same time
+PARTS = 8  # of the differential tests, so that two workers are done at about the same time
 
 
 def run(*arguments):
@@ -30,11 +30,13 @@ def run(*arguments):
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
+@pytest.mark.first
 @pytest.mark.parametrize("name", sorted(p.name for p in (HERE / "interpreted").glob("test_*.py")))
 def test_under_the_interpreter(name):
     run(f"tests/triton/interpreted/{name}")
 
 
+@pytest.mark.first
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
 def test_the_differential_tests_under_the_interpreter(part):
     run("tests/differential", "-k", "interpreter", "--part", f"{part}/{PARTS}")

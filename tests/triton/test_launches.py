@@ -31,7 +31,7 @@ def compilations(module, model, shape, schedule):
         dtype = torch.float32 if i.is_param or (i.range is not None and i.range.high == 0) else torch.bfloat16
         own = tuple(s.value(sizes) for s in i.shape.sizes)
         inputs[i.name] = torch.empty((*lead, *own), dtype=dtype, device="meta", requires_grad=True)
-    with offline._recorded(module, "any") as found:
+    with offline.recorded(module, "any") as found:
         made = getattr(module, model.name)(**inputs, schedule=schedule)
         made = [x for x in (made if isinstance(made, tuple) else (made,)) if x.requires_grad]
         torch.autograd.grad(made, list(inputs.values()), [torch.empty_like(x) for x in made], allow_unused=True)
@@ -101,7 +101,7 @@ def test_a_call_is_these_launches_and_no_operator(name, alone, both, monkeypatch
     inputs = {n: torch.empty(s, dtype=torch.bfloat16, device="meta", requires_grad=True) for n, s in shapes.items()}
     op = getattr(module, name)
     timed = [x for x in inputs.values() if x.dim() > 2]
-    with offline._recorded(module, "any") as found:
+    with offline.recorded(module, "any") as found:
         op(**inputs, schedule="fused")
         found.clear()
         with Operators() as own, torch.no_grad():
@@ -113,3 +113,34 @@ def test_a_call_is_these_launches_and_no_operator(name, alone, both, monkeypatch
             out = op(**inputs, schedule="fused")
             torch.autograd.grad(out, timed, torch.empty_like(out))
         assert (len(found), own.found) == (both, [])
+
+
+PUT_BACK = {"based": 1, "linear_attention_normalized": 1, "mamba3": 3, "mlstm": 2, "preconditioned_gated_deltanet": 1,
+            "rebased": 1}  # fmt: skip
+"""The states that are not divided where others are: each goes back to its pool in a launch of its own."""
+SUMMED = {("gated_oja", 64): ["add", "add", "add", "_to_copy"]}
+"""Outputs that are sums over blocks of a state's rows, of 16 each: torch operators add them up, in order."""
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.flow"))
+
+
+@pytest.mark.parametrize(("name", "keys"), [*((name, 16) for name in EXAMPLES), ("gated_oja", 64), ("gla", 128)])
+def test_a_step_on_a_pool_is_one_launch_and_asks_nothing_of_the_device(name, keys):
+    """No operator beside it, and no value is read: tensors have none here, `item`, `tolist` and `bool` of them raise.
+
+    So what the host does goes by shapes and strides alone, and a CUDA graph replays all of it with other slots.
+    """
+    text = (ROOT / f"examples/{name}.flow").read_text()
+    module, model = flowc.compile(text)._module, load(text, name)
+    sizes = {d.name: d.value or {"K": keys, "V": 64}.get(d.name, 4) for d in model.dimensions}
+    given = offline.pooled(model, sizes, torch.bfloat16)
+    with offline.recorded(module, "any") as found:
+        module.step(**given)  # index tables are there after the first call
+        found.clear()
+        with Operators() as own:
+            _, after = module.step(**given)
+    pools, after = (x if isinstance(x, tuple) else (x,) for x in (given["state"], after))
+    assert all(x is pool for x, pool in zip(after, pools, strict=True))
+    first, *others = (launch.name for launch in found)
+    assert first in ("_step", "_tokens_forward")
+    assert others == ["_put_back"] * PUT_BACK.get(name, 0)
+    assert own.found == SUMMED.get((name, keys), [])

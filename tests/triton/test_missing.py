@@ -13,6 +13,7 @@ from flowc.schedule.staged import KernelPlan, kernel_plan
 BY_TORCH = frozenset(
     (
         *(
+            "both_gates_two_writes",
             "by_hand",
             "constants",
             "gates_in_repeat",

@@ -55,9 +55,26 @@ def check(found, target):
 @pytest.mark.parametrize("name", [*STEPPED, "momentum_delta"])
 def test_loops_on_hopper(name):
     """Nothing spills where a program has a block of the state's columns."""
-    found = {launch.name: offline.make(launch, "sm_90") for launch in launches(name, "sm_90")}
-    assert found.keys() == {"_tokens_forward", "_tokens_backward"}
-    assert not any(made.spilled for made in found.values())
+    found = launches(name, "sm_90")
+    assert {launch.name for launch in found} == {"_tokens_forward", "_tokens_backward"}
+    assert not any(offline.make(launch, "sm_90").spilled for launch in found)
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "rwkv7", "mlstm", "gated_delta_product", "mamba"])
+@pytest.mark.parametrize(("state", "turned"), [(torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)])
+def test_a_step_takes_states_in_16_bytes(name, state, turned):
+    """As they lie in memory, each entry once in and once out; at a rank of 2 nothing spills."""
+    text = (ROOT / f"examples/{name}.flow").read_text()
+    module, model = flowc.compile(text)._module, load(text, name)
+    sizes = {d.name: d.value or {"K": 128, "V": 128}.get(d.name, 2) for d in model.dimensions}
+    first, *others = offline.step_launches(module, offline.pooled(model, sizes, state, turned))
+    made = offline.make(first, "sm_90")
+    assert made.spilled == 0, made.registers
+    columns = first.arguments.get("BLOCK", first.arguments.get("VALUE_TILE"))
+    accesses = 128 * columns * state.itemsize // (16 * 32 * first.options["num_warps"])
+    assert made.texts["ptx"].count("ld.global.v4.b32") >= accesses
+    assert made.texts["ptx"].count("st.global.v4.b32") == accesses
+    assert all(offline.make(launch, "sm_90").spilled == 0 for launch in others)
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in STEPPED])

@@ -24,7 +24,10 @@ from differential.targets import INTERPRETER
 from flowc.chunk.cost import Sizes, cost
 from flowc.compiler import Stage, compile_text
 from flowc.options import Options
-from flowc.schedule.predict import forward_kernels, kernel_model, sides_of_state
+from flowc.report.kernels import triton_facts
+from flowc.schedule import predict, two_level
+from flowc.schedule.devices import DEVICES
+from flowc.schedule.predict import Shape, forward_kernels, kernel_model, sides_of_state
 from flowc.schedule.schedule import rows_per_token
 from flowc.schedule.staged import kernel_plan
 from flowc.schedule.token_cost import TokenSizes, launch_cost
@@ -32,6 +35,7 @@ from flowc.source import Source
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from autograd_memory import Kept
 from meter import Meter
 
 CHUNKS = 2
@@ -101,6 +105,21 @@ def test_launches_of_a_pass(name, forward, backward, save):
     assert second.launches.total() == backward + (forward if save == "recompute" else 0)
 
 
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "simple_gla", "gated_oja"])
+def test_explain_tells_how_much_is_kept(name):
+    """In bytes of a token, at K = V = 128 in half precision, as autograd holds them of a call of whole chunks."""
+    plan = plan_of(name)
+    sizes = {d.name: d.value or 128 for d in plan.recurrence.model.dimensions}
+    found = triton_facts(plan, sizes, 1)
+    length = 2 * found.tokens
+    x = draw(model_of(name), Case(1, length, 1, (128, 128, 2, 2)))
+    leaves = {n: v.half().requires_grad_() for n, v in x.items()}
+    with Kept(*leaves.values()) as kept:
+        op_of(name)(**leaves, backend="triton")
+    started = 4  # the state before the first token, one number expanded
+    assert kept.bytes == CHUNKS * sum(found.saved.values()) + started
+
+
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
 
 
@@ -149,6 +168,32 @@ def test_costs_of_every_example(name, schedule):
     """The same of all examples, every state's kernels, and the distinct bytes of every launch."""
     case = replace(whole_chunks(name, rows=32), sizes=(40, 24, 2, 2))
     compared(name, case, counted(name, case, torch.float32, schedule), schedule, plan_of(name))
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "gla", "decaying_fast_weights", "gated_lowrank_delta"])
+def test_costs_of_segments(name, monkeypatch):
+    """The same of two-level: what segments do to a state, what composes that, and walks from a state each."""
+    monkeypatch.setattr(op_of(name)._module, "_processors", lambda _: 1000)
+    case = replace(whole_chunks(name, rows=32, chunks=3), sizes=(40, 24, 2, 2))
+    sizes, stages = sizes_of(model_of(name), case), kernel_plan(plan_of(name)).stages
+    meter = counted.__wrapped__(name, case, torch.float32, "two-level")
+    device = replace(DEVICES["h200"], processors=1000)
+    models = predict.schedules(stages, sizes, 1, device, width=4, tokens=case.chunk)
+    forward = two_level.cut(next(m for m in models if m.schedule == "split"), stages, sizes)
+    (back,) = two_level.behind(stages, sizes, (forward,), device, width=4)
+    state = 3 * 4 * 40 * 24
+    ones = {"ends": state, "begins": state, "flow": 0 if forward.dense else 3 * 4 * 40 * forward.columns}
+    for model in (forward, back):
+        for kernel in model.at(Shape(1, case.length, 1)).kernels:
+            own, cost = f"_{kernel.name}", kernel.cost
+            times = 2 if kernel.name == "compose" else 1  # forward and backward
+            end = state * kernel.name.startswith("walk")  # what a sequence ends with is asked for of each segment
+            one = ones.get(kernel.name, 0)  # the number that all of a state begins with is read for each entry
+            assert meter.dot_flops[own] == pytest.approx(times * cost.dots, rel=0.05), own
+            assert meter.read[own] == pytest.approx(times * cost.read + one, rel=0.05), own
+            assert meter.written[own] == pytest.approx(times * cost.written + end, rel=0.05), own
+            assert meter.distinct_of(own) == pytest.approx(times * cost.distinct + end, rel=0.05), own
+            assert meter.launches[own] == times, own
 
 
 BY_TOKENS = [n for n in EXAMPLES if kernel_plan(plan_of(n)).tokens]
@@ -200,10 +245,13 @@ def compared(name, case, meter, schedule, plan):
 
 
 def test_the_meter_counts_an_address_once_a_launch():
-    """q, k, v, o of two bytes, T and P read by blocks and written once; reads through L2 are the blocks' together."""
+    """q, k, v, o of two bytes, T and P read by blocks and written once; reads through L2 are the blocks' together.
+
+    Of T and P there are 16 rows of 16 columns, 16 of 32, of 48 and of 64: what lies above is 0 and not in memory.
+    """
     case = Case(1, 128, 1, (64, 128), 64)
     meter = counted("gated_deltanet", case, torch.float16, "fused")
-    entries = 128 * (2 * 64 + 2 * 128 + 4 * 64)  # q k v o; T and P twice; q, k, gates of the first kernel too
+    entries = 128 * (2 * 64 + 2 * 128 + 4 * 40)  # q k v o; T and P twice
     forward = meter.distinct(backward=False)
     kept = 2 * 128 * 128 + 2 * 2 * 64 * 128  # U, and the state of two chunks
     states = 2 * 4 * 64 * 128

@@ -14,6 +14,7 @@ import gpu  # noqa: E402
 import gpu_peers  # noqa: E402
 
 import flowc  # noqa: E402
+from flowc.semantics import load  # noqa: E402
 
 OPS = {"gated_delta_rule": "gated_deltanet", "simple_gla": "simple_gla"}
 
@@ -54,23 +55,26 @@ def test_it_runs_whole(there, monkeypatch, tmp_path, capsys):
     given = [str(x) for n, f in files.items() for x in (f"--{n}", f)]
     assert gpu.main(["gated_deltanet", "simple_gla", "--tiny", *given]) == 0
     found = json.loads(files["json"].read_text())
-    assert {(r["name"], tuple(r["shape"])) for r in found["rows"]} == {
-        (name, shape) for name in OPS.values() for shape in gpu.TINY
+    assert {(r["name"], r["passes"], tuple(r["shape"])) for r in found["rows"]} == {
+        (name, passes, shape) for name in OPS.values() for passes in ("forward", "both") for shape in gpu.TINY
     }
     for row in found["rows"]:
         assert row["flowc"] > 0
         assert (row["ratio"] is not None) == there
         assert row["ratio"] is None or row["ratio"] == row["peer"] / row["flowc"]
-    assert set(found["goals"]) == ({"geometric mean", "least"} if there else set())
-    for errors in found["errors"].values():
-        assert set(errors) == {"flowc", "peer"} if there else {"flowc"}
-        assert 0 < errors["flowc"] < 4e-3
-        assert errors.get("peer", 0) < 4e-3
-    assert files["svg"].read_text().count("polyline") >= 2 * (1 + 2 * there)
+    for reached in found["goals"].values():
+        assert set(reached) == ({"geometric mean", "least"} if there else set())
+    for name, errors in found["errors"].items():
+        inputs = load((ROOT / f"examples/{name}.flow").read_text(), name).inputs
+        assert set(errors) == ({"flowc", "peer"} if there else {"flowc"})
+        for made in errors.values():
+            assert set(made) == {"o", *(f"d{i.name}" for i in inputs)}
+            assert 0 < max(made.values()) < 4e-3
+    assert files["svg"].read_text().count("polyline") >= 2 * 2 * (1 + 2 * there)
     assert "times mean nothing" in found["device"]
     if there:  # values and times by its Triton path, times as it likes
         shapes = len(gpu.TINY)
-        assert (seen.count([]), seen.count(["another"])) == (len(OPS) * (1 + shapes), len(OPS) * shapes)
+        assert (seen.count([]), seen.count(["another"])) == (len(OPS) * (1 + 2 * shapes), len(OPS) * 2 * shapes)
     assert "simple_gla" in capsys.readouterr().out
 
 
@@ -78,7 +82,7 @@ def test_a_wrong_peer_is_told_and_is_not_ours(monkeypatch, tmp_path):
     stand_in(monkeypatch, wrong=True)
     assert gpu.main(["simple_gla", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
     errors = json.loads((tmp_path / "gpu.json").read_text())["errors"]["simple_gla"]
-    assert errors["peer"] > 0.1 > errors["flowc"]
+    assert errors["peer"]["o"] > 0.1 > max(errors["flowc"].values())
 
 
 def test_a_wrong_value_of_ours_fails(monkeypatch):

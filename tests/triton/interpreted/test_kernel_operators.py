@@ -55,12 +55,23 @@ def test_lengths_are_one_graph(name):
     assert counter.frame_count == 2
 
 
-@pytest.mark.parametrize("name", NAMES[::3])
-def test_packed_sequences_compile(name):
-    """Memory that follows from sizes holds the chunks of any offsets."""
+@pytest.mark.parametrize(("name", "schedule"), [*((n, "split") for n in NAMES[::3]), ("gated_deltanet", "two-level")])
+def test_packed_sequences_compile(name, schedule):
+    """Memory that follows from sizes holds the chunks and the segments of any offsets."""
     torch._dynamo.reset()
     compiled = torch.compile(op_of(name), fullgraph=True, backend="aot_eager")
-    for offsets in ((0, 1, 7), (0, 0, 5, 6, 7)):
+    for offsets in ((0, 1, 7), (0, 0, 5, 6, 7), (0, 7)):
         given, packed = tensors(name, 7, starts=len(offsets) - 1), torch.tensor(offsets)
-        found = results(name, given, compiled, chunk_size=4, cu_seqlens=packed)
-        assert_same(found, results(name, given, op_of(name), chunk_size=4, cu_seqlens=packed))
+        options = {"chunk_size": 4, "cu_seqlens": packed, "schedule": schedule}
+        assert_same(results(name, given, compiled, **options), results(name, given, op_of(name), **options))
+
+
+def test_segments_compile():
+    """Of a batch, whose entries are cut apart: every length is one graph more than the first at most."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(op_of("kda"), fullgraph=True, backend=counter)
+    for length in (9, 13, 30):
+        given, options = tensors("kda", length), {"chunk_size": 4, "schedule": "two-level"}
+        assert_same(results("kda", given, compiled, **options), results("kda", given, op_of("kda"), **options))
+    assert counter.frame_count == 2
