@@ -31,6 +31,7 @@ import ledger
 import torch
 import triton
 from checks import Check
+from command import device_name, names_in
 from ledger import Ledger
 from processes import HERE, ROOT
 from rich.console import Console
@@ -171,7 +172,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="run rows again that are there")
     parser.add_argument("--most", type=int, help="only so many rows, the first ones")
     found = parser.parse_args(given)
-    found.ops = [n for n in found.ops.split(",") if n]
+    found.ops = names_in(found.ops)
     if unknown := set(found.ops) - set(known):
         parser.error(f"no example {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     if not torch.cuda.is_available() and not (found.tiny and triton.knobs.runtime.interpret):
@@ -186,7 +187,7 @@ def main(given: Sequence[str] | None = None) -> int:
     there = torch.cuda.is_available() and not triton.knobs.runtime.interpret
     target = GPU if there else INTERPRETER
     warnings.filterwarnings("ignore", category=UserWarning, message=r"(?s)warning\[W20")  # `flowc check` gives them
-    about = ledger.about(torch.cuda.get_device_name() if there else "interpreted, times mean nothing")
+    about = ledger.about(device_name())
     book = Ledger.opened(asked.json, about, asked.again)
     gone = ran(asked.ops, target, asked.tiny, asked.most, until, book)
     rows = list(book.rows.values())

@@ -3,12 +3,14 @@
     python benchmarks/counted.py FILE SCRIPT [ARGUMENT ...]
 
 In: where to write, a script, what it is given. Out: FILE, `{"found": N, "compiled": N}`, as of the script's end however
-it ends by itself. Exits as the script does, and with 70 where it raises.
+it ends by itself; and `raised(FILE)`, what was raised, or where the process was when it was ended by a signal; empty
+where neither. Exits as the script does, and with 70 where it raises.
 """
 
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import json
 import runpy
 import sys
@@ -22,9 +24,16 @@ BROKEN = 70
 """The exit code where the script itself fails: 1 is that of something which it has found."""
 
 
+def raised(path: Path) -> Path:
+    """Where it is told what a script has raised."""
+    return path.with_name(f"{path.name.split('.')[0]}.raised.txt")
+
+
 def main() -> None:
     """Listen, run, write."""
     path, script, *given = sys.argv[1:]
+    said = raised(Path(path)).open("w")  # to the end of the process
+    faulthandler.enable(said)
     counts = {"found": 0, "compiled": 0}
 
     def heard(*, cache_hit: bool, **_: Any) -> None:
@@ -43,6 +52,8 @@ def main() -> None:
         runpy.run_path(script, run_name="__main__")
     except Exception:
         traceback.print_exc()
+        said.write(traceback.format_exc())
+        said.flush()
         sys.exit(BROKEN)
 
 

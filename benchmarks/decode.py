@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 import triton
+from command import device_name, known_device, names_in
 from gpu import ERROR, prepared
 from gpu_peers import RECURRENT, is_there, peer_versions, triton_path
 from inputs import drawn, sizes_of
@@ -274,7 +275,7 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tools", type=Path)
     asked = parser.parse_args(given)
     asked.gpu = torch.cuda.is_available()
-    asked.names = asked.names or list(filter(None, (asked.ops or "").split(","))) or list(NAMES)
+    asked.names = asked.names or names_in(asked.ops) or list(NAMES)
     missing = [n for n in asked.names if not (ROOT / f"examples/{n}.flow").is_file()]
     if missing:
         parser.error(f"there is no examples/{missing[0]}.flow")
@@ -293,7 +294,7 @@ def main(given: Sequence[str] | None = None) -> int:
     prepared(asked.tools)
     known = DEVICES[asked.device]
     if asked.gpu:
-        known = next((d for n, d in DEVICES.items() if n in torch.cuda.get_device_name().lower()), known)
+        known = known_device() or known
     dtype, console = torch.float16 if asked.tiny else torch.bfloat16, Console(stderr=True)
     until, rows, wrong = time.monotonic() + 60 * asked.budget, [], {}
     for at, name in enumerate(asked.names):
@@ -322,7 +323,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def record(rows: Sequence[Row], wrong: dict[str, Any], known: Device, timed: bool) -> dict[str, Any]:
     """What is kept."""
     return {
-        "device": torch.cuda.get_device_name() if timed else "none, nothing was timed",
+        "device": device_name("none, nothing was timed"),
         "bandwidth": {"of": known.name, "bytes_per_second": known.bandwidth},
         "machine": machine(),
         "commit": commit(),

@@ -9,7 +9,8 @@ then all of the other. Values are outputs and gradients, on rounded inputs. Time
 shapes that the peer measures itself by; gated_deltanet at B 8, T 4096, H 16, K = V = 128 as well. The peer runs twice:
 its own Triton kernels, then whatever backend it chooses. Beside each time stands the least that the device takes to
 read the inputs and write the outputs, and for a backward pass to read inputs and cotangents and write gradients; and
-what the cost model predicts. Without the peer its columns are empty. FILE is written after every row; what it has of
+what the cost model predicts; FILE has what every kernel of flowc's took as well (`kernel_times`), for
+benchmarks/model.py. Without the peer its columns are empty. FILE is written after every row; what it has of
 this commit, these versions and this device is not measured again, unless `--again`, and nothing is begun after MINUTES.
 `--tiny` takes small shapes in float16, under TRITON_INTERPRET=1 without a GPU, where times mean nothing; DIR,
 ../shared/tools of this project, lets the peer run there too. Exits with 1 where a value is wrong.
@@ -31,8 +32,10 @@ from typing import Any
 
 import torch
 import triton
+from command import device_name, known_device, names_in
 from gpu_peers import PEERS, Ready, is_there, peer_versions, triton_path
 from inputs import drawn, sizes_of
+from kernel_times import UnprofiledError, kernel_times
 from ledger import SAME, read
 from processes import ROOT, commit, machine
 from rich.console import Console
@@ -42,7 +45,7 @@ import flowc
 from flowc.files import write_whole
 from flowc.report.curves import Panel, svg
 from flowc.report.shape import shape_facts
-from flowc.schedule.devices import DEVICES, Device
+from flowc.schedule.devices import Device
 from flowc.schedule.predict import Shape
 from flowc.semantics import load
 from flowc.semantics.model import Model
@@ -70,7 +73,10 @@ ERROR = {torch.bfloat16: 8 * 2.0**-8, torch.float16: 8 * 2.0**-11}
 
 @dataclass(frozen=True)
 class Row:
-    """One op at one shape; times in milliseconds, None where there is none."""
+    """One op at one shape; times in milliseconds, None where there is none.
+
+    `kernels` are flowc's by name; empty where `unprofiled` says why.
+    """
 
     name: str
     passes: str
@@ -80,6 +86,8 @@ class Row:
     flowc: float
     peer: float | None
     peer_default: float | None
+    kernels: dict[str, float]
+    unprofiled: str | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -117,14 +125,14 @@ def measured(
     """The times of one op at one shape."""
     op, model = example(name)
     x = drawn(model, shape[:3], sizes_of(model, shape[3]), dtype, device)
-    known = next(
-        (d for n, d in DEVICES.items() if device == "cuda" and n in torch.cuda.get_device_name().lower()), None
-    )
+    known = known_device()
     trained = passes == "both"
     leaves = {n: v.requires_grad_(trained) for n, v in x.items()}
     ours = Ready(lambda: op(**leaves, backend="triton"), tuple(leaves.values()))
     with torch.set_grad_enabled(trained):
-        own = milliseconds(ours.both if trained else ours.call, tiny)
+        call = ours.both if trained else ours.call
+        own = milliseconds(call, tiny)
+        kernels, unprofiled = profiled(call, device)
         peers: list[float | None] = [None, None]
         if is_there():
             for at, path in enumerate((triton_path, nullcontext)):
@@ -134,7 +142,16 @@ def measured(
     inputs = sum(v.numel() * v.element_size() for v in x.values())
     moved = inputs * (3 if trained else 1) + x["v"].numel() * x["v"].element_size() * (2 if trained else 1)
     limit = None if known is None else 1e3 * moved / known.bandwidth
-    return Row(name, passes, shape, limit, _predicted(op, shape, known, trained), own, *peers)
+    predicted = _predicted(op, shape, known, trained)
+    return Row(name, passes, shape, limit, predicted, own, *peers, kernels=kernels, unprofiled=unprofiled)
+
+
+def profiled(call: Callable[[], object], device: str) -> tuple[dict[str, float], str | None]:
+    """What every kernel takes, or why nothing tells."""
+    try:
+        return kernel_times(call, device == "cuda"), None
+    except UnprofiledError as error:
+        return {}, str(error)
 
 
 def _predicted(op: Any, shape: Sequence[int], device: Device | None, trained: bool) -> float | None:
@@ -252,7 +269,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     if not torch.cuda.is_available() and not triton.knobs.runtime.interpret:
         parser.error("there is no GPU; set TRITON_INTERPRET=1 as well")
     if found.ops is not None:
-        found.names = [n for n in PEERS if n in found.ops.split(",")]
+        found.names = [n for n in PEERS if n in names_in(found.ops)]
     return found
 
 
@@ -293,7 +310,10 @@ class Found:
                 console.print(f"{name}: {', '.join(told)} from float64")
             else:
                 self.rows.append(measured(name, passes, shape, dtype, self.device, asked.tiny))
-                console.print(f"{name}, {passes}, {shape}: {self.rows[-1].flowc:.3f} ms")
+                row = self.rows[-1]
+                console.print(f"{name}, {passes}, {shape}: {row.flowc:.3f} ms")
+                if row.unprofiled is not None:
+                    console.print(f"its kernels were not timed: {row.unprofiled}", markup=False)
             self.save(asked.json)
         self.save(asked.json)
 
@@ -325,7 +345,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def record(found: Found) -> dict[str, Any]:
     """What is kept."""
     return {
-        "device": torch.cuda.get_device_name() if found.device == "cuda" else "interpreted, times mean nothing",
+        "device": device_name(),
         "machine": machine(),
         "commit": commit(),
         "command": shlex.join(sys.argv),

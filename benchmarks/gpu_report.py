@@ -73,7 +73,8 @@ def text(report: Report) -> str:
         report["doctor_text"],
     ]
     for name, part in report["parts"].items():
-        made += ["", f"== {name}: {part['title']} ({part['status']})", "", part.get("text", "").rstrip()]
+        said = filter(None, (part.get(what, "").rstrip() for what in ("text", "raised")))
+        made += ["", f"== {name}: {part['title']} ({part['status']})", "", *said]
     return "\n".join(made) + "\n"
 
 
@@ -120,6 +121,7 @@ def html(report: Report) -> str:
             "name": name,
             "title": part["title"],
             "status": part["status"],
+            "raised": part.get("raised", ""),
             "svg": Markup(part.get("svg", "")),
             "tables": tables(part.get("record", {})),
         }

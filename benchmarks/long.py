@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 import triton
+from command import INTERPRETED, device_name, known_device, names_in
 from gpu import ERROR, milliseconds
 from inputs import drawn, sizes_of
 from ledger import Ledger, about
@@ -153,18 +154,17 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="run again what the file has")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args(given)
-    names = arguments.names or list(filter(None, (arguments.ops or "").split(","))) or list(NAMES)
+    names = arguments.names or names_in(arguments.ops) or list(NAMES)
     if unknown := [n for n in names if not (ROOT / f"examples/{n}.flow").is_file()]:
         parser.error(f"there is no example {', '.join(unknown)}")
     there, tiny = torch.cuda.is_available(), arguments.tiny
     if tiny and not there and not triton.knobs.runtime.interpret:
         parser.error("there is no GPU; set TRITON_INTERPRET=1 as well")
-    known = (d for n, d in DEVICES.items() if there and n in torch.cuda.get_device_name().lower())
-    device = next(known, DEVICES["h200"])
+    device = known_device() or DEVICES["h200"]
     passes = (arguments.passes,) if arguments.passes else ("forward", "both")
     lengths, heads = ((150,), (1,)) if tiny else (LENGTHS, tuple(map(int, arguments.heads.split(","))))
     points = [(n, p, h, t) for n in names for p in passes for h in heads for t in lengths]
-    where = torch.cuda.get_device_name() if there else "interpreted" if tiny else "none: all predicted"
+    where = device_name(INTERPRETED if tiny else "none: all predicted")
     book = Ledger.opened(arguments.json, about(where) | {"predicted_for": device.name}, arguments.again)
     until = time.monotonic() + 60 * arguments.budget
     for at, point in enumerate(track(points, "sizes", console=Console(stderr=True))):

@@ -27,10 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import counted
 import gpu_report
 import ledger
 import ptxas
 import ship
+from command import names_in
 from processes import HERE, ROOT
 from rich.console import Console
 
@@ -42,14 +44,16 @@ from flowc.files import write_whole
 class Part:
     """A script with `main(argv)`, an exit code of 1 where something is wrong, and `--json FILE`; its share of the time.
 
-    It is given those of --svg, --tiny, --ops, --budget and --again that it has, too. Its record may have `left`: names
-    of what it had no time for.
+    It is given those of --svg, --tiny, --ops, --budget, --again and --results (where parts leave theirs) that it has,
+    too. Its record may have `left`: names of what it had no time for. One that `follows` is made of what others left,
+    and run every time.
     """
 
     name: str
     script: str
     share: float
     title: str
+    follows: bool = False
 
     @property
     def path(self) -> Path:
@@ -64,6 +68,7 @@ PARTS = (
     Part("decode", "decode.py", 2, "a token at a time"),
     Part("train", "train_step.py", 2, "a training step of a language model"),
     Part("long", "long.py", 2, "long sequences of few heads, by schedule"),
+    Part("model", "model.py", 0.2, "the cost model against all times measured above", follows=True),
 )
 
 GRACE = 120
@@ -132,7 +137,7 @@ class Run:
             head = f"[{at + 1}/{len(chosen)}] {part.name}: {part.title}"
             if not part.path.is_file():
                 made = {"status": "not there yet", "failed": False, "complete": False}
-            elif known.get("complete") and not self.asked.again:
+            elif known.get("complete") and not self.asked.again and not part.follows:
                 made = known | {"kept": True}
             elif left <= 0:
                 made = known | {"status": "not run: the time is over", "complete": False}
@@ -163,7 +168,7 @@ class Run:
         )
         if left and code == 0:
             status = "not done: the time was over"
-        text = out / f"{part.name}.txt"
+        text, said = out / f"{part.name}.txt", counted.raised(out / f"{part.name}.kernels.json")
         return {
             "status": status,
             "failed": code != 0,
@@ -171,6 +176,7 @@ class Run:
             "seconds": round(time.monotonic() - began, 1),
             "left": len(left),
             "kernels": ledger.read(out / f"{part.name}.kernels.json"),
+            "raised": said.read_text("utf-8", "replace") if said.is_file() else "",
             "text": text.read_text("utf-8", "replace") if text.is_file() else "",
             "svg": _svg(out / f"{part.name}.svg"),
             "record": record,
@@ -186,6 +192,7 @@ class Run:
             "--budget": [f"{max(seconds, 0) / 60:.3f}"],
             "--tiny": [] if self.asked.tiny else None,
             "--again": [] if again else None,
+            "--results": [str(out)],
         }
         for name in (n for n in ("--ops", "--budget") if given[n] is not None and f'"{n}"' not in text):
             self.console.print(f"{part.name} takes no {name}: it runs all that it knows", markup=False)
@@ -252,7 +259,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     found = parser.parse_args(given)
     found.only = found.only or names
     known = {p.stem for p in (ROOT / "examples").glob("*.flow")}
-    if unknown := set(filter(None, (found.ops or "").split(","))) - known:
+    if unknown := set(names_in(found.ops)) - known:
         parser.error(f"no example {', '.join(sorted(unknown))}")
     found.out = (found.out or ROOT / "benchmarks/results" / ("gpu-tiny" if found.tiny else "gpu")).absolute()
     return found

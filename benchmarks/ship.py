@@ -31,6 +31,7 @@ import ledger
 import ptxas
 import torch
 import triton
+from command import names_in
 from processes import ROOT
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -231,7 +232,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--part-size", type=float, default=50.0, metavar="MIB", help="the most that an archive has")
     parser.add_argument("--json", type=Path, help="the manifest, once more")
     found = parser.parse_args(given)
-    found.ops, found.parts = ([n for n in given.split(",") if n] for given in (found.ops, found.parts))
+    found.ops, found.parts = map(names_in, (found.ops, found.parts))
     for what, names, there in (("example", found.ops, known), ("part", found.parts, PARTS)):
         if unknown := set(names) - set(there):
             parser.error(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(there)}")

@@ -21,6 +21,7 @@ from typing import Any
 import ledger
 import torch
 import triton
+from command import device_name, names_in
 from gpu_peers import PEERS
 from processes import ROOT
 from rich.console import Console
@@ -90,7 +91,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true")
     asked = parser.parse_args(given)
     there = torch.cuda.is_available()
-    names = list(filter(None, (asked.ops or "").split(","))) or list(PEERS)
+    names = names_in(asked.ops) or list(PEERS)
     if unknown := [n for n in names if not (ROOT / f"examples/{n}.flow").is_file()]:
         parser.error(f"no example {', '.join(unknown)}")
     if not there and not (asked.tiny and triton.knobs.runtime.interpret):
@@ -98,7 +99,7 @@ def main(given: Sequence[str] | None = None) -> int:
             "there is no GPU; --tiny under TRITON_INTERPRET=1 runs it small, `flowc tune --predicted` predicts"
         )
     console, until = Console(stderr=True), time.monotonic() + 60 * asked.budget
-    about = ledger.about(torch.cuda.get_device_name() if there else "interpreted, times mean nothing")
+    about = ledger.about(device_name())
     found: list[dict[str, Any]] = []
     kept: list[Any] = []
     left: list[str] = []

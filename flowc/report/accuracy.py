@@ -20,8 +20,8 @@ PATH = Path(flowc.schedule.__file__).parent / "accuracy.json"
 class Accuracy:
     """Of predicted over measured times: the error exp(mean |log ratio|), the bias exp(mean log ratio).
 
-    `of` says whose times these are: `measured`, of flowc's own kernels, or `published`, of others'. Both numbers are
-    None where nothing could be compared.
+    `of` says whose times these are: `measured`, of flowc's own calls, or `published`, of others'. Both numbers are
+    None where nothing could be compared. `kernels` counts times of single kernels, which have their own two.
     """
 
     of: str
@@ -29,6 +29,9 @@ class Accuracy:
     error: float | None
     bias: float | None
     devices: tuple[str, ...]
+    kernels: int = 0
+    kernel_error: float | None = None
+    kernel_bias: float | None = None
 
     def __str__(self) -> str:
         """What to think of a prediction."""
@@ -36,13 +39,17 @@ class Accuracy:
             return "the model was compared with no time; none of flowc's own was measured"
         on = ", ".join(self.devices)
         whose = (
-            f"{self.count} measured times of flowc's kernels on {on}"
+            f"{self.count} measured times of flowc's calls on {on}"
             if self.of == "measured"
             else f"{self.count} published figures of others' kernels on {on}, by launches, bytes and flops alone; none"
             " of flowc's own measured"
         )
         times = f"what it says is {self.bias:.2f} of what is {self.of}"
-        return f"the model is off by a factor of {self.error:.2f} in the geometric mean, {times} ({whose})"
+        found = f"the model is off by a factor of {self.error:.2f} in the geometric mean, {times} ({whose})"
+        if self.kernel_error is None:
+            return found
+        alone = f"by {self.kernel_error:.2f}, {self.kernel_bias:.2f} of what is measured ({self.kernels} times)"
+        return f"{found}; of single kernels {alone}"
 
     def text(self) -> str:
         """The file."""

@@ -12,8 +12,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu  # noqa: E402
 import gpu_peers  # noqa: E402
+import kernel_times as kernel_profile  # noqa: E402
+import model  # noqa: E402
+from kernel_times import UnprofiledError, kernel_times, launches, of_one  # noqa: E402
 
 import flowc  # noqa: E402
+from flowc.options import choices  # noqa: E402
+from flowc.report.shape import shape_facts  # noqa: E402
+from flowc.schedule.devices import DEVICES  # noqa: E402
+from flowc.schedule.predict import Shape  # noqa: E402
 from flowc.semantics import load  # noqa: E402
 
 OPS = {"gated_delta_rule": "gated_deltanet", "simple_gla": "simple_gla"}
@@ -60,6 +67,9 @@ def test_it_runs_whole(there, monkeypatch, tmp_path, capsys):
     }
     for row in found["rows"]:
         assert row["flowc"] > 0
+        assert row["kernels"].keys() >= {"_fused", *(["_gradients_backward"] if row["passes"] == "both" else [])}
+        assert min(row["kernels"].values()) > 0
+        assert row["unprofiled"] is None
         assert (row["ratio"] is not None) == there
         assert row["ratio"] is None or row["ratio"] == row["peer"] / row["flowc"]
     for reached in found["goals"].values():
@@ -76,6 +86,81 @@ def test_it_runs_whole(there, monkeypatch, tmp_path, capsys):
         shapes = len(gpu.TINY)
         assert (seen.count([]), seen.count(["another"])) == (len(OPS) * (1 + 2 * shapes), len(OPS) * 2 * shapes)
     assert "simple_gla" in capsys.readouterr().out
+
+
+def cuts(name):
+    """The schedules of an example's kernels, on an H200 and under the interpreter."""
+    op, _ = gpu.example(name)
+    facts = shape_facts(op.compilation, Shape(1, 4096, 2), (128, 128), DEVICES["h200"], True)
+    return [c.schedule if c.schedule in choices()["schedule"] else "auto" for c in facts.candidates]
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "gla", "based", "mlstm", "mamba"])
+def test_kernels_are_those_of_the_model(name, monkeypatch):
+    """What is launched under every schedule has the names that times are predicted for; scans have none."""
+    op, model_of = gpu.example(name)
+    x = gpu.drawn(model_of, (1, 40, 2), gpu.sizes_of(model_of, 8), gpu.torch.float16, "cpu")
+    monkeypatch.setattr(op._module, "_processors", lambda _: 1000, raising=False)
+    for schedule in cuts(name):
+        given = {"schedule": schedule, "chunk_size": 16} if schedule != "auto" else {}
+        found = kernel_times(lambda given=given: gpu.results(lambda **y: op(**y, backend="triton", **given), x), False)
+        asked = None if schedule == "auto" else schedule
+        known = model.kernels(name, "both", (1, 4096, 2, 128), DEVICES["h200"], asked)
+        assert found.keys() - {"_scan_kernel"} == {f"_{k.name}" for k in known}
+        assert ("_flow" in found) == (schedule == "two-level")
+
+
+def trace(*kernels):
+    """As torch's profiler writes it: kernels, the copy before each call, what the host did."""
+    others = [{"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy DtoD (Device -> Device)", "ts": 1, "dur": 60.0},
+              {"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "ts": 2, "dur": 5.0},
+              {"ph": "M", "name": "process_name"}]  # fmt: skip
+    made = [{"ph": "X", "cat": "kernel", "name": n, "ts": 10 + t, "dur": us} for t, (n, us) in enumerate(kernels)]
+    return {"traceEvents": [*others, *reversed(made)]}
+
+
+def test_a_profile_is_read_call_by_call():
+    """Medians of three calls, in which one kernel is launched twice; calls that differ are refused."""
+    calls = (
+        [("_walk", 7.0), ("_compose", 1.0), ("_compose", 2.0)],
+        [("_walk", 9.0), ("_compose", 2.0), ("_compose", 2.0)],
+    )
+    found = of_one(launches(trace(*calls[0], *calls[1], *calls[0])), 3)
+    assert found == pytest.approx({"_walk": 7e-3, "_compose": 3e-3})
+    with pytest.raises(UnprofiledError, match="2 calls launched _walk 1 times"):
+        of_one(launches(trace(*calls[0])), 2)
+    with pytest.raises(UnprofiledError, match="tells of no kernel"):
+        of_one(launches(trace()), 2)
+
+
+def test_a_profile_is_taken(monkeypatch):
+    """Warm, then every call behind a copy; what the profiler writes is what is read."""
+    seen, empty = [], gpu.torch.empty
+
+    class Profile:
+        def __init__(self, activities):
+            assert activities == [kernel_profile.ProfilerActivity.CUDA]
+
+        def __enter__(self):
+            seen.append("begun")
+            return self
+
+        def __exit__(self, *_):
+            seen.append("ended")
+
+        def export_chrome_trace(self, path):
+            Path(path).write_text(json.dumps(trace(*[("_walk", 5.0)] * kernel_profile.CALLS)))
+
+    monkeypatch.setattr(kernel_profile, "profile", Profile)
+    monkeypatch.setattr(kernel_profile, "EMPTIED", 4)
+    monkeypatch.setattr(gpu.torch, "empty", lambda *size, device, **more: empty(*size, **more))
+    monkeypatch.setattr(gpu.torch.cuda, "synchronize", lambda: seen.append("waited"))
+    assert gpu.profiled(lambda: seen.append("called"), "cuda") == ({"_walk": pytest.approx(5e-3)}, None)
+    calls = ["called"] * kernel_profile.CALLS
+    assert seen == [*["called"] * kernel_profile.WARM, "begun", *calls, "waited", "ended"]
+    monkeypatch.setattr(Profile, "export_chrome_trace", lambda self, path: Path(path).write_text(json.dumps(trace())))
+    found, why = gpu.profiled(lambda: None, "cuda")
+    assert (found, "CUPTI" in why) == ({}, True)
 
 
 def test_a_wrong_peer_is_told_and_is_not_ours(monkeypatch, tmp_path):

@@ -218,9 +218,10 @@ def test_the_whole_command(tmp_path, monkeypatch, capsys):
         assert "times mean nothing" in text
         assert "interpreter-bfloat16" in text
         assert "simple_gla" in text
-    monkeypatch.setattr(on_gpu.Run, "process", None)
+    process = on_gpu.Run.process
+    monkeypatch.setattr(on_gpu.Run, "process", lambda run, part, *more: {"model": process}[part.name](run, part, *more))
     assert on_gpu.main(given) == 0
-    for name in there:
+    for name in there - {"model"}:
         again = report_of(tmp_path)["parts"][name]
         assert again.pop("kept")
         assert again == first["parts"][name]
@@ -268,6 +269,10 @@ def test_what_parts_end_with(tmp_path, monkeypatch):
     assert {n for n, p in found.items() if p["failed"]} == {"wrong", "dead", "slow", "broken"}
     assert {n for n, p in found.items() if p["complete"]} == {"wrong", "lost", "plain"}
     html = (out / "report.html").read_text()
+    for text in (html, (out / "report.txt").read_text()):
+        assert "OSError: no disk" in text
+        assert "Fatal Python error: Aborted" in text
+    assert {n for n, p in found.items() if p["raised"]} == {"dead", "broken"}
     assert "&lt;b&gt;" in html
     assert '<th class="predicted">predicted (predicted)' in html
     assert on_gpu.main(["--tiny", "--budget", "0.4", "--out", str(out), "--only", "plain"]) == 0
