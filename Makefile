@@ -70,7 +70,7 @@ ship: .venv/.installed .gpu-peer/.installed
 	@.venv/bin/python benchmarks/ship.py $(SHIP_ARGS)
 
 .gpu-peer/.installed: .venv/.installed benchmarks/fla.txt
-	.venv/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target .gpu-peer $(shell grep fla-core benchmarks/fla.txt | tail -1)
+	.venv/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --upgrade --target .gpu-peer $(shell grep -E '^(fla-core|einops|packaging)' benchmarks/fla.txt)
 	touch $@
 
 peers: .venv-peers/.installed

@@ -31,7 +31,7 @@ import torch
 import triton
 from command import device_name, known_device, names_in
 from gpu import ERROR, prepared
-from gpu_peers import RECURRENT, is_there, peer_versions, triton_path
+from gpu_peers import RECURRENT, absent, is_there, peer_versions, triton_path
 from inputs import drawn, sizes_of
 from processes import ROOT, commit, machine
 from rich.console import Console
@@ -314,6 +314,8 @@ def main(given: Sequence[str] | None = None) -> int:
         for state, sides in by_type.items():
             told = (f"{side} {max(e.values()):.1e}" for side, e in sides.items())
             out.print(f"{name}, states of {state}: values {', '.join(told)} from float64")
+    if (why := absent()) is not None:
+        out.print(f"Nothing is the peer's: {why}.", markup=False)
     if not asked.gpu:
         out.print("Nothing was timed: there is no GPU. The limits are predictions.")
     bar = ERROR[dtype]

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 import triton
 from command import device_name, known_device, names_in
-from gpu_peers import PEERS, Ready, is_there, peer_versions, triton_path
+from gpu_peers import PEERS, Ready, absent, is_there, peer_versions, triton_path
 from inputs import drawn, sizes_of
 from kernel_times import UnprofiledError, kernel_times
 from ledger import SAME, read
@@ -328,6 +328,8 @@ def main(given: Sequence[str] | None = None) -> int:
     asked = arguments(given)
     until, console = time.monotonic() + 60 * asked.budget, Console(stderr=True)
     prepared(asked.tools)
+    if (why := absent()) is not None:
+        console.print(f"nothing of the peer's is timed: {why}", markup=False)
     found = Found.opened(asked.json, "cuda" if torch.cuda.is_available() else "cpu", asked.again)
     found.run(asked, until, console)
     Console(width=140).print(table(found.rows))
@@ -350,6 +352,7 @@ def record(found: Found) -> dict[str, Any]:
         "commit": commit(),
         "command": shlex.join(sys.argv),
         "versions": {"torch": torch.__version__, "triton": triton.__version__, **peer_versions()},
+        "peer_absent": absent(),
         "errors": found.wrong,
         "goals": goals(found.rows),
         "left": found.left,

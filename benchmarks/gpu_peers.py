@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -131,8 +132,24 @@ RECURRENT = {
 
 
 def is_there() -> bool:
-    """Whether the peer is installed."""
-    return find_spec("fla") is not None
+    """Whether the peer can be called."""
+    return absent() is None
+
+
+def absent() -> str | None:
+    """Why the peer cannot be called, if it cannot."""
+    spec = find_spec("fla")
+    return "flash-linear-attention is not installed" if spec is None else _broken(str(getattr(spec, "origin", None)))
+
+
+@cache
+def _broken(_: str) -> str | None:
+    """Why the package at a place cannot be imported, if it cannot."""
+    try:
+        import_module("fla.ops")
+    except Exception as error:  # whatever it raises without what it needs
+        return f"flash-linear-attention is installed, and cannot be imported: {type(error).__name__}: {error}"
+    return None
 
 
 @contextmanager

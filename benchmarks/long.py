@@ -45,6 +45,7 @@ from flowc.semantics import load
 
 NAMES = ("gated_deltanet", "kda", "simple_gla", "gla")
 LENGTHS = (2**14, 2**16, 2**18, 2**20)
+TINY_LENGTHS = (150,)
 HEADS = (1, 4, 16)
 SIDE = 128
 
@@ -162,7 +163,7 @@ def main(given: Sequence[str] | None = None) -> int:
         parser.error("there is no GPU; set TRITON_INTERPRET=1 as well")
     device = known_device() or DEVICES["h200"]
     passes = (arguments.passes,) if arguments.passes else ("forward", "both")
-    lengths, heads = ((150,), (1,)) if tiny else (LENGTHS, tuple(map(int, arguments.heads.split(","))))
+    lengths, heads = (TINY_LENGTHS, (1,)) if tiny else (LENGTHS, tuple(map(int, arguments.heads.split(","))))
     points = [(n, p, h, t) for n in names for p in passes for h in heads for t in lengths]
     where = device_name(INTERPRETED if tiny else "none: all predicted")
     book = Ledger.opened(arguments.json, about(where) | {"predicted_for": device.name}, arguments.again)

@@ -8,7 +8,7 @@ TRITON_INTERPRET, where nothing is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ import triton
 from torch.overrides import TorchFunctionMode
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
+from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
 
@@ -46,12 +47,26 @@ DEVICES = {
 PLACE = torch.device("cuda", 0)
 
 
+def _undecided(_: Autotuner, __: object, ___: object, compiled: Callable[[], object]) -> bool:
+    """What an autotuner does where it would keep its choice: there is none, and who has a device makes it."""
+    compiled()
+    return False
+
+
+def _equal(call: Callable[[], object], quantiles: Sequence[float] = (0.5,), **_: object) -> list[float]:
+    """A call, and times that say nothing."""
+    call()
+    return [1.0] * len(quantiles)
+
+
 class Driver(DriverBase):
     """What Triton asks between a launch and the compiler."""
 
     def __init__(self, device: Pretended) -> None:
         """Of a device."""
         self.device = device
+        own = {"max_shared_mem": device.shared, "multiprocessor_count": device.processors}
+        self.utils = SimpleNamespace(get_device_properties=lambda _: own)
 
     @classmethod
     def is_active(cls) -> bool:
@@ -79,8 +94,8 @@ class Driver(DriverBase):
         return PLACE
 
     def get_benchmarker(self) -> Any:
-        """Nothing can be timed."""
-        raise RuntimeError("nothing runs on a device that is not there")
+        """Of an autotuner: every configuration is compiled, and none is faster."""
+        return _equal
 
 
 class _Places(TorchFunctionMode):
@@ -169,6 +184,7 @@ def pretended(device: Pretended) -> Iterator[None]:
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch.autograd, "_engine_run_backward", backward))
         stack.enter_context(patch.object(JITFunction, "run", compiled))
+        stack.enter_context(patch.object(Autotuner, "check_disk_cache", _undecided))
         before = triton.runtime.driver._active
         triton.runtime.driver.set_active(Driver(device))
         stack.callback(triton.runtime.driver.set_active, before)

@@ -1,13 +1,14 @@
 """Kernels compiled ahead, without a GPU, for `make gpu` on a machine that has one: none of its minutes goes into that.
 
-    .venv/bin/python benchmarks/ship.py [--target sm_90] [--ops A,B] [--parts correctness,bench] [--tiny] [--workers 2]
+    .venv/bin/python benchmarks/ship.py [--target sm_90] [--ops A,B] [--parts bench,peer] [--tiny] [--workers 2]
         [--folder .gpu-cache] [--pack build/gpu-kernels] [--part-size MIB] [--json FILE]
 
-In: examples. Out: FOLDER, a cache of Triton's with every kernel that correctness.py and gpu.py launch on the target,
-and archives PACK-001.tar.xz and so on, of at most MIB (50) each: a carrier may take no more. Kernels are compiled by
-launching them on a device that is not there (`pretended`), so that Triton finds them by its own keys: the source, the
-signature, the options, the ptxas. It has to be the same Triton and the same ptxas there; FOLDER/manifest.json names
-both. What is there is not compiled again. Exits with 1 where something does not compile.
+In: examples. Out: FOLDER, a cache of Triton's with every kernel that the parts of `make gpu` launch on the target,
+those of flash-linear-attention too where its package lies in .gpu-peer; and archives PACK-001.tar.xz and so on, of at
+most MIB (50) each: a carrier may take no more. Kernels are compiled by launching them on a device that is not there
+(`pretended`), so that Triton finds them by its own keys: the source, the signature, the options, the ptxas. It has to
+be the same Triton and the same ptxas there; FOLDER/manifest.json names both. What is there is not compiled again. Exits
+with 1 where something of flowc's does not compile.
 """
 
 from __future__ import annotations
@@ -19,22 +20,21 @@ import sys
 import tarfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import ledger
 import ptxas
-import torch
 import triton
 from command import names_in
 from processes import ROOT
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from ship_parts import PARTS
 
 from flowc.doctor import collect
 from flowc.doctor.facts import Device
@@ -52,66 +52,27 @@ KEPT = (".json", ".cubin")
 
 @dataclass
 class Shipped:
-    """What became of an example: its kernels, how many of them were compiled now, seconds, and what went wrong."""
+    """What became of an example: its kernels, how many of them were compiled now, seconds, and what went wrong.
+
+    `refused` is what the peer said.
+    """
 
     name: str
     kernels: int = 0
     compiled: int = 0
     seconds: float = 0.0
     errors: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 # -- compiling --------------------------------------------------------------------------------------------------------
-
-
-def correctness(name: str, tiny: bool) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The runs of correctness.py by their names."""
-    import checks
-
-    from flowc.fuzz.targets import GPU
-
-    one = checks.example(name)
-    for check in checks.checks(one, GPU, tiny):
-        inputs, start = checks.drawn(check, one)
-        yield check.key, lambda c=check, i=inputs, s=start: checks.run(c, one, GPU, i, s)  # type: ignore[misc]
-
-
-def bench(name: str, tiny: bool) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Those of gpu.py, without the peer's: values with gradients, then every shape forward and both."""
-    import gpu
-
-    if name not in gpu.PEERS:
-        return
-    dtype, place = torch.float16 if tiny else torch.bfloat16, "cuda"
-    op, model = gpu.example(name)
-
-    def values(shape: tuple[int, int, int, int] = gpu.TINY[0] if tiny else gpu.VALUES) -> object:
-        x = gpu.drawn(model, shape[:3], gpu.sizes_of(model, shape[3]), dtype, place)
-        return gpu.results(lambda **given: op(**given, backend="triton"), x)
-
-    def timed(passes: str, shape: tuple[int, int, int, int]) -> object:
-        with patch.object(gpu, "milliseconds", _once), patch.object(gpu, "is_there", bool):
-            return gpu.measured(name, passes, shape, dtype, place, tiny)
-
-    yield "bench, values", values
-    for passes in gpu.GOALS:
-        for shape in gpu.shapes(name, tiny):
-            yield f"bench, {passes}, {shape}", lambda p=passes, s=shape: timed(p, s)  # type: ignore[misc]
-
-
-def _once(call: Callable[[], object], tiny: bool) -> float:
-    """A call that is timed."""
-    call()
-    return 0.0
-
-
-PARTS = {"correctness": correctness, "bench": bench}
 
 
 def shipped(name: str, parts: Sequence[str], target: str, tiny: bool, folder: Path) -> Shipped:
     """Compile what an example launches; in a process of its own."""
     from pretended import DEVICES, pretended
 
+    sys.path.append(str(ROOT / ".gpu-peer"))  # what is installed goes before
     os.environ.update({"TRITON_CACHE_DIR": str(folder), **ENVIRONMENT})
     warnings.simplefilter("ignore")
     made, began = Shipped(name), time.monotonic()
@@ -128,7 +89,7 @@ def shipped(name: str, parts: Sequence[str], target: str, tiny: bool, folder: Pa
                     call()
             except Exception as error:  # whatever a compiler raises is the result here
                 if not (isinstance(error, ValueError) and str(error).startswith(f"{name}: ")):  # not the op's refusal
-                    made.errors.append(f"{what}: {last(error)}")
+                    (made.refused if part == "peer" else made.errors).append(f"{what}: {last(error)}")
     made.seconds = round(time.monotonic() - began, 1)
     return made
 
@@ -258,7 +219,7 @@ def main(given: Sequence[str] | None = None) -> int:
             write_whole(path, json.dumps(about, indent=1) + "\n")
     console = Console(width=140)
     for row in found:
-        for error in row.errors:
+        for error in (*row.errors, *row.refused):
             console.print(f"{row.name}: {error}", markup=False)
     new = sum(s.compiled for s in found)
     console.print(f"{about['kernels']} kernels for {asked.target} in {folder}, {new} of them new")

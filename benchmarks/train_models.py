@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from hybrid_lm import Model, split
 
+OP = "gated_deltanet"
 KINDS = ("attention", "peer", "flowc")
 SIZES: dict[str, dict[str, Any]] = {
     "cuda": {"width": 2048, "heads": 16, "layers": 8, "tokens": 65536, "steps": 10, "lengths": [2048, 8192, 32768]},

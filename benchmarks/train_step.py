@@ -44,13 +44,13 @@ import torch
 import torch.nn.functional as F
 import triton
 from gpu import prepared
-from gpu_peers import PEERS, is_there, peer_versions
+from gpu_peers import PEERS, absent, peer_versions
 from processes import ROOT, commit, machine
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
-from train_models import KINDS, SIZES, Call, Setting, built, compiled, drawn, parameters
+from train_models import KINDS, OP, SIZES, Call, Setting, built, compiled, drawn, parameters
 
 from flowc.files import write_whole
 from flowc.report.curves import Panel, svg
@@ -136,12 +136,17 @@ def timed(row: Row, s: Setting, peer: Call | None) -> tuple[Row, First]:
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, tokens: Tensor) -> Tensor:
     """One; the losses of its tokens."""
-    scores, _ = model(tokens[:, :-1])
-    losses = F.cross_entropy(scores.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
+    losses = losses_of(model, tokens)
     losses.mean().backward()
     optimizer.step()
     optimizer.zero_grad()
     return losses.detach()
+
+
+def losses_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Of all tokens, one after another."""
+    scores, _ = model(tokens[:, :-1])
+    return F.cross_entropy(scores.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
 
 
 def first_step(model: nn.Module, optimizer: torch.optim.Optimizer, tokens: Tensor) -> First:
@@ -291,15 +296,15 @@ def missing(op: str, device: str) -> str | None:
     """Why the peer has no rows."""
     if op not in PEERS:
         return f"it has no {op}"
-    if not is_there():
-        return "flash-linear-attention is not installed"
-    return None if device == "cuda" or triton.knobs.runtime.interpret else "its ops run on a GPU"
+    if device != "cuda" and not triton.knobs.runtime.interpret:
+        return "its ops run on a GPU"
+    return absent()
 
 
 def given_settings(given: Sequence[str] | None) -> tuple[argparse.Namespace, list[Setting]]:
     """The command line, and a setting for every length."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--op", default="gated_deltanet", help="an example; default: %(default)s")
+    parser.add_argument("--op", default=OP, help="an example; default: %(default)s")
     parser.add_argument("--backend", choices=("auto", "torch", "triton"), default="auto", help="of flowc's op")
     parser.add_argument("--dtype", choices=[str(d).partition(".")[2] for d in ROUNDING])
     parser.add_argument("--lengths", type=int, nargs="+")

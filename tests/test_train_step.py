@@ -91,10 +91,11 @@ def test_what_is_no_number_is_caught():
 
 
 def test_without_the_peer(capsys, monkeypatch):
-    monkeypatch.setattr(train_step, "is_there", lambda: False)
+    monkeypatch.setattr(train_step, "absent", lambda: "no such luck")
+    monkeypatch.setattr(train_step.triton.knobs.runtime, "interpret", True)
     assert train_step.main(["--tiny", "--lengths", "48", "--steps", "1"]) == 0
     said = capsys.readouterr().out
-    assert "no rows of the peer: flash-linear-attention is not installed" in said
+    assert "no rows of the peer: no such luck" in said
     assert "apart" not in said
     assert train_step.missing("mamba", "cuda") == "it has no mamba"
 

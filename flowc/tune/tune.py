@@ -82,20 +82,35 @@ def measure(
     Raises:
         ValueError: a call that launches nothing that is configured, or is wrong by the rules already.
     """
-    stages, until, found = _stages(compilation), clock() + seconds, []
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    until, found = clock() + seconds, []
+    place = "cuda" if torch.cuda.is_available() else "cpu"
     for at, request in enumerate(requests):
         work = request.workload(compilation)
-        trial = Trial(compilation, work, device)
-        place = next(iter(trial.places.values()))
+        trial = Trial(compilation, work, place)
         share = clock() + (until - clock()) / (len(requests) - at)
-        model = _device(place.family, place.device)
-        forward, backward = sites(
-            stages, trial.schedule, work.sizes, trial.tokens, request.shape, model, request.width, work.trained
-        )
         search = Search(trial, timed or on_gpu, share, told, clock)
-        found.append(Tuning(request, MEASURED, place.device, trial.schedule, search.run((*forward, *backward))))
+        device = next(iter(trial.places.values())).device
+        found.append(
+            Tuning(request, MEASURED, device, trial.schedule, search.run(searched(compilation, trial, request)))
+        )
     return tuple(found)
+
+
+def searched(compilation: Compilation, trial: Trial, request: Request) -> tuple[Site, ...]:
+    """The kernels of a call whose configurations are searched."""
+    place, work = next(iter(trial.places.values())), trial.work
+    model = _device(place.family, place.device)
+    forward, backward = sites(
+        _stages(compilation),
+        trial.schedule,
+        work.sizes,
+        trial.tokens,
+        request.shape,
+        model,
+        request.width,
+        work.trained,
+    )
+    return (*forward, *backward)
 
 
 def _device(family: str, name: str) -> Device:

@@ -33,16 +33,57 @@ checks.checks = lambda *given: whole(*given)[:2]
 print(json.dumps(asdict(ship.shipped("linear_attention", ["correctness"], "sm_90", True, Path(sys.argv[1])))))
 """
 
+# The first run of every other part, one candidate of a kernel: kernels by part.
+PARTS = """
+import json, sys
+from itertools import islice
+from pathlib import Path
+import ship, ship_parts, triton
+ship_parts.CANDIDATES = 1
+found = {}
+for part in set(ship_parts.PARTS) - {"correctness", "peer"}:
+    runs = ship_parts.PARTS[part]
+    ship.PARTS[part] = lambda *given: islice(runs(*given), 1)
+    made = ship.shipped("gated_deltanet", [part], "sm_90", True, Path(sys.argv[1]))
+    found[part] = {"errors": made.errors, "kernels": made.kernels}
+print(json.dumps(found))
+"""
 
-def launched(folder):
-    """What becomes of the kernels in a process of its own."""
+# An autotuner that keeps its choice, as the peer's do.
+TUNED = """
+import sys, os
+os.environ["TRITON_CACHE_DIR"] = sys.argv[1]
+import torch, triton, triton.language as tl
+from pretended import DEVICES, pretended
+
+configs = [triton.Config({}, num_warps=n) for n in (1, 2, 4)]
+
+@triton.autotune(configs=configs, key=["n"], cache_results=True)
+@triton.jit
+def double(x, n, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    tl.store(x + at, 2 * tl.load(x + at, at < n), at < n)
+
+with pretended(DEVICES["sm_90"]):
+    double[(1,)](torch.empty(16, device="cuda"), 16, BLOCK=16)
+"""
+
+
+def run(text, folder):
+    """What a program prints in a process of its own."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
     environment.pop("TRITON_INTERPRET", None)
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCHED, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    script = folder.parent / "script.py"  # kernels are read from a file
+    script.write_text(text)
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def launched(folder):
+    """What becomes of the kernels."""
+    return json.loads(run(LAUNCHED, folder))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +118,19 @@ def test_nor_does_one_on_another_machine(folder, tmp_path):
     assert ship.unpacked(other, pack) == ship.unpacked(other, pack) == count
     found = launched(other)
     assert (found["compiled"], found["kernels"]) == (0, count)
+
+
+def test_every_part_s_kernels_are_compiled(tmp_path):
+    found = json.loads(run(PARTS, tmp_path / "cache"))
+    assert found.keys() == {p.name for p in on_gpu.PARTS} - {"correctness", "model"}
+    assert all(of["errors"] == [] and of["kernels"] > 0 for of in found.values()), found
+
+
+def test_what_autotuners_choose_among_is_compiled_and_nothing_chosen(tmp_path):
+    """The peer's keep what was fastest; here nothing was timed."""
+    run(TUNED, tmp_path / "cache")
+    assert len(ship.kernels(tmp_path / "cache")) == 3
+    assert not list(tmp_path.glob("cache/*/*.autotune.json"))
 
 
 def test_what_was_shipped_for_another_machine_is_told(folder, monkeypatch):

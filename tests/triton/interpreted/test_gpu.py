@@ -163,6 +163,23 @@ def test_a_profile_is_taken(monkeypatch):
     assert (found, "CUPTI" in why) == ({}, True)
 
 
+def test_a_peer_that_cannot_be_imported_is_told(monkeypatch, tmp_path, capsys):
+    """Its columns are empty, and the file says why."""
+    (tmp_path / "fla/ops").mkdir(parents=True)
+    (tmp_path / "fla/__init__.py").write_text("")
+    (tmp_path / "fla/ops/__init__.py").write_text("import no_package_of_this_name")
+    for name in [n for n in sys.modules if n.partition(".")[0] == "fla"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert gpu.main(["simple_gla", "--tiny", "--budget", "0", "--json", str(tmp_path / "gpu.json")]) == 0
+    why = json.loads((tmp_path / "gpu.json").read_text())["peer_absent"]
+    assert why.startswith("flash-linear-attention is installed, and cannot be imported: ModuleNotFoundError")
+    assert "no_package_of_this_name" in why
+    assert why.split(":")[0] in " ".join(capsys.readouterr().err.split())
+    sys.modules.pop("fla", None)
+    sys.modules.pop("fla.ops", None)
+
+
 def test_a_wrong_peer_is_told_and_is_not_ours(monkeypatch, tmp_path):
     stand_in(monkeypatch, wrong=True)
     assert gpu.main(["simple_gla", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
