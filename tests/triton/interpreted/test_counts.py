@@ -39,6 +39,9 @@ from autograd_memory import Kept
 from meter import Meter
 
 CHUNKS = 2
+KINDS = ("simple_gla", "gla", "gated_deltanet", "kda", "gated_lowrank_delta", "gated_oja", "decaying_fast_weights")
+"""Gates of either kind, without a system, with one, and with one of several rows a token; gates of other sides."""
+
 STEPPED = ("longhorn", "mamba", "squashed_fast_weights")  # token by token: products with a vector are sums
 SIDE = 64
 
@@ -123,8 +126,10 @@ def test_explain_tells_how_much_is_kept(name):
 # -- no loop over tokens -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", ["split", "fused"])
-@pytest.mark.parametrize("name", [name for name in ON_KERNELS if name not in STEPPED])
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [(name, "fused") for name in ON_KERNELS if name not in STEPPED] + [(name, "split") for name in KINDS],
+)
 def test_work_goes_with_the_chunks_and_not_with_the_tokens(name, schedule, monkeypatch):
     """Twice the chunks: as many launches, twice the products. Four times the tokens in as many chunks: two more levels.
 
