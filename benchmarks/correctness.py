@@ -45,7 +45,10 @@ from flowc.report.curves import Panel, svg
 
 TOOLS = ("memcheck", "racecheck")
 SANITIZED = "gated_deltanet"
-SECONDS = 300
+SECONDS, SPARE = 300, 30
+"""The most that a tool takes, and may take beyond the time that is left."""
+
+FOUND = 9
 FAILED = ("failed", "died")
 
 
@@ -77,25 +80,26 @@ def lost(target: Target) -> bool:
     return False
 
 
-def sanitized(target: Target, tool: str) -> dict[str, Any]:
-    """What compute-sanitizer says of the first check of an example, in a process of its own."""
+def sanitized(target: Target, tool: str, seconds: float = SECONDS) -> dict[str, Any]:
+    """What compute-sanitizer says of the first check of an example, in a process of its own, within some seconds."""
     row: dict[str, Any] = {"example": "compute-sanitizer", "form": f"{tool} on {SANITIZED}", "worst": None}
     found, began = shutil.which("compute-sanitizer"), time.monotonic()
     if target.device == "cpu" or found is None:
         why = "not run: there is no GPU" if target.device == "cpu" else "compute-sanitizer is not installed"
         return row | {"seconds": 0.0, "verdict": "skipped", "why": why}
-    command = [found, "--tool", tool, "--error-exitcode", "9"]
+    command = [found, "--tool", tool, "--error-exitcode", str(FOUND)]
     command += [sys.executable, str(HERE / "correctness.py"), "--tiny", "--ops", SANITIZED, "--most", "1"]
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # or one allocation holds all tensors
     verdict, why = "held", ""
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )
-        if done.returncode:
-            verdict, why = "failed", f"exit code {done.returncode}: {(done.stdout + done.stderr)[-600:]}"
+        if done.returncode:  # FOUND where the tool has seen an error; all else says that it did not run
+            verdict = "failed" if done.returncode == FOUND else "skipped"
+            why = f"exit code {done.returncode}: {(done.stdout + done.stderr)[-600:]}"
     except subprocess.TimeoutExpired:
-        verdict, why = "skipped", f"not done after {SECONDS} seconds"
+        verdict, why = "skipped", f"not done after {seconds:.0f} seconds"
     return row | {"seconds": round(time.monotonic() - began, 3), "verdict": verdict, "why": why}
 
 
@@ -132,7 +136,7 @@ def ran(names: Sequence[str], target: Target, tiny: bool, most: int | None, unti
         if key not in book.rows and time.monotonic() >= until:
             left.append(key)
         elif key not in book.rows:
-            book.end(key, sanitized(target, tool))
+            book.end(key, sanitized(target, tool, min(SECONDS, until - time.monotonic() + SPARE)))
     book.leave(left)
     return False
 

@@ -21,29 +21,28 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 from command import device_name, known_device, names_in
-from gpu_peers import PEERS, Ready, absent, is_there, peer_versions, triton_path
+from gpu_peers import PEERS, Ready, absent, is_there, tried, triton_path
+from gpu_rows import ANCHOR, GOALS, Row, goals, picture, table
 from inputs import drawn, sizes_of
 from kernel_times import UnprofiledError, kernel_times
-from ledger import SAME, read
-from processes import ROOT, commit, machine
+from ledger import LOST, about, is_lost, read, same
+from processes import ROOT
 from rich.console import Console
-from rich.table import Table
 
 import flowc
 from flowc.files import write_whole
-from flowc.report.curves import Panel, svg
+from flowc.fuzz.find import last
 from flowc.report.shape import shape_facts
 from flowc.schedule.devices import Device
 from flowc.schedule.predict import Shape
@@ -58,53 +57,28 @@ SHAPES = (  # B, T, H, K = V
     (8, 2048, 32, 256),
     (8, 1024, 8, 64),
 )
-ANCHOR = "gated_deltanet", (8, 4096, 16, 128)
 VALUES = (2, 512, 4, 128)
 TINY = ((1, 64, 2, 16), (2, 48, 1, 32))
-GOALS = {
-    "forward": {"geometric mean": 2.0, "least": 1.0, "anchor, ms": 0.40},
-    "both": {"geometric mean": 1.5, "least": 1.0, "anchor, ms beyond forward": 1.5},
-}
-"""Of the peer's Triton path; measured on an H200."""
-
 ERROR = {torch.bfloat16: 8 * 2.0**-8, torch.float16: 8 * 2.0**-11}
 """Of the largest output: operands of products are rounded, and at most eight products follow one another."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One op at one shape; times in milliseconds, None where there is none.
+def errors(
+    name: str, shape: Sequence[int], dtype: torch.dtype, device: str
+) -> tuple[dict[str, dict[str, float]], str | None]:
+    """The largest difference from float64 step by step, over the largest number of the same output or gradient.
 
-    `kernels` are flowc's by name; empty where `unprofiled` says why.
+    Behind it what the peer said where it did not run.
     """
-
-    name: str
-    passes: str
-    shape: tuple[int, int, int, int]
-    limit: float | None
-    predicted: float | None
-    flowc: float
-    peer: float | None
-    peer_default: float | None
-    kernels: dict[str, float]
-    unprofiled: str | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times as long the peer's Triton path takes."""
-        return None if self.peer is None else self.peer / self.flowc
-
-
-def errors(name: str, shape: Sequence[int], dtype: torch.dtype, device: str) -> dict[str, dict[str, float]]:
-    """The largest difference from float64 step by step, over the largest number of the same output or gradient."""
     op, model = example(name)
     x = drawn(model, shape[:3], sizes_of(model, shape[3]), dtype, device)
     exact = results(op.reference, {n: v.double() for n, v in x.items()})
-    found = {"flowc": results(lambda **given: op(**given, backend="triton"), x)}
+    found, refused = {"flowc": results(lambda **given: op(**given, backend="triton"), x)}, None
     if is_there():
         with triton_path():
-            found["peer"] = results(lambda **given: PEERS[name].called(given), x)
-    return {side: {n: _apart(v, exact[n]) for n, v in made.items()} for side, made in found.items()}
+            made, refused = tried(lambda: results(lambda **given: PEERS[name].called(given), x))
+        found |= {} if made is None else {"peer": made}
+    return {side: {n: _apart(v, exact[n]) for n, v in made.items()} for side, made in found.items()}, refused
 
 
 def results(call: Callable[..., torch.Tensor], inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -129,29 +103,47 @@ def measured(
     trained = passes == "both"
     leaves = {n: v.requires_grad_(trained) for n, v in x.items()}
     ours = Ready(lambda: op(**leaves, backend="triton"), tuple(leaves.values()))
+    peers: list[float | None] = [None, None]
+    refused = None
     with torch.set_grad_enabled(trained):
         call = ours.both if trained else ours.call
         own = milliseconds(call, tiny)
-        kernels, unprofiled = profiled(call, device)
-        peers: list[float | None] = [None, None]
         if is_there():
-            for at, path in enumerate((triton_path, nullcontext)):
-                with path():
-                    ready = PEERS[name].ready(x, trained)
-                    peers[at] = milliseconds(ready.both if trained else ready.call, tiny)
+            peers[0], refused = tried(lambda: _peers(name, x, trained, tiny, triton_path()))
+            peers[1], _ = tried(lambda: _peers(name, x, trained, tiny))
     inputs = sum(v.numel() * v.element_size() for v in x.values())
     moved = inputs * (3 if trained else 1) + x["v"].numel() * x["v"].element_size() * (2 if trained else 1)
     limit = None if known is None else 1e3 * moved / known.bandwidth
     predicted = _predicted(op, shape, known, trained)
-    return Row(name, passes, shape, limit, predicted, own, *peers, kernels=kernels, unprofiled=unprofiled)
+    return Row(name, passes, shape, limit, predicted, own, *peers, refused=refused)
 
 
-def profiled(call: Callable[[], object], device: str) -> tuple[dict[str, float], str | None]:
-    """What every kernel takes, or why nothing tells."""
+def _peers(
+    name: str, inputs: dict[str, torch.Tensor], trained: bool, tiny: bool,
+    path: AbstractContextManager[None] = nullcontext(),  # noqa: B008  it does nothing
+) -> float:  # fmt: skip
+    """What the peer's call takes, by a path of its own if not by what it chooses."""
+    with path:
+        ready = PEERS[name].ready(inputs, trained)
+        return milliseconds(ready.both if trained else ready.call, tiny)
+
+
+def profiled(row: Row, dtype: torch.dtype, device: str) -> Row:
+    """A row with what every kernel of flowc's takes, or why nothing tells.
+
+    When all times are taken: what a profiler hooks into the driver stays there, and costs launches.
+    """
+    op, model = example(row.name)
+    trained = row.passes == "both"
+    x = drawn(model, row.shape[:3], sizes_of(model, row.shape[3]), dtype, device)
+    leaves = {n: v.requires_grad_(trained) for n, v in x.items()}
+    ours = Ready(lambda: op(**leaves, backend="triton"), tuple(leaves.values()))
     try:
-        return kernel_times(call, device == "cuda"), None
+        with torch.set_grad_enabled(trained):
+            found = kernel_times(ours.both if trained else ours.call, device == "cuda")
     except UnprofiledError as error:
-        return {}, str(error)
+        return replace(row, unprofiled=str(error))
+    return replace(row, kernels=found)
 
 
 def _predicted(op: Any, shape: Sequence[int], device: Device | None, trained: bool) -> float | None:
@@ -181,62 +173,6 @@ def example(name: str) -> tuple[Any, Model]:
 def shapes(name: str, tiny: bool) -> tuple[tuple[int, int, int, int], ...]:
     """Where an op is measured."""
     return TINY if tiny else (*SHAPES, *([ANCHOR[1]] if name == ANCHOR[0] else []))
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """A line for every op and shape."""
-    made = Table(title="milliseconds")
-    for column in ("op", "passes", "B, T, H, D"):
-        made.add_column(column)
-    for column in ("limit", "predicted", "flowc", "of the limit", "peer, Triton", "peer, default", "peer / flowc"):
-        made.add_column(column, justify="right")
-    for r in rows:
-        part = None if r.limit is None else f"{r.limit / r.flowc:.0%}"
-        ratio = None if r.ratio is None else f"{r.ratio:.2f}"
-        times = [None if t is None else f"{t:.3f}" for t in (r.limit, r.predicted, r.flowc, r.peer, r.peer_default)]
-        cells = [*times[:3], part, *times[3:], ratio]
-        made.add_row(r.name, r.passes, ", ".join(map(str, r.shape)), *(c or "-" for c in cells))
-    return made
-
-
-def goals(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float]]]:
-    """What was reached of each goal of either kind of passes, and the goal."""
-    found: dict[str, dict[str, float]] = {kind: {} for kind in GOALS}
-    for kind, reached in found.items():
-        ratios = [r.ratio for r in rows if r.passes == kind and r.ratio is not None]
-        if ratios:
-            reached |= {"geometric mean": math.exp(sum(map(math.log, ratios)) / len(ratios)), "least": min(ratios)}
-    anchor = {r.passes: r.flowc for r in rows if (r.name, r.shape) == ANCHOR}
-    if "forward" in anchor:
-        found["forward"]["anchor, ms"] = anchor["forward"]
-    if len(anchor) > 1:
-        found["both"]["anchor, ms beyond forward"] = anchor["both"] - anchor["forward"]
-    return {kind: {n: (value, GOALS[kind][n]) for n, value in reached.items()} for kind, reached in found.items()}
-
-
-def picture(rows: Sequence[Row]) -> str:
-    """Time against the limit, or where there is none against the tokens and heads: a panel for every op."""
-    panels = []
-    for name, passes in dict.fromkeys((r.name, r.passes) for r in rows):
-        own = sorted((r for r in rows if (r.name, r.passes) == (name, passes)), key=lambda r: _across(r)[0])
-        series = {
-            label: [(_across(r)[0], value) for r in own if (value := getattr(r, of)) is not None]
-            for label, of in (
-                ("limit", "limit"),
-                ("flowc", "flowc"),
-                ("peer, Triton", "peer"),
-                ("peer", "peer_default"),
-            )
-        }
-        panels.append(Panel(f"{name}, {passes}", _across(own[0])[1], {n: s for n, s in series.items() if s}))
-    return svg(panels, "milliseconds")
-
-
-def _across(r: Row) -> tuple[float, str]:
-    """Where a row stands, and what that axis says."""
-    if r.limit is not None:
-        return r.limit, "limit, ms"
-    return float(math.prod(r.shape[:3])), "tokens and heads"
 
 
 def prepared(tools: Path | None) -> None:
@@ -281,41 +217,67 @@ class Found:
     rows: list[Row]
     wrong: dict[str, dict[str, dict[str, float]]]
     left: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def opened(path: Path | None, device: str, again: bool) -> Found:
         """What a file has of this commit, these versions and this device."""
         made = Found(device, [], {}, [])
         known = {} if path is None or again else read(path)
-        if known and all(known.get(n) == record(made)[n] for n in SAME):
-            made.wrong = known["errors"]
+        if same(known, about(device_name())):
+            made.wrong, made.failed, made.refused = known["errors"], known["failed"], known["refused"]
             rows = [{n: v for n, v in row.items() if n != "ratio"} for row in known["rows"]]
             made.rows = [Row(**row | {"shape": tuple(row["shape"])}) for row in rows]
         return made
 
-    def run(self, asked: argparse.Namespace, until: float, console: Console) -> None:
-        """Measure what is not there yet, and write it after every row."""
+    def run(self, asked: argparse.Namespace, until: float, console: Console) -> int:
+        """Measure what is not there yet, and write it after every row; the exit code."""
+        bar = ERROR[torch.float16 if asked.tiny else torch.bfloat16]
         dtype = torch.float16 if asked.tiny else torch.bfloat16
         kinds = GOALS if asked.passes is None else [asked.passes]
         todo: list[tuple[str, str, Any]] = [(n, "values", TINY[0] if asked.tiny else VALUES) for n in asked.names]
         todo += [(n, p, s) for p in kinds for n in asked.names for s in shapes(n, asked.tiny)]
         there: set[Any] = {(r.name, r.passes, r.shape) for r in self.rows}
-        there |= {t for t in todo if t[1] == "values" and t[0] in self.wrong}
+        there |= {t for t in todo if (t[1] == "values" and t[0] in self.wrong) or _key(*t) in self.failed}
         for name, passes, shape in (t for t in todo if t not in there):
             if time.monotonic() >= until:
-                self.left.append(f"{name}, {passes}, {shape}")
-            elif passes == "values":
-                self.wrong[name] = errors(name, shape, dtype, self.device)
-                told = (f"{side} {max(e.values()):.1e}" for side, e in self.wrong[name].items())
-                console.print(f"{name}: {', '.join(told)} from float64")
-            else:
-                self.rows.append(measured(name, passes, shape, dtype, self.device, asked.tiny))
-                row = self.rows[-1]
-                console.print(f"{name}, {passes}, {shape}: {row.flowc:.3f} ms")
-                if row.unprofiled is not None:
-                    console.print(f"its kernels were not timed: {row.unprofiled}", markup=False)
+                self.left.append(_key(name, passes, shape))
+                continue
+            try:
+                told = self._one(name, passes, shape, dtype, asked.tiny)
+            except Exception as error:  # whatever an op or a driver raises is what was found
+                told = self.failed[_key(name, passes, shape)] = last(error)
+                if is_lost(error):
+                    self.save(asked.json)
+                    return LOST
+            console.print(f"{_key(name, passes, shape)}: {told}", markup=False)
             self.save(asked.json)
+        for at, row in enumerate(self.rows):
+            if row.kernels or row.unprofiled is not None:
+                continue
+            if time.monotonic() >= until:
+                self.left.append(f"kernels of {_key(row.name, row.passes, row.shape)}")
+            else:
+                self.rows[at] = profiled(row, dtype, self.device)
+                if self.rows[at].unprofiled is not None:
+                    console.print(f"kernels were not timed: {self.rows[at].unprofiled}", markup=False)
+                self.save(asked.json)
         self.save(asked.json)
+        return int(
+            any(not e <= bar for found in self.wrong.values() for e in found["flowc"].values()) or bool(self.failed)
+        )
+
+    def _one(self, name: str, passes: str, shape: Any, dtype: torch.dtype, tiny: bool) -> str:
+        """A row, or the values of an op, in words."""
+        if passes != "values":
+            self.rows.append(measured(name, passes, shape, dtype, self.device, tiny))
+            return f"{self.rows[-1].flowc:.3f} ms"
+        self.wrong[name], refused = errors(name, shape, dtype, self.device)
+        if refused is not None:
+            self.refused[name] = refused
+        told = ", ".join(f"{side} {max(e.values()):.1e}" for side, e in self.wrong[name].items())
+        return f"{told} from float64" + (f"; the peer: {refused}" if refused else "")
 
     def save(self, path: Path | None) -> None:
         """Write the file, if there is to be one."""
@@ -331,7 +293,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if (why := absent()) is not None:
         console.print(f"nothing of the peer's is timed: {why}", markup=False)
     found = Found.opened(asked.json, "cuda" if torch.cuda.is_available() else "cpu", asked.again)
-    found.run(asked, until, console)
+    code = found.run(asked, until, console)
     Console(width=140).print(table(found.rows))
     for passes, reached in goals(found.rows).items():
         for name, (value, goal) in reached.items():
@@ -340,22 +302,22 @@ def main(given: Sequence[str] | None = None) -> int:
         console.print(f"the time was over: not run are {'; '.join(found.left)}")
     if asked.svg is not None and found.rows:
         write_whole(asked.svg, picture(found.rows))
-    bar = ERROR[torch.float16 if asked.tiny else torch.bfloat16]
-    return int(any(max(e["flowc"].values()) > bar for e in found.wrong.values()))
+    return code
+
+
+def _key(name: str, passes: str, shape: object) -> str:
+    return f"{name}, {passes}, {shape}"
 
 
 def record(found: Found) -> dict[str, Any]:
     """What is kept."""
-    return {
-        "device": device_name(),
-        "machine": machine(),
-        "commit": commit(),
-        "command": shlex.join(sys.argv),
-        "versions": {"torch": torch.__version__, "triton": triton.__version__, **peer_versions()},
+    return about(device_name()) | {
         "peer_absent": absent(),
         "errors": found.wrong,
         "goals": goals(found.rows),
         "left": found.left,
+        "failed": found.failed,
+        "refused": found.refused,
         "rows": [{**asdict(r), "ratio": r.ratio} for r in found.rows],
     }
 

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
+from ledger import is_lost
 from torch import Tensor
 
+from flowc.fuzz.find import last
+
+Found = TypeVar("Found")
 Tensors = Mapping[str, Tensor]
 
 
@@ -150,6 +154,20 @@ def _broken(_: str) -> str | None:
     except Exception as error:  # whatever it raises without what it needs
         return f"flash-linear-attention is installed, and cannot be imported: {type(error).__name__}: {error}"
     return None
+
+
+def tried(call: Callable[[], Found]) -> tuple[Found | None, str | None]:
+    """What a call of the peer's gives, or what it says where it does not run: that is no fault of ours.
+
+    Raises:
+        RuntimeError: the device has failed.
+    """
+    try:
+        return call(), None
+    except Exception as error:  # it refuses devices and versions in many ways
+        if is_lost(error):
+            raise
+        return None, last(error)
 
 
 @contextmanager

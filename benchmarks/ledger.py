@@ -8,32 +8,45 @@ again. Refuses nothing but what the system does: OSError.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from processes import commit, machine
+from processes import ROOT, commit, machine
 
 from flowc.files import write_whole
+from flowc.tune.trial import STUCK
 
-SAME = ("device", "commit", "versions")
+SAME = ("device", "commit", "code", "versions")
 TRIES = 2
 LOST = 75
 """The exit code of a process that cannot use its device any more, and has kept its rows."""
 
 
+def is_lost(error: Exception) -> bool:
+    """Whether a device that says so answers nothing more."""
+    said = str(error)
+    return any(word in said for word in STUCK) and "out of memory" not in said
+
+
 def about(device: str) -> dict[str, Any]:
     """What results stand for, and how they were made."""
-    versions = {"python": platform.python_version()} | {n: _version(n) for n in ("torch", "triton", "numpy")}
+    packages = ("torch", "triton", "numpy", "fla-core")
+    versions = {"python": platform.python_version()} | {n: _version(n) for n in packages}
+    versions["ptxas"] = os.environ.get("TRITON_PTXAS_PATH", "Triton's own")
     return {
         "device": device,
         "commit": commit(),
+        "code": code(),
         "versions": versions,
         "machine": machine(),
         "command": shlex.join(sys.argv),
@@ -45,6 +58,18 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+@cache
+def code() -> str:
+    """A number for all of flowc, its templates, the examples and these scripts, as they lie here."""
+    found = sha256()
+    for path in sorted(
+        p for folder in ("flowc", "templates", "examples", "benchmarks") for p in (ROOT / folder).rglob("*")
+    ):
+        if path.is_file() and path.suffix in (".py", ".j2", ".flow"):
+            found.update(f"{path.relative_to(ROOT)} ".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 @dataclass

@@ -7,8 +7,9 @@ In: examples, of each B 1, K = V = 128, T from 16k to 1M. Out: a row for every e
 schedule: milliseconds that the cost model predicts for the device at hand, for an H200 without one, and those of
 `triton.testing.do_bench` where there is a GPU that holds the tensors; without one the rows say that they are
 predictions. `--tiny` runs each schedule under TRITON_INTERPRET=1 at small size, where times mean nothing. Exits with 1
-where outputs of schedules that ran are further apart than rounding explains. Sizes that FILE has of the same commit,
-versions and device are not run again. Refuses names of no example.
+where outputs of schedules that ran are further apart than rounding explains, or one did not run; with 75 where the
+device is lost. Sizes that FILE has of the same commit, versions and device are not run again. Refuses names of no
+example.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import triton
 from command import INTERPRETED, device_name, known_device, names_in
 from gpu import ERROR, milliseconds
 from inputs import drawn, sizes_of
-from ledger import Ledger, about
+from ledger import LOST, TRIES, Ledger, about, is_lost
 from processes import ROOT
 from rich.console import Console
 from rich.progress import track
@@ -36,6 +37,7 @@ from rich.table import Table
 
 import flowc
 from flowc.files import write_whole
+from flowc.fuzz.find import last
 from flowc.options import choices
 from flowc.report.curves import Panel, svg
 from flowc.report.shape import shape_facts
@@ -85,6 +87,7 @@ def rows(name: str, passes: str, heads: int, length: int, device: Device, timed:
         if timed:
             made = op(**leaves, schedule=_asked(own.schedule), backend="triton").detach()
             apart = float((made - first).abs().max() / first.abs().max())
+            del made  # a call at T 1M has no room for another output
             measured = milliseconds(partial(called, op, leaves, _asked(own.schedule), trained), tiny)
         taken = own.schedule == facts.taken
         found.append(Row(name, passes, heads, length, own.schedule, taken, 1e3 * predicted, measured, apart))
@@ -167,7 +170,7 @@ def main(given: Sequence[str] | None = None) -> int:
     points = [(n, p, h, t) for n in names for p in passes for h in heads for t in lengths]
     where = device_name(INTERPRETED if tiny else "none: all predicted")
     book = Ledger.opened(arguments.json, about(where) | {"predicted_for": device.name}, arguments.again)
-    until = time.monotonic() + 60 * arguments.budget
+    until, lost = time.monotonic() + 60 * arguments.budget, False
     for at, point in enumerate(track(points, "sizes", console=Console(stderr=True))):
         key = " ".join(map(str, point))
         if any(known.startswith(f"{key} ") for known in book.rows):
@@ -175,15 +178,34 @@ def main(given: Sequence[str] | None = None) -> int:
         if time.monotonic() > until:
             book.leave([" ".join(map(str, left)) for left in points[at:]])
             break
-        for row in rows(*point, device, there or tiny, tiny):
-            book.end(f"{key} {row.schedule}", asdict(row))
-    found = [Row(**{n: v for n, v in r.items() if n != "key"}) for r in book.rows.values()]
+        if not book.begin(key):
+            book.end(f"{key} -", {"failed": f"the process ended in it {TRIES} times"})
+            continue
+        try:
+            with book.begun(key):
+                made = {r.schedule: asdict(r) for r in rows(*point, device, there or tiny, tiny)}
+        except Exception as error:  # whatever an op raises is what was found
+            made, lost = {"-": {"failed": last(error)}}, is_lost(error)
+        book.tries.pop(key, None)
+        for schedule, row in made.items():
+            book.end(f"{key} {schedule}", row)
+        if lost:
+            return LOST
+    return told(book, arguments, tiny)
+
+
+def told(book: Ledger, arguments: argparse.Namespace, tiny: bool) -> int:
+    """Print what was found, draw it; the exit code."""
+    failed = {key: r["failed"] for key, r in book.rows.items() if "failed" in r}
+    found = [Row(**{n: v for n, v in r.items() if n != "key"}) for key, r in book.rows.items() if key not in failed]
+    for key, why in failed.items():
+        print(f"{key}: {why}")
     if found:
         Console(width=120).print(table(found))
     if arguments.svg is not None and found:
         write_whole(arguments.svg, picture(found))
     bar = 2 * ERROR[torch.float16 if tiny else torch.bfloat16]
-    return int(any(r.apart is not None and not r.apart <= bar for r in found))
+    return int(any(r.apart is not None and not r.apart <= bar for r in found) or bool(failed))
 
 
 if __name__ == "__main__":

@@ -119,8 +119,8 @@ def _bench(row: dict[str, Any], device: Device, source: str) -> Iterator[Row]:
 
 
 def _long(row: dict[str, Any], device: Device, source: str) -> Iterator[Row]:
-    shape = (1, row["length"], row["heads"], SIDE)
-    if row["measured"] is not None:
+    if row.get("measured") is not None:
+        shape = (1, row["length"], row["heads"], SIDE)
         yield _call(row, shape, row["schedule"], row["measured"], device, source)
 
 

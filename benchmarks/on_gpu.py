@@ -87,8 +87,9 @@ There is no GPU that torch can use, so nothing can be measured here. What can be
 def environment(facts: Facts, kernels: int) -> dict[str, str]:
     """What parts run in: a ptxas that is right, kernels that were shipped, the peer that was carried along."""
     found = dict(os.environ)
-    paths = [str(ROOT), *(str(p) for p in (ROOT / ".gpu-peer",) if p.is_dir()), found.get("PYTHONPATH", "")]
-    found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    peer = ROOT / ".gpu-peer"
+    carried = [str(peer)] if facts.devices and peer.is_dir() else []  # which does not run without one
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), *carried, found.get("PYTHONPATH", "")]))
     if not facts.devices:
         return found | {"TRITON_INTERPRET": "1"}
     if (newer := ptxas.better(facts)) is not None:
@@ -107,11 +108,13 @@ def carried(facts: Facts, kernels: int) -> dict[str, Any]:
         "target": facts.devices[0].architecture if facts.devices else "none",
         "Triton": facts.triton.version,
         "ptxas": facts.used_ptxas and facts.used_ptxas.version,
+        "the build of Triton": ship.build(),
     }
     there = {
         "target": known.get("target"),
         "Triton": known.get("versions", {}).get("triton"),
         "ptxas": known.get("ptxas"),
+        "the build of Triton": known.get("build"),
     }
     off = [f"for {n} {there[n]}, and here is {here[n]}" for n in here if there[n] != here[n]]
     return {"kernels": kernels, "why": "; ".join(off)}

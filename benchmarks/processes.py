@@ -72,11 +72,15 @@ def machine() -> dict[str, object]:
 
 @cache
 def commit() -> str:
-    """The checkout's commit, with `+` after it where tracked files differ from it; of a bare copy FLOWC_COMMIT."""
+    """The checkout's commit, with `+` after it where tracked files but results differ; of a bare copy FLOWC_COMMIT."""
     if not (ROOT / ".git").exists():
         return os.environ.get("FLOWC_COMMIT", "unknown: no checkout")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "status", "--porcelain", "-uno", ":!benchmarks/results"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return head.strip() + ("+" if changed.stdout else "")

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from processes import ROOT
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from ship_parts import PARTS
+from triton.runtime.cache import triton_key
 
 from flowc.doctor import collect
 from flowc.doctor.facts import Device
@@ -170,10 +172,15 @@ def unpacked(folder: Path, pack: Path) -> int:
     return relocated(folder)
 
 
+def build() -> str:
+    """What Triton's keys have of Triton itself: its sources and its library, which differ between Pythons too."""
+    return sha256(triton_key().encode()).hexdigest()[:16]
+
+
 def manifest(target: str, ptxas: str, found: Sequence[Shipped], count: int) -> dict[str, Any]:
     """What the kernels were compiled with, and for what."""
     return ledger.about("none: compiled ahead") | {
-        "target": target, "ptxas": ptxas, "kernels": count, "rows": [asdict(s) for s in found],
+        "target": target, "ptxas": ptxas, "build": build(), "kernels": count, "rows": [asdict(s) for s in found],
     }  # fmt: skip
 
 

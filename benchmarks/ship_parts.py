@@ -73,8 +73,7 @@ def _untimed(*given: object) -> object:
         call()
         return 0.0
 
-    unprofiled = {}, None
-    with patch.multiple(gpu, milliseconds=once, profiled=lambda *_: unprofiled, is_there=bool):
+    with patch.multiple(gpu, milliseconds=once, is_there=bool):
         return gpu.measured(*given)  # type: ignore[arg-type]
 
 
@@ -91,6 +90,7 @@ def tune(name: str, tiny: bool) -> Runs:
             for candidate in site.candidates()[:CANDIDATES] if site.role in trial.places else ():
                 with trial.configured({site.role: candidate.tiling}), suppress(Exception):  # refused there, with why
                     trial.call()
+                    trial.judged()
 
     yield "tune", partial(search)
 

@@ -25,7 +25,10 @@ sys.path.insert(0, str(ROOT / "examples"))
 from hybrid_lm import Model, split
 
 OP = "gated_deltanet"
-KINDS = ("attention", "peer", "flowc")
+KINDS = ("attention", "flowc", "peer")
+OTHERS = ("attention", "peer")
+"""What flowc is compared with."""
+
 SIZES: dict[str, dict[str, Any]] = {
     "cuda": {"width": 2048, "heads": 16, "layers": 8, "tokens": 65536, "steps": 10, "lengths": [2048, 8192, 32768]},
     "cpu": {"width": 256, "heads": 2, "layers": 2, "tokens": 8192, "steps": 5, "lengths": [512, 2048, 8192]},

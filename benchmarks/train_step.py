@@ -1,6 +1,7 @@
 """Training steps of the model of examples/hybrid_lm.py: with flowc's op, the peer's in its place, and attention.
 
     .venv/bin/python benchmarks/train_step.py [--op NAME] [--lengths T ...] [--json FILE] [--svg FILE]
+        [--budget MINUTES]
     TRITON_INTERPRET=1 .venv/bin/python benchmarks/train_step.py --tiny --backend triton
 
 In: an example, and sizes, by default those of `SIZES`: of a GPU, of a CPU, of `--tiny`. Out: for every length and model
@@ -35,7 +36,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -45,14 +46,16 @@ import torch.nn.functional as F
 import triton
 from gpu import prepared
 from gpu_peers import PEERS, absent, peer_versions
+from ledger import is_lost
 from processes import ROOT, commit, machine
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
-from train_models import KINDS, OP, SIZES, Call, Setting, built, compiled, drawn, parameters
+from train_models import KINDS, OP, OTHERS, SIZES, Call, Setting, built, compiled, drawn, parameters
 
 from flowc.files import write_whole
+from flowc.fuzz.find import last
 from flowc.report.curves import Panel, svg
 
 ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
@@ -106,6 +109,10 @@ def measured(kind: str, s: Setting, peer: Call | None = None) -> tuple[Row, Firs
         return timed(row, s, peer)
     except torch.OutOfMemoryError:
         return replace(row, failed="out of memory"), None
+    except Exception as error:  # of the peer, which refuses devices and versions; ours end the run with 1
+        if is_lost(error):
+            raise
+        return replace(row, failed=last(error)), None
     finally:
         gc.collect()
         if s.device == "cuda":
@@ -254,7 +261,7 @@ def table(rows: Sequence[Row], title: str, absent: str | None) -> Table:
     ):
         made.add_column(column, justify="left" if column == "model" else "right")
     for r in rows:
-        numbers = [(r.tokens_per_second, ",.0f"), *((ratio(rows, r, kind), ".2f") for kind in KINDS[:2])]
+        numbers = [(r.tokens_per_second, ",.0f"), *((ratio(rows, r, kind), ".2f") for kind in OTHERS)]
         numbers += [(r.step_ms, ",.1f"), (r.peak_mib, ",.0f"), (r.loss, ".4f")]
         cells = ["-" if value is None else format(value, form) for value, form in numbers]
         cells[0] = r.failed or cells[0]
@@ -279,7 +286,7 @@ def record(rows: Sequence[Row], judged: Sequence[Any], s: Setting, absent: str |
     """What is kept."""
     device = torch.cuda.get_device_name() if s.device == "cuda" else f"cpu, threads: {torch.get_num_threads()}"
     versions = {"torch": torch.__version__, "triton": triton.__version__, **peer_versions()}
-    ratios = [{f"of_{kind}": ratio(rows, r, kind) for kind in KINDS[:2]} for r in rows]
+    ratios = [{f"of_{kind}": ratio(rows, r, kind) for kind in OTHERS} for r in rows]
     told = [
         asdict(r) | {"step_ms": r.step_ms, "tokens_per_second": r.tokens_per_second} | own
         for r, own in zip(rows, ratios, strict=True)
@@ -314,6 +321,7 @@ def given_settings(given: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     parser.add_argument("--tools", type=Path, help="with --tiny, as for gpu.py: lets the peer run without a GPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
+    parser.add_argument("--budget", type=float, default=inf, metavar="MINUTES", help="begin no other length after that")
     args = parser.parse_args(given)
     if not (ROOT / f"examples/{args.op}.flow").is_file():
         parser.error(f"there is no example {args.op}")
@@ -337,10 +345,14 @@ def main(given: Sequence[str] | None = None, peer: Call | None = None) -> int:
     absent = None if peer is not None else missing(args.op, settings[0].device)
     rows: list[Row] = []
     judged: list[dict[str, Any]] = []
+    until, left = time.monotonic() + 60 * args.budget, list[str]()
     kinds = [kind for kind in KINDS if kind != "peer" or absent is None]
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(args.op, total=len(settings) * len(kinds))
-        for s in settings:
+        for at, s in enumerate(settings):
+            if time.monotonic() >= until:
+                left = [f"T {s.length}" for s in settings[at:]]
+                break
             found = {}
             for kind in kinds:
                 row, first = in_its_own_process(kind, s) if s.alone else measured(kind, s, peer)
@@ -349,10 +361,12 @@ def main(given: Sequence[str] | None = None, peer: Call | None = None) -> int:
                 speed = row.failed or f"{row.tokens_per_second:,.0f} tokens/s"
                 progress.console.print(f"T {s.length}, {kind}: {speed}")
                 progress.advance(bar)
+                if args.json is not None:  # a run may be cut short
+                    write_whole(args.json, json.dumps(record(rows, judged, s, absent), indent=1) + "\n")
             judged += [told] if (told := agreed(found, s)) is not None else []
-            if args.json is not None:  # after each length: a run may be cut short
-                write_whole(args.json, json.dumps(record(rows, judged, s, absent), indent=1) + "\n")
     s = settings[0]
+    if args.json is not None:
+        write_whole(args.json, json.dumps(record(rows, judged, s, absent) | {"left": left}, indent=1) + "\n")
     title = f"{s.op}, {s.layers} layers, width {s.width}, {s.heads} heads, {s.dtype}, {s.device}"
     Console(width=140).print(table(rows, title, absent))
     for told in judged:
@@ -360,8 +374,9 @@ def main(given: Sequence[str] | None = None, peer: Call | None = None) -> int:
         print(f"T {told['length']}: flowc and the peer are apart by {', '.join(parts)}{' WRONG' * told['wrong']}")
     if args.svg is not None:
         write_whole(args.svg, picture(rows, args.op))
+    broken = any(r.failed not in (None, "out of memory") for r in rows if r.model != "peer")
     finite = all(r.loss is None or isfinite(r.loss) for r in rows)
-    return int(any(told["wrong"] for told in judged) or not finite)
+    return int(any(told["wrong"] for told in judged) or broken or not finite)
 
 
 if __name__ == "__main__":

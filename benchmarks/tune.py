@@ -1,17 +1,17 @@
 """`flowc tune` of several examples on this GPU, each in its share of the time, into one table of rows.
 
-    .venv/bin/python benchmarks/tune.py [--ops A,B] [--budget MINUTES] [--json FILE] [--tiny]
+    .venv/bin/python benchmarks/tune.py [--ops A,B] [--budget MINUTES] [--json FILE] [--again] [--tiny]
 
 In: examples, those that the peer has without names. Out: for every kernel of a forward and backward pass what the rules
 take, what was found, and how long the call takes with either; beside FILE the rows themselves, FILE.table.json, which
 `FLOWC_TUNED` takes, or which is committed. `--tiny` searches forward passes at tiny size, under TRITON_INTERPRET=1
-without a GPU, where times mean nothing. Exits with 1 where a search ended by an error.
+without a GPU, where times mean nothing. What FILE has of this commit, these versions and this
+device is not searched again. Exits with 1 where a search ended by an error, with 75 where the device is lost.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,16 +23,17 @@ import torch
 import triton
 from command import device_name, names_in
 from gpu_peers import PEERS
+from ledger import Ledger
 from processes import ROOT
 from rich.console import Console
 from rich.table import Table
 
 from flowc.compiler import Stage, compile_text
-from flowc.files import write_whole
 from flowc.options import Options
 from flowc.runtime.tables import write_table
 from flowc.schedule.predict import Shape
 from flowc.source import Source
+from flowc.tune.trial import DeviceLostError
 from flowc.tune.tune import Request, measure, record, rows
 
 AT = Request(Shape(8, 4096, 16), (128, 128), {})
@@ -57,6 +58,8 @@ def searched(name: str, seconds: float, tiny: bool, console: Console) -> tuple[l
 
     try:
         found = measure(compilation, [TINY if tiny else AT], seconds, told, once if tiny else None)
+    except DeviceLostError:
+        raise
     except (ValueError, RuntimeError) as error:
         return [{"name": name, "failed": str(error)}], []
     made = [
@@ -88,6 +91,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--ops", help="examples, with commas between them")
     parser.add_argument("--budget", type=float, default=10.0, metavar="MINUTES")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--again", action="store_true", help="search again what FILE has")
     parser.add_argument("--tiny", action="store_true")
     asked = parser.parse_args(given)
     there = torch.cuda.is_available()
@@ -99,25 +103,39 @@ def main(given: Sequence[str] | None = None) -> int:
             "there is no GPU; --tiny under TRITON_INTERPRET=1 runs it small, `flowc tune --predicted` predicts"
         )
     console, until = Console(stderr=True), time.monotonic() + 60 * asked.budget
-    about = ledger.about(device_name())
-    found: list[dict[str, Any]] = []
-    kept: list[Any] = []
-    left: list[str] = []
-    for at, name in enumerate(names):
-        share = (until - time.monotonic()) / (len(names) - at)
-        if share <= 0:
-            left.append(name)
-            continue
-        made, own = searched(name, share, asked.tiny, console)
-        found, kept = [*found, *made], [*kept, *own]
-        if asked.json is not None:
-            write_whole(asked.json, json.dumps({**about, "left": names[at + 1 :], "rows": found}, indent=1) + "\n")
+    book = Ledger.opened(asked.json, ledger.about(device_name()), asked.again)
+    lost = all_of(names, asked, until, book, console)
+    found = [{n: v for n, v in r.items() if n != "key"} for r in book.rows.values()]
     Console(width=150).print(table(found))
-    if asked.json is not None:
-        write_whole(asked.json, json.dumps({**about, "left": left, "rows": found}, indent=1) + "\n")
-        if kept:
-            write_table(asked.json.with_suffix(".table.json"), kept)
-    return int(any("failed" in r for r in found))
+    return ledger.LOST if lost else int(any("failed" in r for r in found))
+
+
+def all_of(names: Sequence[str], asked: argparse.Namespace, until: float, book: Ledger, console: Console) -> bool:
+    """Search what is not there yet; whether the device is lost, of which another process then has one."""
+    todo = [n for n in names if not any(key.startswith(f"{n} ") for key in book.rows)]
+    for at, name in enumerate(todo):
+        share, lost = (until - time.monotonic()) / (len(todo) - at), False
+        if share <= 0:
+            book.leave(todo[at:])
+            return False
+        if not book.begin(name):
+            book.end(f"{name} -", {"name": name, "failed": f"the process ended in it {ledger.TRIES} times"})
+            continue
+        with book.begun(name):
+            try:
+                made, own = searched(name, share, asked.tiny, console)
+            except DeviceLostError as error:
+                made, own, lost = [{"name": name, "failed": str(error)}], [], True
+        if asked.json is not None and own:
+            write_table(asked.json.with_suffix(".table.json"), own)
+        book.tries.pop(name, None)
+        for row in made:
+            book.end(f"{name} {row.get('kernel', '-')}", row)
+        if lost:
+            book.leave(todo[at + 1 :])
+            return True
+    book.leave([])
+    return False
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_every_part_s_times_are_read(tmp_path):
         [search | {"kernel": "walk"}, search | {"kernel": "rows"}, {"name": "kda", "failed": ""}],
     )
     long = taken | {"heads": 2, "length": 2**16, "predicted": 1.0}
-    write(tmp_path / "long.json", [long | {"measured": 3.0}, long | {"measured": None}])
+    write(tmp_path / "long.json", [long | {"measured": 3.0}, long | {"measured": None}, {"failed": "out of memory"}])
     step = {"name": "gla", "batch": 8, "heads": 32, "side": 128, "state": "float32", "bytes": 43 * 10**6}
     write(tmp_path / "decode.json", [step | {"graph": 28.0}, step | {"graph": None}])
     search, long, step = sorted(model.of_flowc(tmp_path), key=lambda r: r.source != "tune.json, 0123456")[:3]

@@ -59,7 +59,7 @@ def test_it_runs_whole(tmp_path, capsys):
     assert "times mean nothing" in found["device"]
     lengths = [16, 32]
     assert [(r["length"], r["model"]) for r in found["rows"]] == [(t, k) for t in lengths for k in train_models.KINDS]
-    for attention, peer, flow in zip(*(found["rows"][i::3] for i in range(3)), strict=True):
+    for attention, flow, peer in zip(*(found["rows"][i::3] for i in range(3)), strict=True):
         assert flow["parameters"] == peer["parameters"]
         assert flow["loss"] == pytest.approx(peer["loss"], abs=1e-5)
         assert flow["loss"] != attention["loss"]
@@ -84,6 +84,32 @@ def test_it_runs_whole(tmp_path, capsys):
 def test_a_wrong_op_is_caught(input, change, capsys):
     assert train_step.main(["--tiny", "--lengths", "16"], reference(**{input: change})) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_a_peer_that_refuses_leaves_the_others(tmp_path):
+    """Its rows say why, and nothing is wrong; where our op raises, something is."""
+
+    def refuses(_):
+        raise RuntimeError("not on this device")
+
+    path = tmp_path / "rows.json"
+    given = ["--tiny", "--lengths", "16", "--json", str(path)]
+    assert train_step.main(given, refuses) == 0
+    rows = {r["model"]: r for r in json.loads(path.read_text())["rows"]}
+    assert {k for k, r in rows.items() if r["failed"]} == {"peer"}
+    assert "not on this device" in rows["peer"]["failed"]
+    assert train_step.main([*given, "--budget", "0"], refuses) == 0
+    found = json.loads(path.read_text())
+    assert (found["rows"], found["left"]) == ([], ["T 16"])
+
+
+def test_an_op_that_raises_is_wrong(monkeypatch):
+    def raises(*_):
+        raise RuntimeError("no such luck")
+
+    timed = train_step.timed
+    monkeypatch.setattr(train_step, "timed", lambda row, *more: {"flowc": raises}.get(row.model, timed)(row, *more))
+    assert train_step.main(["--tiny", "--lengths", "16"], reference()) == 1
 
 
 def test_what_is_no_number_is_caught():

@@ -19,14 +19,14 @@ import torch
 from flowc.compiler import Compilation
 from flowc.fuzz import judge
 from flowc.fuzz.cases import Case, Tensors, draw, sizes_of, type_of
-from flowc.fuzz.targets import GPU, INTERPRETER, placed
+from flowc.fuzz.targets import GPU, INTERPRETER, Target, placed
 from flowc.runtime.load import load
 from flowc.schedule.predict import Shape
 from flowc.schedule.tilings import Tiling
 from flowc.schedule.tuned import INTERPRETED, MEASURED, Place, Tuned
 
-STUCK = ("CUDA error", "HIP error")
-"""What is said once a device has failed; whatever this process asks of it then fails as well."""
+STUCK = ("CUDA error", "HIP error", "Triton Error [CUDA]", "Triton Error [HIP]")
+"""What torch and Triton say once a device has failed; whatever this process asks of it then fails as well."""
 
 
 KEPT = "whose kernels keep the rules; --schedule split or fused searches those of another call"
@@ -181,7 +181,7 @@ class Trial:
                     made = self._named()
         except Exception as error:  # whatever a compiler or a driver says to it
             said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            if any(word in said for word in STUCK):
+            if any(word in said for word in STUCK) and "out of memory" not in said:
                 last = "the rules" if not tilings else f"{list(tilings)[-1]} {list(tilings.values())[-1]}"
                 raise DeviceLostError(
                     f"the device failed by {last}: {said}; nothing runs on it until flowc ends"
@@ -244,10 +244,20 @@ class Trial:
     @cached_property
     def _judged(self) -> judge.Trials:
         """A few chunks of the same sizes, and what is true of them."""
+        case, target = self._judging
+        return judge.Trials(self.model, self.op, case, self.work.dtype, target)
+
+    @property
+    def _judging(self) -> tuple[Case, Target]:
+        """What values are judged by, and where."""
         case = replace(self._case(min(2 * self.tokens + 5, max(self.work.shape.length, 1))), chunk=self.tokens)
         target = GPU if self.device == "cuda" else INTERPRETER
-        options = (*target.options, ("schedule", self.schedule))
-        return judge.Trials(self.model, self.op, case, self.work.dtype, replace(target, options=options))
+        return case, replace(target, options=(*target.options, ("schedule", self.schedule)))
+
+    def judged(self) -> None:
+        """The call whose values are judged, which gives states too: other variants of kernels than `call`'s."""
+        case, target = self._judging
+        self._run(self.op, self.model, draw(self.model, case), {}, self.work.dtype, case, target)
 
     def _run(self, *given: Any) -> Tensors:
         """The op on that case; without a backward pass its values alone."""

@@ -92,7 +92,8 @@ def folder(tmp_path_factory):
     first = launched(made)
     assert first["errors"] == []
     assert first["compiled"] == first["kernels"] == len(ship.kernels(made)) > 1
-    (made / ship.MANIFEST).write_text(json.dumps({"target": "sm_90", "ptxas": "12.8", "versions": {"triton": "3.7.1"}}))
+    known = {"target": "sm_90", "ptxas": "12.8", "build": ship.build(), "versions": {"triton": "3.7.1"}}
+    (made / ship.MANIFEST).write_text(json.dumps(known))
     return made
 
 
@@ -138,7 +139,10 @@ def test_what_was_shipped_for_another_machine_is_told(folder, monkeypatch):
     assert on_gpu.carried(HOPPER, 0)["why"].startswith("none were shipped")
     said = on_gpu.carried(GPU, 5)["why"]
     assert "for target sm_90, and here is sm_100" in said
-    assert on_gpu.carried(replace(HOPPER, devices=(H200,), chosen_ptxas=None), 5) == {"kernels": 5, "why": ""}
+    right = replace(HOPPER, devices=(H200,), chosen_ptxas=None)
+    assert on_gpu.carried(right, 5) == {"kernels": 5, "why": ""}
+    monkeypatch.setattr(ship, "triton_key", lambda: "of another Python")
+    assert on_gpu.carried(right, 5)["why"].startswith("for the build of Triton ")
 
 
 def test_a_newer_ptxas_is_taken_where_it_has_to_be(monkeypatch):

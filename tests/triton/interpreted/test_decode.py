@@ -188,3 +188,20 @@ def test_what_it_refuses(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         decode.main(["gla", "--tiny"])
     assert "set TRITON_INTERPRET=1" in capsys.readouterr().err
+
+
+def test_what_our_step_raises_is_told(monkeypatch, tmp_path):
+    """The other ops go on."""
+    checked = decode.checked
+
+    def raising(name, *more):
+        if name == "gla":
+            raise RuntimeError("no such luck")
+        return checked(name, *more)
+
+    monkeypatch.setattr(decode, "checked", raising)
+    path = tmp_path / "decode.json"
+    assert decode.main(["gla", "retnet", "--tiny", "--json", str(path)]) == 1
+    found = json.loads(path.read_text())
+    assert found["failed"].keys() == {"gla"}
+    assert found["errors"].keys() == {"retnet"}

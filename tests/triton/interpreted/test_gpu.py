@@ -155,12 +155,12 @@ def test_a_profile_is_taken(monkeypatch):
     monkeypatch.setattr(kernel_profile, "EMPTIED", 4)
     monkeypatch.setattr(gpu.torch, "empty", lambda *size, device, **more: empty(*size, **more))
     monkeypatch.setattr(gpu.torch.cuda, "synchronize", lambda: seen.append("waited"))
-    assert gpu.profiled(lambda: seen.append("called"), "cuda") == ({"_walk": pytest.approx(5e-3)}, None)
+    assert kernel_times(lambda: seen.append("called"), True) == {"_walk": pytest.approx(5e-3)}
     calls = ["called"] * kernel_profile.CALLS
     assert seen == [*["called"] * kernel_profile.WARM, "begun", *calls, "waited", "ended"]
     monkeypatch.setattr(Profile, "export_chrome_trace", lambda self, path: Path(path).write_text(json.dumps(trace())))
-    found, why = gpu.profiled(lambda: None, "cuda")
-    assert (found, "CUPTI" in why) == ({}, True)
+    with pytest.raises(UnprofiledError, match="CUPTI"):
+        kernel_times(lambda: None, True)
 
 
 def test_a_peer_that_cannot_be_imported_is_told(monkeypatch, tmp_path, capsys):
@@ -185,6 +185,60 @@ def test_a_wrong_peer_is_told_and_is_not_ours(monkeypatch, tmp_path):
     assert gpu.main(["simple_gla", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
     errors = json.loads((tmp_path / "gpu.json").read_text())["errors"]["simple_gla"]
     assert errors["peer"]["o"] > 0.1 > max(errors["flowc"].values())
+
+
+def test_a_peer_that_refuses_leaves_our_rows(monkeypatch, tmp_path):
+    """As flash-linear-attention does on Hopper below Triton 3.7.1: rows have what it said in the place of its times."""
+    stand_in(monkeypatch)
+
+    def refuses(**_):
+        raise RuntimeError("not with this Triton")
+
+    monkeypatch.setattr(sys.modules["fla.ops.simple_gla"], "chunk_simple_gla", refuses)
+    monkeypatch.setattr(gpu, "TINY", gpu.TINY[:1])
+    assert gpu.main(["simple_gla", "--tiny", "--json", str(tmp_path / "gpu.json")]) == 0
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert "not with this Triton" in found["refused"]["simple_gla"]
+    for row in found["rows"]:
+        assert (row["flowc"] > 0, row["peer"], row["peer_default"]) == (True, None, None)
+        assert "not with this Triton" in row["refused"]
+
+
+@pytest.mark.parametrize(("said", "code"), [("no such luck", 1), ("CUDA error: an illegal memory access", 75)])
+def test_what_our_op_raises_is_a_failed_row(said, code, monkeypatch, tmp_path):
+    """The other rows go on, but where the device is lost: then another process goes on behind it."""
+    path, measured = tmp_path / "gpu.json", gpu.measured
+
+    def raising(name, passes, *given):
+        if passes == "forward":
+            raise RuntimeError(said)
+        return measured(name, passes, *given)
+
+    monkeypatch.setattr(gpu, "TINY", gpu.TINY[:1])
+    with monkeypatch.context() as patched:
+        patched.setattr(gpu, "measured", raising)
+        assert gpu.main(["simple_gla", "--tiny", "--json", str(path)]) == code
+    found = json.loads(path.read_text())
+    assert list(found["failed"]) == ["simple_gla, forward, (1, 64, 2, 16)"]
+    assert [r["passes"] for r in found["rows"]] == (["both"] if code == 1 else [])
+    assert gpu.main(["simple_gla", "--tiny", "--json", str(path)]) == 1
+    again = json.loads(path.read_text())
+    assert again["failed"] == found["failed"]
+    assert [r["passes"] for r in again["rows"]] == ["both"]
+
+
+@pytest.mark.parametrize("quantity", ["o", "dv"])
+def test_what_is_no_number_fails(quantity, monkeypatch):
+    monkeypatch.setattr(gpu, "TINY", gpu.TINY[:1])
+    apart = gpu.errors
+
+    def broken(*given):
+        found, refused = apart(*given)
+        found["flowc"][quantity] = float("nan")
+        return found, refused
+
+    monkeypatch.setattr(gpu, "errors", broken)
+    assert gpu.main(["simple_gla", "--tiny", "--passes", "forward"]) == 1
 
 
 def test_a_wrong_value_of_ours_fails(monkeypatch):

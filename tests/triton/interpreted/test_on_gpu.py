@@ -176,7 +176,7 @@ def test_nothing_is_begun_without_time(tmp_path, monkeypatch, capsys):
     assert len(found["left"]) == 2 * (1 + 2 * len(gpu.TINY))
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(None, "skipped"), (0, "held"), (9, "failed")])
+@pytest.mark.parametrize(("code", "verdict"), [(None, "skipped"), (0, "held"), (9, "failed"), (3, "skipped")])
 def test_the_sanitizer(code, verdict, tmp_path, monkeypatch):
     """Where it is installed it runs over one check; what it says by its exit code is the row."""
     monkeypatch.setenv("PATH", str(tmp_path))
