@@ -1,7 +1,8 @@
 """One token of many sequences, their states in a pool: `op.step` beside the peer's recurrent kernels and the bandwidth.
 
     .venv/bin/python benchmarks/decode.py [NAME ...] [--ops A,B] [--batches N ...] [--heads N] [--side N]
-        [--states TYPE ...] [--device NAME] [--budget MINUTES] [--json FILE] [--tiny] [--tools DIR]
+        [--states TYPE ...] [--device NAME] [--budget MINUTES] [--json FILE] [--again] [--tiny]
+        [--tools DIR]
 
 Vectors are bfloat16, B 1, 8, 64 and 256, H 32, K = V = 128; states of float32 and bfloat16 lie in a pool with a slot
 more than there are sequences, which are in no order. The limit is what a device takes to read the states, the inputs
@@ -18,11 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ import torch
 import triton
 from command import device_name, known_device, names_in
 from gpu import ERROR, prepared
-from gpu_peers import RECURRENT, absent, is_there, peer_versions, tried, triton_path
+from gpu_peers import RECURRENT, absent, is_there, tried, triton_path
 from inputs import drawn, sizes_of
-from processes import ROOT, commit, machine
+from ledger import LOST, about, is_lost, read, same
+from processes import ROOT
 from rich.console import Console
 from rich.table import Table
 
@@ -275,6 +276,7 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=list(DEVICES), default="h200", help="whose bandwidth, without a GPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--again", action="store_true", help="run again what the file has")
     parser.add_argument("--tools", type=Path)
     asked = parser.parse_args(given)
     asked.gpu = torch.cuda.is_available()
@@ -299,26 +301,31 @@ def main(given: Sequence[str] | None = None) -> int:
     if asked.gpu:
         known = known_device() or known
     dtype, console = torch.float16 if asked.tiny else torch.bfloat16, Console(stderr=True)
-    until, rows, wrong = time.monotonic() + 60 * asked.budget, [], {}
-    failed: dict[str, str] = {}
-    for at, name in enumerate(asked.names):
+    until, found = time.monotonic() + 60 * asked.budget, Found.opened(asked, known)
+    for name in [n for n in asked.names if n not in found.done]:
         if time.monotonic() > until:
             break
         try:
-            if asked.gpu or asked.tiny:
-                wrong[name] = checked(name, asked, dtype)
+            wrong = {name: checked(name, asked, dtype)} if asked.gpu or asked.tiny else {}
             with torch.no_grad():
-                rows += rows_of(name, asked, dtype, known)
-            console.print(f"{name}: {rows[-1].basis}")
+                found.rows += rows_of(name, asked, dtype, known)
+            found.wrong |= wrong
+            console.print(f"{name}: {found.rows[-1].basis}")
         except Exception as error:  # whatever an op raises is what was found
-            failed[name] = last(error)
-            console.print(f"{name}: {failed[name]}", markup=False)
-        if asked.json is not None:
-            kept = record(rows, wrong, known, asked.gpu) | {"failed": failed, "left": asked.names[at + 1 :]}
-            write_whole(asked.json, json.dumps(kept, indent=1) + "\n")
+            found.failed[name] = last(error)
+            console.print(f"{name}: {found.failed[name]}", markup=False)
+            if is_lost(error):
+                found.save(asked)
+                return LOST
+        found.save(asked)
+    return told(found, asked, dtype)
+
+
+def told(found: Found, asked: argparse.Namespace, dtype: torch.dtype) -> int:
+    """Print what was found; the exit code."""
     out = Console(width=150)
-    out.print(table(rows, known.name))
-    for name, by_type in wrong.items():
+    out.print(table(found.rows, found.known.name))
+    for name, by_type in found.wrong.items():
         for state, sides in by_type.items():
             told = (f"{side} {max(e.values()):.1e}" for side, e in sides.items())
             out.print(f"{name}, states of {state}: values {', '.join(told)} from float64")
@@ -326,25 +333,49 @@ def main(given: Sequence[str] | None = None) -> int:
         out.print(f"Nothing is the peer's: {why}.", markup=False)
     if not asked.gpu:
         out.print("Nothing was timed: there is no GPU. The limits are predictions.")
-    bar = ERROR[dtype]
-    return int(
-        any(not e <= bar for s in wrong.values() for sides in s.values() for e in sides["flowc"].values())
-        or bool(failed)
-    )
+    errors = [e for by_type in found.wrong.values() for sides in by_type.values() for e in sides["flowc"].values()]
+    return int(any(not e <= ERROR[dtype] for e in errors) or bool(found.failed))
 
 
-def record(rows: Sequence[Row], wrong: dict[str, Any], known: Device, timed: bool) -> dict[str, Any]:
-    """What is kept."""
-    return {
-        "device": device_name("none, nothing was timed"),
-        "bandwidth": {"of": known.name, "bytes_per_second": known.bandwidth},
-        "machine": machine(),
-        "commit": commit(),
-        "command": shlex.join(sys.argv),
-        "versions": {"torch": torch.__version__, "triton": triton.__version__, **peer_versions()},
-        "errors": wrong,
-        "rows": [{**asdict(r), "basis": r.basis, "limit_tokens_per_second": r.rate("limit")} for r in rows],
-    }
+@dataclass
+class Found:
+    """What there is of some ops: rows, errors of values, what was raised."""
+
+    known: Device
+    rows: list[Row] = field(default_factory=list)
+    wrong: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def opened(asked: argparse.Namespace, known: Device) -> Found:
+        """What the file has of the same code, versions, device and sizes."""
+        made, there = Found(known), {} if asked.json is None or asked.again else read(asked.json)
+        if same(there, about(device_name("none, nothing was timed"))) and there.get("asked") == sizes_asked(asked):
+            names = [f.name for f in fields(Row)]
+            made.rows = [Row(**{n: row[n] for n in names}) for row in there["rows"]]
+            made.wrong, made.failed = there["errors"], there["failed"]
+        return made
+
+    @property
+    def done(self) -> set[str]:
+        """The ops that need not be run again."""
+        return {r.name for r in self.rows} | self.failed.keys()
+
+    def save(self, asked: argparse.Namespace) -> None:
+        """Write the file, if there is to be one."""
+        if asked.json is not None:
+            rows = [{**asdict(r), "basis": r.basis, "limit_tokens_per_second": r.rate("limit")} for r in self.rows]
+            made = about(device_name("none, nothing was timed")) | {
+                "bandwidth": {"of": self.known.name, "bytes_per_second": self.known.bandwidth},
+                "asked": sizes_asked(asked), "errors": self.wrong, "failed": self.failed,
+                "left": [n for n in asked.names if n not in self.done], "rows": rows,
+            }  # fmt: skip
+            write_whole(asked.json, json.dumps(made, indent=1) + "\n")
+
+
+def sizes_asked(asked: argparse.Namespace) -> dict[str, Any]:
+    """What rows are of."""
+    return {"batches": list(asked.batches), "heads": asked.heads, "side": asked.side, "states": list(asked.states)}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training steps of the model of examples/hybrid_lm.py: with flowc's op, the peer's in its place, and attention.
 
     .venv/bin/python benchmarks/train_step.py [--op NAME] [--lengths T ...] [--json FILE] [--svg FILE]
-        [--budget MINUTES]
+        [--budget MINUTES] [--again]
     TRITON_INTERPRET=1 .venv/bin/python benchmarks/train_step.py --tiny --backend triton
 
 In: an example, and sizes, by default those of `SIZES`: of a GPU, of a CPU, of `--tiny`. Out: for every length and model
@@ -30,12 +30,11 @@ import argparse
 import gc
 import json
 import multiprocessing
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf, isfinite
 from pathlib import Path
 from statistics import median
@@ -45,9 +44,9 @@ import torch
 import torch.nn.functional as F
 import triton
 from gpu import prepared
-from gpu_peers import PEERS, absent, peer_versions
-from ledger import is_lost
-from processes import ROOT, commit, machine
+from gpu_peers import PEERS, absent
+from ledger import SAME, about, is_lost, read
+from processes import ROOT
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -285,16 +284,13 @@ def picture(rows: Sequence[Row], op: str) -> str:
 def record(rows: Sequence[Row], judged: Sequence[Any], s: Setting, absent: str | None) -> dict[str, Any]:
     """What is kept."""
     device = torch.cuda.get_device_name() if s.device == "cuda" else f"cpu, threads: {torch.get_num_threads()}"
-    versions = {"torch": torch.__version__, "triton": triton.__version__, **peer_versions()}
     ratios = [{f"of_{kind}": ratio(rows, r, kind) for kind in OTHERS} for r in rows]
     told = [
         asdict(r) | {"step_ms": r.step_ms, "tokens_per_second": r.tokens_per_second} | own
         for r, own in zip(rows, ratios, strict=True)
     ]
     options = {n: v for n, v in asdict(s).items() if n not in ("length", "alone")}
-    return {
-        "device": device if s.means_something else f"{device}; times mean nothing",
-        "machine": machine(), "commit": commit(), "command": shlex.join(sys.argv), "versions": versions,
+    return about(device if s.means_something else f"{device}; times mean nothing") | {
         "options": options, "peer_absent": absent, "agreed": judged, "rows": told,
     }  # fmt: skip
 
@@ -321,6 +317,7 @@ def given_settings(given: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     parser.add_argument("--tools", type=Path, help="with --tiny, as for gpu.py: lets the peer run without a GPU")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
+    parser.add_argument("--again", action="store_true", help="run again the lengths that the file has")
     parser.add_argument("--budget", type=float, default=inf, metavar="MINUTES", help="begin no other length after that")
     args = parser.parse_args(given)
     if not (ROOT / f"examples/{args.op}.flow").is_file():
@@ -338,18 +335,32 @@ def given_settings(given: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     return args, [Setting(**shared, **sizes, length=length) for length in lengths]
 
 
+def there(path: Path | None, settings: Sequence[Setting], absent: str | None) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Rows of whole lengths that a file has of the same code, versions, device and sizes, and how far sides agreed."""
+    found = {} if path is None else read(path)
+    now = record([], [], settings[0], absent)
+    if not found or any(found.get(n) != now[n] for n in (*SAME, "options", "peer_absent")):
+        return [], []
+    names = [f.name for f in fields(Row)]
+    rows = [Row(**{n: r[n] for n in names} | {"steps_ms": tuple(r["steps_ms"])}) for r in found["rows"]]
+    ended = {r.length for r in rows if sum(o.length == r.length for o in rows) == (len(KINDS) if absent is None else 2)}
+    return [r for r in rows if r.length in ended], [t for t in found["agreed"] if t["length"] in ended]
+
+
 def main(given: Sequence[str] | None = None, peer: Call | None = None) -> int:
     """Take steps, compare, save, print; `peer` stands for the peer's op."""
     args, settings = given_settings(given)
     prepared(args.tools)
     absent = None if peer is not None else missing(args.op, settings[0].device)
-    rows: list[Row] = []
-    judged: list[dict[str, Any]] = []
+    rows, judged = ([], []) if args.again else there(args.json, settings, absent)
     until, left = time.monotonic() + 60 * args.budget, list[str]()
     kinds = [kind for kind in KINDS if kind != "peer" or absent is None]
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(args.op, total=len(settings) * len(kinds))
         for at, s in enumerate(settings):
+            if sum(r.length == s.length for r in rows) == len(kinds):
+                progress.advance(bar, len(kinds))
+                continue
             if time.monotonic() >= until:
                 left = [f"T {s.length}" for s in settings[at:]]
                 break
@@ -361,9 +372,10 @@ def main(given: Sequence[str] | None = None, peer: Call | None = None) -> int:
                 speed = row.failed or f"{row.tokens_per_second:,.0f} tokens/s"
                 progress.console.print(f"T {s.length}, {kind}: {speed}")
                 progress.advance(bar)
+                if kind == kinds[-1]:  # a length that the file has whole is judged there
+                    judged += [told] if (told := agreed(found, s)) is not None else []
                 if args.json is not None:  # a run may be cut short
                     write_whole(args.json, json.dumps(record(rows, judged, s, absent), indent=1) + "\n")
-            judged += [told] if (told := agreed(found, s)) is not None else []
     s = settings[0]
     if args.json is not None:
         write_whole(args.json, json.dumps(record(rows, judged, s, absent) | {"left": left}, indent=1) + "\n")

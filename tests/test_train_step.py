@@ -98,9 +98,35 @@ def test_a_peer_that_refuses_leaves_the_others(tmp_path):
     rows = {r["model"]: r for r in json.loads(path.read_text())["rows"]}
     assert {k for k, r in rows.items() if r["failed"]} == {"peer"}
     assert "not on this device" in rows["peer"]["failed"]
-    assert train_step.main([*given, "--budget", "0"], refuses) == 0
+    assert train_step.main([*given, "--again", "--budget", "0"], refuses) == 0
     found = json.loads(path.read_text())
     assert (found["rows"], found["left"]) == ([], ["T 16"])
+
+
+def test_another_run_goes_on(tmp_path, monkeypatch):
+    """A length that was ended is kept, with how far the sides were apart; one that was cut short begins anew."""
+    path = tmp_path / "rows.json"
+    given = ["--tiny", "--lengths", "16", "32", "--json", str(path)]
+    measured = train_step.measured
+
+    def cut(kind, s, peer):
+        if (s.length, kind) == (32, train_models.KINDS[-1]):
+            raise KeyboardInterrupt
+        return measured(kind, s, peer)
+
+    monkeypatch.setattr(train_step, "measured", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train_step.main(given, reference())
+    first, called = json.loads(path.read_text()), []
+    monkeypatch.setattr(
+        train_step, "measured", lambda kind, s, peer: called.append((s.length, kind)) or measured(kind, s, peer)
+    )
+    assert train_step.main(given, reference()) == 0
+    second = json.loads(path.read_text())
+    assert called == [(32, kind) for kind in train_models.KINDS]
+    ended = len(train_models.KINDS)
+    assert second["rows"][:ended] == first["rows"][:ended]
+    assert [told["length"] for told in second["agreed"]] == [16, 32]
 
 
 def test_an_op_that_raises_is_wrong(monkeypatch):

@@ -152,7 +152,8 @@ def test_a_wrong_peer_is_told_and_a_wrong_value_of_ours_fails(monkeypatch, tmp_p
     errors = json.loads((tmp_path / "made.json").read_text())["errors"]["gla"]["float32"]
     assert errors["peer"]["o"] > 0.1 > errors["flowc"]["o"]
     monkeypatch.setattr(decode.Case, "call", elsewhere(decode.Case.call))
-    assert decode.main(given) == 1
+    assert decode.main(given) == 0  # it is the same code, and is not run again
+    assert decode.main([*given, "--again"]) == 1
     errors = json.loads((tmp_path / "made.json").read_text())["errors"]["gla"]["float32"]
     assert errors["flowc"]["S"] == float("inf")
 
@@ -178,6 +179,23 @@ def test_without_anything_to_run_on_there_are_limits(monkeypatch, tmp_path):
     ]
     one = found["rows"][0]
     assert one["bytes"] == 8 + 32 * (2 * 4 * 128 * 128 + 4 * 2 * 128 + 4 + 2)
+
+
+def test_another_run_goes_on(monkeypatch, tmp_path):
+    """With what the first had no time for, in a file that ends as one run would have left it."""
+    path = tmp_path / "made.json"
+    given = ["--tiny", "--batches", "2", "--json", str(path)]
+    assert decode.main(["gla", *given]) == 0
+    first = json.loads(path.read_text())
+    checked, called = decode.checked, []
+    monkeypatch.setattr(decode, "checked", lambda name, *more: called.append(name) or checked(name, *more))
+    assert decode.main(["gla", "hgrn", *given]) == 0
+    second = json.loads(path.read_text())
+    assert called == ["hgrn"]
+    assert {r["name"] for r in second["rows"]} == {"gla", "hgrn"}
+    assert [r for r in second["rows"] if r["name"] == "gla"] == first["rows"]
+    assert decode.main(["gla", *given, "--side", "24"]) == 0
+    assert called == ["hgrn", "gla"]  # other sizes are other rows
 
 
 def test_what_it_refuses(monkeypatch, capsys):
