@@ -4,7 +4,7 @@
 
 In: where to write, a script, what it is given. Out: FILE, `{"found": N, "compiled": N}`, as of the script's end however
 it ends by itself; and `raised(FILE)`, what was raised, or where the process was when it was ended by a signal; empty
-where neither. Exits as the script does, and with 70 where it raises.
+where neither. Exits as the script does, with 70 where it raises, with 130 where it is interrupted.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 from flowc.files import write_whole
 
-BROKEN = 70
-"""The exit code where the script itself fails: 1 is that of something which it has found."""
+BROKEN, STOPPED = 70, 130
+"""Exit codes where the script itself fails, 1 being that of what it has found, and where somebody interrupts it."""
 
 
 def raised(path: Path) -> Path:
@@ -50,6 +50,8 @@ def main() -> None:
     sys.path[0] = str(Path(script).parent)
     try:
         runpy.run_path(script, run_name="__main__")
+    except KeyboardInterrupt:  # somebody knows
+        sys.exit(STOPPED)
     except Exception:
         traceback.print_exc()
         said.write(traceback.format_exc())

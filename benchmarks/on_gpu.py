@@ -1,6 +1,6 @@
 """`make gpu`: what somebody with a GPU does first. Right, then fast, then tuned, in one command with one report.
 
-    .venv/bin/python benchmarks/on_gpu.py [--only PART ...] [--ops A,B] [--budget MINUTES] [--again] [--tiny]
+    .venv/bin/python benchmarks/on_gpu.py [--only PART,PART] [--ops A,B] [--budget MINUTES] [--again] [--tiny]
         [--out DIR]
 
 In: a machine. Out: DIR (benchmarks/results/gpu, with `--tiny` benchmarks/results/gpu-tiny) with report.txt, report.json
@@ -73,6 +73,9 @@ PARTS = (
 
 GRACE = 120
 """Seconds that a part may take beyond its time: it ends by itself after the row that it is in."""
+
+STOPPED = 130
+"""The exit code of what somebody interrupts."""
 
 TIMES_LOST = 3
 """How often a part is run again that has lost the device."""
@@ -147,28 +150,42 @@ class Run:
                 made.setdefault("failed", False)
             else:
                 self.console.print(f"{head}; {left / 60:.1f} minutes left, {share / 60:.1f} for this", markup=False)
+                # Until it ends: a run that is killed must not leave what was known of it as if it still stood.
+                begun = {"status": "begun, and not ended", "failed": True, "complete": False, "kept": False}
+                self.keep(part, known | begun)
                 made = self.one(part, share)
-            self.report["parts"][part.name] = {"title": part.title, **made}
+            self.keep(part, made)
             self.console.print(f"{head}: {made['status']}{', as before' if made.get('kept') else ''}", markup=False)
-            self.save()
+
+    def keep(self, part: Part, made: dict[str, Any]) -> None:
+        """Write what is known of a part into the report."""
+        self.report["parts"][part.name] = {"title": part.title, **made}
+        self.save()
 
     def one(self, part: Part, seconds: float) -> dict[str, Any]:
         """Run a part; again where it lost the device, which rows that are there outlive."""
         began, code, again = time.monotonic(), None, self.asked.again
-        for _ in range(TIMES_LOST):
-            spare = seconds - (time.monotonic() - began)
-            code = self.process(part, spare, again)
-            again = False
-            if code != ledger.LOST or spare <= 0:
-                break
+        try:
+            for _ in range(TIMES_LOST):
+                spare = seconds - (time.monotonic() - began)
+                code = self.process(part, spare, again)
+                again = False
+                if code != ledger.LOST or spare <= 0:
+                    break
+        except KeyboardInterrupt:
+            self.keep(part, self.outcome(part, STOPPED, time.monotonic() - began))
+            raise
+        return self.outcome(part, code, time.monotonic() - began)
+
+    def outcome(self, part: Part, code: int | None, seconds: float) -> dict[str, Any]:
+        """What a part left, which ended with `code` after so long."""
         out: Path = self.asked.out
         record = ledger.read(out / f"{part.name}.json")
         if record.get("commit", self.report["commit"]) != self.report["commit"]:
             record = {}  # of another run, which this one did not come to replace
         left = record.get("left", [])
-        status = {0: "held", 1: "something is wrong", None: "took too long, and was ended"}.get(
-            code, f"ended with exit code {code}"
-        )
+        known = {0: "held", 1: "something is wrong", STOPPED: "stopped", None: "took too long, and was ended"}
+        status = known.get(code, f"ended with exit code {code}")
         if left and code == 0:
             status = "not done: the time was over"
         text, said = out / f"{part.name}.txt", counted.raised(out / f"{part.name}.kernels.json")
@@ -176,7 +193,7 @@ class Run:
             "status": status,
             "failed": code != 0,
             "complete": code in (0, 1) and not left,
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(seconds, 1),
             "left": len(left),
             "kernels": ledger.read(out / f"{part.name}.kernels.json"),
             "raised": said.read_text("utf-8", "replace") if said.is_file() else "",
@@ -253,14 +270,16 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for; ends with 2 where it cannot be done."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [p.name for p in PARTS]
-    parser.add_argument("--only", action="append", choices=names, help="this part; may be given several times")
+    parser.add_argument("--only", action="append", help="parts, with commas between them; all without it")
     parser.add_argument("--ops", help="examples, with commas between them; all that a part knows without it")
     parser.add_argument("--budget", type=float, default=25.0, metavar="MINUTES", help="in all; 25 if not given")
     parser.add_argument("--again", action="store_true", help="run again what is complete")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, interpreted where there is no GPU")
     parser.add_argument("--out", type=Path, help="where the report goes")
     found = parser.parse_args(given)
-    found.only = found.only or names
+    found.only = [name for text in found.only or () for name in names_in(text)] or names
+    if odd := [name for name in found.only if name not in names]:
+        parser.error(f"there is no part {odd[0]}; there are {', '.join(names)}")
     known = {p.stem for p in (ROOT / "examples").glob("*.flow")}
     if unknown := set(names_in(found.ops)) - known:
         parser.error(f"no example {', '.join(sorted(unknown))}")
@@ -278,7 +297,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     kernels = ship.unpacked(ship.FOLDER, ship.PACK) if facts.devices else 0
     around = environment(facts, kernels)
-    found = checkup(collect(around))  # with the ptxas that parts will have
+    # With the ptxas that parts will have; that they are interpreted where there is no GPU is no finding.
+    found = checkup(collect(around) if facts.devices else facts)
     console.print(found.table())
     console.print(found.paragraphs(), markup=False)
     run = Run(asked, around, begun(asked, found, carried(found.facts, kernels)), console, until)
@@ -288,7 +308,7 @@ def main(given: Sequence[str] | None = None) -> int:
         run.all()
     except KeyboardInterrupt:
         console.print("stopped: run it again to go on")
-        return 130
+        return STOPPED
     finally:
         run.save()
         print(gpu_report.summary(run.report))

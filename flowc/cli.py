@@ -230,8 +230,10 @@ def check_module(source: Source | None, module: Path, style: Format) -> None:
     recorded, tuned = recorded_options(text), recorded_tuned(text)
     source = source or recorded_spec(text, module)
     if recorded is None or source is None or tuned is None:
-        odd = "__options__" if recorded is None else "spec" if source is None else "_TUNED"
-        click.echo(f"{module}: edited: it has no readable {odd}", err=True)
+        missing = {"__options__": recorded is None, "spec": source is None, "_TUNED": tuned is None}
+        odd = [name for name, there in missing.items() if there]
+        what = "no module that flowc made" if len(odd) > 1 else "edited"
+        click.echo(f"{module}: {what}: it has no readable {odd[0]}", err=True)
         sys.exit(FINDINGS)
     fresh = run_stages(source, recorded, MODULE, style, tuned).artifact.source.encode()
     if fresh != text:

@@ -171,6 +171,22 @@ def test_a_corrupt_table_is_told_and_left_out(text, folder):
     assert [row.tuned for row in read_table(path).rows] == [ROW]
 
 
+def test_where_rows_cannot_go_is_told_before_the_search(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("flowc.tune.tune.predict", None)  # nothing is searched
+    other = tmp_path / "notes.json"
+    other.write_text("{}")
+    for into, why in ((other, "--into: "), (other / "table.json", "table.json cannot be written: ")):
+        done = run("tune", PATH, "--predicted", "--into", str(into))
+        assert done.exit_code == 2
+        assert why in done.stderr
+        assert str(other) in done.stderr
+    monkeypatch.setenv("FLOWC_CACHE_DIR", str(other))
+    done = run("tune", PATH, "--predicted")
+    assert (done.exit_code, "which FLOWC_CACHE_DIR names, cannot be written" in done.stderr) == (2, True)
+    assert list(tmp_path.glob("notes*")) == [other]
+    assert other.read_text() == "{}"
+
+
 def test_rows_of_another_kernel_or_spec_are_left_out(folder):
     """A kernel that the spec does not have is told; another spec's rows are another's."""
     rows = [Row(HASH, NAME, replace(ROW, role="matrices_backward_3")), Row("0" * 64, "other", ROW)]

@@ -77,14 +77,15 @@ def state_tables(interface: Interface) -> str:
     return f"_STATE_NAMES = {tuple(names)!r}\n_STATE_SHAPES = {tuple(shapes)!r}\n_FILLS = ({fills},)"
 
 
-def _check(interface: Interface, i: Input, lead: str, like: str, bound: set[str]) -> list[str]:
-    """The check of one input, and the sizes that it binds, which become `bound`."""
+def _check(interface: Interface, i: Input, lead: str, like: str, bound: dict[str, str]) -> list[str]:
+    """The check of one input, and the sizes that it binds, which become `bound`, by what they are known from."""
     name = interface.inputs[i.name]
     sizes, binds = [], []
+    from_others = [n for s in i.shape.sizes if s.names <= bound.keys() for n in sorted(s.names)]
     offset = "1" if i.is_param else "lead"
     fresh: set[str] = set()
     for axis, size in enumerate(i.shape.sizes):
-        if size.names <= bound:
+        if size.names <= bound.keys():
             sizes.append(interface.size(size))
             continue
         sizes.append("None")
@@ -92,17 +93,18 @@ def _check(interface: Interface, i: Input, lead: str, like: str, bound: set[str]
             at = offset if axis == 0 else f"{offset} + {axis}"
             binds.append(f"    {interface.sizes[size.symbol]} = {name}.shape[{at}]")
             fresh.add(size.symbol)
-    bound |= fresh
+    bound |= dict.fromkeys(sorted(fresh), f"`{i.name}`")
     whole = f"{lead} + ({', '.join(sizes)},)" if sizes else lead
     timed, untimed = interface.shape_text(i, True), interface.shape_text(i, False)
     text = repr(timed) if timed == untimed else f"{timed!r} if timed else {untimed!r}"
-    return [f"    _tensor({i.name!r}, {name}, {text}, {whole}, {like})", *binds]
+    known = " and ".join(f"{n} as of {bound[n]}" for n in dict.fromkeys(from_others))
+    return [f"    _tensor({i.name!r}, {name}, {text}, {whole}, {like}{f', {known!r}' if known else ''})", *binds]
 
 
 def _late_checks(interface: Interface) -> list[str]:
     """Checks of sizes that are no single dimension, and of a dimension twice in one input, once all are bound."""
     lines = []
-    seen = _fixed(interface)
+    seen = set(_fixed(interface))
     for i in _value_first(interface):
         before = set(seen)
         late = [
@@ -124,9 +126,9 @@ def _value_first(interface: Interface) -> list[Input]:
     return sorted(interface.model.inputs, key=lambda i: i.name != interface.recurrence.value_input)
 
 
-def _fixed(interface: Interface) -> set[str]:
-    """The dimensions whose sizes the spec gives."""
-    return {d.name for d in interface.model.dimensions if d.value is not None}
+def _fixed(interface: Interface) -> dict[str, str]:
+    """The dimensions whose sizes the spec gives, and that it does."""
+    return {d.name: "the spec" for d in interface.model.dimensions if d.value is not None}
 
 
 def range_checks(interface: Interface) -> list[str]:

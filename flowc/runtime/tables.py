@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -68,7 +69,7 @@ def read_table(path: Path) -> Table:
     """The rows of a file; none where there is no file."""
     try:
         found = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Table()
     except OSError as error:
         return Table((), (f"{path}: {error.strerror}; it is left out",), False)
@@ -98,6 +99,17 @@ def _row(given: object) -> Row:
     if not isinstance(spec, str) or len(spec) != 64 or not isinstance(name, str) or not isinstance(record, dict):
         raise ValueError("spec is a hash of 64 digits, name a text, record an object")
     return Row(spec, name, Tuned(**{n: given[n] for n in names}), record)
+
+
+def writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is searched to be written there.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> tuple[str, ...]:

@@ -82,11 +82,12 @@ def tune(
     first that the cost model predicts to be fast, and refuses those whose values are not right.
 
     What is found is a row of a table, by device, spec, the sides of the state, and T and B times H each by the next
-    power of two: calls of other lengths take the nearest row, and nothing is ever searched again unasked. From then on
-    `flowc.compile` and `flowc compile` print the rows of this spec into the module; `flowc explain FILE` says where
-    each kernel's configuration is from. The user's table is tuned/FAMILY.json in the cache folder; FLOWC_TUNED=FILE
-    reads and writes another, and an empty FLOWC_TUNED reads none. Calls in segments (schedule two-level) keep the
-    rules.
+    power of two: calls of other lengths take the nearest row, and nothing is ever searched again unasked. A device
+    without rows takes those of another of its family: ampere, blackwell, amd, or any, which is the rest, Hopper among
+    them. From then on `flowc.compile` and `flowc compile` print the rows of this spec into the module; `flowc explain
+    FILE` says where each kernel's configuration is from. The user's table is tuned/FAMILY.json in the cache folder;
+    FLOWC_TUNED=FILE reads and writes another, and an empty FLOWC_TUNED reads none. Calls in segments (schedule
+    two-level) keep the rules.
 
     As in: flowc tune gated_deltanet.flow --shape 8,4096,16,128,128 --budget 5
 
@@ -96,6 +97,7 @@ def tune(
         raise click.UsageError("--device goes with --predicted: what is measured is measured on this machine's GPU")
     if into is None and os.environ.get("FLOWC_TUNED") == "":
         raise click.UsageError("FLOWC_TUNED is empty, so that no table is read: name a file there, or give --into FILE")
+    _ready(into)
     compiled = _compiled(file)
     requests = [_request(text, dtype, passes, schedule) for text in shapes]
     try:
@@ -106,6 +108,26 @@ def tune(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     _keep(compiled, tunings, into, as_json)
+
+
+def _ready(into: Path | None) -> None:
+    """Refuse, before the search, a table that cannot be written, and a file that is named and is another thing."""
+    from flowc.runtime.tables import read_table, user_table, writable
+    from flowc.schedule.tilings import FAMILIES
+
+    try:
+        for path in {into or user_table(family) for family in FAMILIES}:
+            writable(path)
+    except (OSError, RuntimeError) as error:
+        raise click.UsageError(f"{_where(into)} cannot be written: {error}") from error
+    if into is not None and not (there := read_table(into)).whole:
+        raise click.UsageError(f"--into: {there.problems[0].removesuffix('; it is left out')}; name another file")
+
+
+def _where(into: Path | None) -> str:
+    """What a user calls the place that rows go to."""
+    named = [name for name in ("FLOWC_TUNED", "FLOWC_CACHE_DIR") if os.environ.get(name)]
+    return str(into) if into else f"the table in the cache folder{f', which {named[0]} names,' if named else ''}"
 
 
 def _compiled(file: str) -> Compilation:
@@ -194,7 +216,7 @@ def _keep(compiled: Compilation, tunings: tuple[Tuning, ...], into: Path | None,
             for told in write_table(path, [r for r in found if into or user_table(r.tuned.family) == path]):
                 click.echo(f"warning: {told}", err=True)
     except (OSError, RuntimeError) as error:
-        raise click.UsageError(f"{into or 'the cache folder'} cannot be written: {error}") from error
+        raise click.UsageError(f"{_where(into)} cannot be written: {error}") from error
     if as_json:
         click.echo(json.dumps([row.as_json() for row in found], indent=2))
     else:

@@ -34,8 +34,13 @@ def _fits(shape: torch.Size, sizes: tuple[int | None, ...]) -> bool:
     return True
 
 
-def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...], like: Tensor | None) -> Tensor:
-    """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`."""
+def _tensor(
+    name: str, value: object, shape: str, sizes: tuple[int | None, ...], like: Tensor | None, known: str = ""
+) -> Tensor:
+    """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`.
+
+    `known` tells what its own sizes are known from.
+    """
     if isinstance(value, Tensor) and value.dtype in _FLOATING and value.layout is torch.strided:
         if (like is None or value.device == like.device) and _fits(value.shape, sizes):
             return value  # as at almost every call; what follows says why not
@@ -49,13 +54,15 @@ def _tensor(name: str, value: object, shape: str, sizes: tuple[int | None, ...],
         raise TypeError(f"{_NAME}: `{name}` has layout {value.layout}; expected a dense tensor {shape}")
     actual = tuple(value.shape)
     if len(actual) != len(sizes) or any(e is not None and e != a for e, a in zip(sizes, actual, strict=True)):
-        known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
-        wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
-        lead = shape[1:].split(", H")[0]  # those that all inputs have in common
-        own = slice(lead.count(",") + 1)
-        if like is not None and len(actual) == len(sizes) and actual[own] != sizes[own]:
-            wanted += f", {lead.replace(', ', ' and ')} as of `{_VALUE}`"
+        wanted = f", {len(sizes)} dimensions" if all(s is None for s in sizes) else f" = [{wanted}]"
+        names = shape[1:-1].split(", ")
+        lead = names[: names.index("H")] or ["H"]  # those that all inputs, or all params, have in common
+        if like is not None and len(actual) == len(sizes) and None not in sizes[: len(lead)]:
+            if actual[: len(lead)] != sizes[: len(lead)]:
+                wanted += f", {' and '.join(lead)} as of `{_VALUE}`"
+            elif known:
+                wanted += f", {known}"
         raise ValueError(f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}")
     if like is not None and value.device != like.device:
         raise ValueError(f"{_NAME}: `{name}` is on {value.device}; expected {like.device}, where `{_VALUE}` is")

@@ -11,21 +11,35 @@ def _pools(given: Any, slots: object, sizes: Sequence[tuple[int, ...]], like: Te
     if given is None or len(pools) != len(sizes):
         raise ValueError(f"{_NAME}: `state_indices` goes with a `state` of pools, [slots, H, *], of {', '.join(_STATE_NAMES)}")
     for name, x, own in zip(_STATE_NAMES, pools, sizes, strict=True):
-        _tensor(f"state {name}", x, "[slots, H, *]", (None, *own[1:]), like)
+        called = "state" if len(sizes) == 1 else f"state {name}"
+        _tensor(called, x, "[slots, H, *]", (None, *own[1:]), like)
         if any(size > 1 and step == 0 for size, step in zip(x.shape, x.stride())):
-            raise ValueError(f"{_NAME}: `state {name}` is expanded; a pool has memory for every state")
+            raise ValueError(f"{_NAME}: `{called}` is expanded; a pool has memory for every state")
         if torch.is_grad_enabled() and x.requires_grad:
-            raise ValueError(f"{_NAME}: `state {name}` requires a gradient; a pool is updated in place, under no_grad")
+            raise ValueError(f"{_NAME}: `{called}` requires a gradient; a pool is updated in place, under no_grad")
     counts = [x.shape[0] for x in pools]
     if len(set(counts)) > 1 or (not counts[0] and slots.numel()):
         shown = ", ".join(f"`{name}` {count}" for name, count in zip(_STATE_NAMES, counts, strict=True))
         raise ValueError(f"{_NAME}: pools have as many slots each, one at least; slots of {shown}")
+    if slots.device.type == "cpu" and not torch.compiler.is_compiling():  # where a look makes nobody wait
+        _own_slots(slots.tolist(), counts[0])
     return pools
 
 
+def _own_slots(slots: list[int], count: int) -> None:
+    """Refuse a slot that the pools do not have, and one that two sequences have."""
+    seen: dict[int, int] = {}
+    for at, slot in enumerate(slots):
+        if slot >= count:
+            raise ValueError(f"{_NAME}: `state_indices`[{at}] is {slot}; expected less than {count}, the slots of `state`")
+        if slot > 0 and seen.setdefault(slot, at) != at:
+            raise ValueError(f"{_NAME}: `state_indices`[{seen[slot]}] and [{at}] are both {slot}; expected a slot for each")
+
+
 def _gathered(pools: Sequence[Tensor], slots: Tensor) -> list[Tensor]:
-    """The states of all sequences; of one that is skipped the pool's first."""
-    return [x.index_select(0, slots.clamp(min=0)) for x in pools]
+    """The states of all sequences; of one that is skipped 0, as in kernels."""
+    index, live = slots.clamp(min=0), slots > 0
+    return [x.index_select(0, index).where(live.view(-1, *(1,) * (x.dim() - 1)), 0) for x in pools]
 
 
 def _scattered(pools: Sequence[Tensor], slots: Tensor, finals: Sequence[Tensor]) -> list[Tensor]:

@@ -113,7 +113,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "gated_deltanet_00546260a73338b4"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "gated_deltanet_b0f8eaabd6e6b875"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -4489,8 +4489,12 @@ def _tensor(
     shape: str,
     sizes: tuple[int | None, ...],
     like: Tensor | None,
+    known: str = "",
 ) -> Tensor:
-    """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`."""
+    """An argument that is a floating tensor of the expected sizes (None: any) on the device of `like`.
+
+    `known` tells what its own sizes are known from.
+    """
     if (
         isinstance(value, Tensor)
         and value.dtype in _FLOATING
@@ -4518,13 +4522,25 @@ def _tensor(
     if len(actual) != len(sizes) or any(
         e is not None and e != a for e, a in zip(sizes, actual, strict=True)
     ):
-        known = any(s is not None for s in sizes)
         wanted = ", ".join("*" if s is None else str(s) for s in sizes)
-        wanted = f" = [{wanted}]" if known else f", {len(sizes)} dimensions"
-        lead = shape[1:].split(", H")[0]  # those that all inputs have in common
-        own = slice(lead.count(",") + 1)
-        if like is not None and len(actual) == len(sizes) and actual[own] != sizes[own]:
-            wanted += f", {lead.replace(', ', ' and ')} as of `{_VALUE}`"
+        wanted = (
+            f", {len(sizes)} dimensions"
+            if all(s is None for s in sizes)
+            else f" = [{wanted}]"
+        )
+        names = shape[1:-1].split(", ")
+        lead = names[: names.index("H")] or [
+            "H"
+        ]  # those that all inputs, or all params, have in common
+        if (
+            like is not None
+            and len(actual) == len(sizes)
+            and None not in sizes[: len(lead)]
+        ):
+            if actual[: len(lead)] != sizes[: len(lead)]:
+                wanted += f", {' and '.join(lead)} as of `{_VALUE}`"
+            elif known:
+                wanted += f", {known}"
         raise ValueError(
             f"{_NAME}: `{name}` has shape {list(actual)}; expected {shape}{wanted}"
         )
@@ -4769,14 +4785,15 @@ def _pools(
             f"{_NAME}: `state_indices` goes with a `state` of pools, [slots, H, *], of {', '.join(_STATE_NAMES)}"
         )
     for name, x, own in zip(_STATE_NAMES, pools, sizes, strict=True):
-        _tensor(f"state {name}", x, "[slots, H, *]", (None, *own[1:]), like)
+        called = "state" if len(sizes) == 1 else f"state {name}"
+        _tensor(called, x, "[slots, H, *]", (None, *own[1:]), like)
         if any(size > 1 and step == 0 for size, step in zip(x.shape, x.stride())):
             raise ValueError(
-                f"{_NAME}: `state {name}` is expanded; a pool has memory for every state"
+                f"{_NAME}: `{called}` is expanded; a pool has memory for every state"
             )
         if torch.is_grad_enabled() and x.requires_grad:
             raise ValueError(
-                f"{_NAME}: `state {name}` requires a gradient; a pool is updated in place, under no_grad"
+                f"{_NAME}: `{called}` requires a gradient; a pool is updated in place, under no_grad"
             )
     counts = [x.shape[0] for x in pools]
     if len(set(counts)) > 1 or (not counts[0] and slots.numel()):
@@ -4787,12 +4804,34 @@ def _pools(
         raise ValueError(
             f"{_NAME}: pools have as many slots each, one at least; slots of {shown}"
         )
+    if (
+        slots.device.type == "cpu" and not torch.compiler.is_compiling()
+    ):  # where a look makes nobody wait
+        _own_slots(slots.tolist(), counts[0])
     return pools
 
 
+def _own_slots(slots: list[int], count: int) -> None:
+    """Refuse a slot that the pools do not have, and one that two sequences have."""
+    seen: dict[int, int] = {}
+    for at, slot in enumerate(slots):
+        if slot >= count:
+            raise ValueError(
+                f"{_NAME}: `state_indices`[{at}] is {slot}; expected less than {count}, the slots of `state`"
+            )
+        if slot > 0 and seen.setdefault(slot, at) != at:
+            raise ValueError(
+                f"{_NAME}: `state_indices`[{seen[slot]}] and [{at}] are both {slot}; expected a slot for each"
+            )
+
+
 def _gathered(pools: Sequence[Tensor], slots: Tensor) -> list[Tensor]:
-    """The states of all sequences; of one that is skipped the pool's first."""
-    return [x.index_select(0, slots.clamp(min=0)) for x in pools]
+    """The states of all sequences; of one that is skipped 0, as in kernels."""
+    index, live = slots.clamp(min=0), slots > 0
+    return [
+        x.index_select(0, index).where(live.view(-1, *(1,) * (x.dim() - 1)), 0)
+        for x in pools
+    ]
 
 
 def _scattered(
@@ -4832,6 +4871,7 @@ def _agreed(
         "[B, T, H, K]" if timed else "[B, H, K]",
         (batch, *time, _shared_heads("k", k, lead, 1, heads)) + (K,),
         v,
+        "K as of `q`",
     )
     _tensor("g", g, "[B, T, H]" if timed else "[B, H]", (batch, *time, heads), v)
     _tensor("beta", beta, "[B, T, H]" if timed else "[B, H]", (batch, *time, heads), v)
@@ -5467,10 +5507,11 @@ def step(
         g: [B, H].
         beta: [B, H].
         state: the state before the token, [B, H, K, V]; None: 0.0.
-        state_indices: the slot of each sequence, int64 [B], in pools [slots, H, *] that `state` is then, of
-            any floating type and layout: they are updated in place, without gradients, and returned. A
-            sequence whose slot is 0 or less is skipped: it changes no state, its output means nothing.
-            No two sequences have one slot. Slots beyond the pool are not looked for, which would wait.
+        state_indices: the slot of each sequence, int64 or int32 [B], in pools [slots, H, *] that `state` is
+            then, of any floating type and layout: they are updated in place, without gradients, and
+            returned. A sequence whose slot is 0 or less is skipped: it changes no state, its output is that
+            of a state of 0. No two sequences have one slot, and none one beyond the pool: on a CPU both are
+            refused, on a GPU they are not looked for, which would wait.
         backend: as the op has it.
 
     Returns:

@@ -92,6 +92,7 @@ def test_an_unknown_option():
         ("q", lambda x: x[..., 0], ValueError, r"`q` has shape \[2, 23, 2\]; expected \[B, T, H, K\]"),
         ("k", lambda x: x[..., :3], ValueError, r"`k` has shape \[2, 23, 2, 3\]; expected .* = \[2, 23, 2, 5\]"),
         ("k", lambda x: x[:, :9], ValueError, r"`k` has shape \[2, 9, 2, 5\]; expected .* = \[2, 23, 2, 5\]"),
+        ("q", lambda x: x[..., :3], ValueError, r"`k` has shape .*; expected .* = \[.*, 3\], K as of `q`"),
         ("v", lambda x: x[:, :9], ValueError, r"`q` has .*; expected .* = \[2, 9, 2, \*\], B and T as of `v`"),
         ("v", lambda x: x[..., :0], ValueError, r"V is 0; expected a size from 1"),
         ("v", lambda x: x[0], ValueError, r"`v` has shape \[23, 2, 4\]; expected \[B, T, H, V\]"),

@@ -33,10 +33,16 @@ def test_a_pool_goes_through_a_compiler():
         ({"state_indices": torch.tensor([1])}, ValueError, "`state_indices` has shape [1]; expected [B] = [4]"),
         ({"state_indices": torch.ones(4, dtype=torch.long, device="meta")}, ValueError, "is on meta; expected cpu"),
         ({"state": None}, ValueError, "`state_indices` goes with a `state` of pools, [slots, H, *], of S"),
-        ({"state": torch.zeros(SIZE, 2, 6, 4)}, ValueError, "`state S` has shape [7, 2, 6, 4]; expected [slots, H, *]"),
-        ({"state": torch.zeros(1, 2, 6, 40).expand(SIZE, -1, -1, -1)}, ValueError, "`state S` is expanded"),
+        (
+            {"state": torch.zeros(SIZE, 2, 6, 4)},
+            ValueError,
+            "`state` has shape [7, 2, 6, 4]; expected [slots, H, *] = [*, 2, 6, 40]",
+        ),
+        ({"state": torch.zeros(1, 2, 6, 40).expand(SIZE, -1, -1, -1)}, ValueError, "`state` is expanded"),
         ({"state": torch.zeros(0, 2, 6, 40)}, ValueError, "as many slots each, one at least; slots of `S` 0"),
-        ({"state": torch.zeros(SIZE, 2, 6, 40, requires_grad=True)}, ValueError, "`state S` requires a gradient"),
+        ({"state": torch.zeros(SIZE, 2, 6, 40, requires_grad=True)}, ValueError, "`state` requires a gradient"),
+        ({"state_indices": torch.tensor([1, 0, 7, 2])}, ValueError, "`state_indices`[2] is 7; expected less than 7"),
+        ({"state_indices": torch.tensor([0, 4, 0, 4])}, ValueError, "`state_indices`[1] and [3] are both 4; expected"),
     ],
 )
 def test_what_is_no_pool(change, error, words):
@@ -55,6 +61,15 @@ def test_pools_of_several_states_have_as_many_slots():
     pools = [torch.zeros(SIZE - at, *s.shape[1:]) for at, s in enumerate(states)]
     with pytest.raises(ValueError, match="pools have as many slots each, one at least; slots of"):
         op.step(**x, state=tuple(pools), state_indices=torch.tensor(SLOTS))
+
+
+def test_what_is_skipped_reads_no_state():
+    """Its output is that of a state of 0, whatever lies in the pool."""
+    op, x = op_of("gated_deltanet"), token_of("gated_deltanet")
+    pool = torch.full((SIZE, 2, 6, 40), float("nan"))
+    o, _ = op.step(**x, state=pool, state_indices=torch.tensor([0, -1, -7, 0]))
+    torch.testing.assert_close(o, op.step(**x)[0])
+    assert pool.isnan().all()
 
 
 def test_no_gradient_goes_through():

@@ -280,6 +280,41 @@ def test_what_parts_end_with(tmp_path, monkeypatch):
     assert report_of(out)["parts"]["wrong"]["kept"]
 
 
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_a_part_that_is_stopped_is_not_what_it_was_before(how, tmp_path, monkeypatch):
+    """Interrupted, the report has what the part has written; killed, it says that the part has not ended."""
+    parts(monkeypatch, tmp_path, rows="out.write_text(json.dumps({'rows': [{'a': 1}, {'a': 2}]}))", other="")
+    given, process = ["--tiny", "--out", str(tmp_path / "out"), "--only", "other,rows"], on_gpu.Run.process
+
+    def stopped(self, part, *_):
+        (self.asked.out / f"{part.name}.json").write_text('{"rows": [{"a": 1}], "left": ["b", "c"]}')
+        raise how
+
+    assert on_gpu.main(given) == 0
+    monkeypatch.setattr(on_gpu.Run, "process", stopped)
+    if how is KeyboardInterrupt:
+        assert on_gpu.main([*given, "--again"]) == 130
+    else:
+        with pytest.raises(SystemExit):
+            on_gpu.main([*given, "--again"])
+    found = report_of(tmp_path / "out")["parts"]["rows"]
+    assert not found["complete"]
+    assert found["failed"]
+    if how is KeyboardInterrupt:
+        assert (found["status"], found["left"], len(found["record"]["rows"])) == ("stopped", 2, 1)
+    else:
+        assert found["status"] == "begun, and not ended"
+    monkeypatch.setattr(on_gpu.Run, "process", process)
+    assert on_gpu.main(given) == 0
+    assert len(report_of(tmp_path / "out")["parts"]["rows"]["record"]["rows"]) == 2
+
+
+def test_a_part_that_is_not_there(capsys):
+    with pytest.raises(SystemExit):
+        on_gpu.main(["--tiny", "--only", "bench,nothing"])
+    assert "there is no part nothing; there are correctness, bench" in capsys.readouterr().err
+
+
 def test_no_time_runs_nothing_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(on_gpu.Run, "process", None)
     assert on_gpu.main(["--tiny", "--budget", "0", "--out", str(tmp_path)]) == 0
