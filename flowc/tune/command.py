@@ -98,8 +98,8 @@ def tune(
     if into is None and os.environ.get("FLOWC_TUNED") == "":
         raise click.UsageError("FLOWC_TUNED is empty, so that no table is read: name a file there, or give --into FILE")
     _ready(into)
-    compiled = _compiled(file)
     requests = [_request(text, dtype, passes, schedule) for text in shapes]
+    compiled = _compiled(file)
     try:
         if predicted:
             tunings = _predicted(compiled, requests, device or "h200")
