@@ -303,7 +303,7 @@ def main(given: Sequence[str] | None = None) -> int:
     dtype, console = torch.float16 if asked.tiny else torch.bfloat16, Console(stderr=True)
     until, found = time.monotonic() + 60 * asked.budget, Found.opened(asked, known)
     for name in [n for n in asked.names if n not in found.done]:
-        if time.monotonic() > until:
+        if time.monotonic() >= until:
             break
         try:
             wrong = {name: checked(name, asked, dtype)} if asked.gpu or asked.tiny else {}

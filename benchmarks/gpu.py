@@ -233,7 +233,6 @@ class Found:
 
     def run(self, asked: argparse.Namespace, until: float, console: Console) -> int:
         """Measure what is not there yet, and write it after every row; the exit code."""
-        bar = ERROR[torch.float16 if asked.tiny else torch.bfloat16]
         dtype = torch.float16 if asked.tiny else torch.bfloat16
         kinds = GOALS if asked.passes is None else [asked.passes]
         todo: list[tuple[str, str, Any]] = [(n, "values", TINY[0] if asked.tiny else VALUES) for n in asked.names]
@@ -265,7 +264,8 @@ class Found:
                 self.save(asked.json)
         self.save(asked.json)
         return int(
-            any(not e <= bar for found in self.wrong.values() for e in found["flowc"].values()) or bool(self.failed)
+            any(not e <= ERROR[dtype] for found in self.wrong.values() for e in found["flowc"].values())
+            or bool(self.failed)
         )
 
     def _one(self, name: str, passes: str, shape: Any, dtype: torch.dtype, tiny: bool) -> str:

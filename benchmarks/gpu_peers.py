@@ -176,8 +176,3 @@ def triton_path() -> Iterator[None]:
     registry = import_module("fla.backends").BackendRegistry
     with patch.object(registry, "_get_sorted_backends", lambda _: []):
         yield
-
-
-def peer_versions() -> dict[str, str]:
-    """Of the peer, as it says itself."""
-    return {"fla": str(getattr(import_module("fla"), "__version__", "unknown"))} if is_there() else {}

@@ -24,7 +24,7 @@ from typing import Any
 from processes import ROOT, commit, machine
 
 from flowc.files import write_whole
-from flowc.tune.trial import STUCK
+from flowc.tune import trial
 
 SAME = ("device", "commit", "code", "versions")
 TRIES = 2
@@ -34,8 +34,7 @@ LOST = 75
 
 def is_lost(error: Exception) -> bool:
     """Whether a device that says so answers nothing more."""
-    said = str(error)
-    return any(word in said for word in STUCK) and "out of memory" not in said
+    return trial.is_lost(str(error))
 
 
 def about(device: str) -> dict[str, Any]:

@@ -74,9 +74,6 @@ PARTS = (
 GRACE = 120
 """Seconds that a part may take beyond its time: it ends by itself after the row that it is in."""
 
-STOPPED = 130
-"""The exit code of what somebody interrupts."""
-
 TIMES_LOST = 3
 """How often a part is run again that has lost the device."""
 
@@ -173,7 +170,7 @@ class Run:
                 if code != ledger.LOST or spare <= 0:
                     break
         except KeyboardInterrupt:
-            self.keep(part, self.outcome(part, STOPPED, time.monotonic() - began))
+            self.keep(part, self.outcome(part, counted.STOPPED, time.monotonic() - began))
             raise
         return self.outcome(part, code, time.monotonic() - began)
 
@@ -184,7 +181,7 @@ class Run:
         if record.get("commit", self.report["commit"]) != self.report["commit"]:
             record = {}  # of another run, which this one did not come to replace
         left = record.get("left", [])
-        known = {0: "held", 1: "something is wrong", STOPPED: "stopped", None: "took too long, and was ended"}
+        known = {0: "held", 1: "something is wrong", counted.STOPPED: "stopped", None: "took too long, and was ended"}
         status = known.get(code, f"ended with exit code {code}")
         if left and code == 0:
             status = "not done: the time was over"
@@ -308,7 +305,7 @@ def main(given: Sequence[str] | None = None) -> int:
         run.all()
     except KeyboardInterrupt:
         console.print("stopped: run it again to go on")
-        return STOPPED
+        return counted.STOPPED
     finally:
         run.save()
         print(gpu_report.summary(run.report))

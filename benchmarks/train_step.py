@@ -335,15 +335,14 @@ def given_settings(given: Sequence[str] | None) -> tuple[argparse.Namespace, lis
     return args, [Setting(**shared, **sizes, length=length) for length in lengths]
 
 
-def there(path: Path | None, settings: Sequence[Setting], absent: str | None) -> tuple[list[Row], list[dict[str, Any]]]:
+def there(path: Path | None, s: Setting, absent: str | None, kinds: int) -> tuple[list[Row], list[dict[str, Any]]]:
     """Rows of whole lengths that a file has of the same code, versions, device and sizes, and how far sides agreed."""
-    found = {} if path is None else read(path)
-    now = record([], [], settings[0], absent)
+    found, now = {} if path is None else read(path), record([], [], s, absent)
     if not found or any(found.get(n) != now[n] for n in (*SAME, "options", "peer_absent")):
         return [], []
     names = [f.name for f in fields(Row)]
     rows = [Row(**{n: r[n] for n in names} | {"steps_ms": tuple(r["steps_ms"])}) for r in found["rows"]]
-    ended = {r.length for r in rows if sum(o.length == r.length for o in rows) == (len(KINDS) if absent is None else 2)}
+    ended = {r.length for r in rows if sum(o.length == r.length for o in rows) == kinds}
     return [r for r in rows if r.length in ended], [t for t in found["agreed"] if t["length"] in ended]
 
 
@@ -352,9 +351,9 @@ def main(given: Sequence[str] | None = None, peer: Call | None = None) -> int:
     args, settings = given_settings(given)
     prepared(args.tools)
     absent = None if peer is not None else missing(args.op, settings[0].device)
-    rows, judged = ([], []) if args.again else there(args.json, settings, absent)
-    until, left = time.monotonic() + 60 * args.budget, list[str]()
     kinds = [kind for kind in KINDS if kind != "peer" or absent is None]
+    rows, judged = ([], []) if args.again else there(args.json, settings[0], absent, len(kinds))
+    until, left = time.monotonic() + 60 * args.budget, list[str]()
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(args.op, total=len(settings) * len(kinds))
         for at, s in enumerate(settings):

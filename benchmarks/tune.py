@@ -5,8 +5,8 @@
 In: examples, those that the peer has without names. Out: for every kernel of a forward and backward pass what the rules
 take, what was found, and how long the call takes with either; beside FILE the rows themselves, FILE.table.json, which
 `FLOWC_TUNED` takes, or which is committed. `--tiny` searches forward passes at tiny size, under TRITON_INTERPRET=1
-without a GPU, where times mean nothing. What FILE has of this commit, these versions and this
-device is not searched again. Exits with 1 where a search ended by an error, with 75 where the device is lost.
+without a GPU, where times mean nothing. What FILE has of this commit, these versions and this device is not searched
+again. Exits with 1 where a search ended by an error, with 75 where the device is lost.
 """
 
 from __future__ import annotations

@@ -183,6 +183,12 @@ def test_where_rows_cannot_go_is_told_before_the_search(folder, tmp_path, monkey
     monkeypatch.setenv("FLOWC_CACHE_DIR", str(other))
     done = run("tune", PATH, "--predicted")
     assert (done.exit_code, "which FLOWC_CACHE_DIR names, cannot be written" in done.stderr) == (2, True)
+    taken = tmp_path / "folder"
+    taken.mkdir()
+    monkeypatch.setenv("FLOWC_TUNED", str(taken))
+    done = run("tune", PATH, "--predicted")
+    assert (done.exit_code, f"{taken}, which FLOWC_TUNED names, cannot be written" in done.stderr) == (2, True)
+    assert taken.is_dir()
     assert list(tmp_path.glob("notes*")) == [other]
     assert other.read_text() == "{}"
 

@@ -224,7 +224,7 @@ def _step(interface: Interface, keys: str) -> str:
         "            then, of any floating type and layout: they are updated in place, without gradients, and",
         "            returned. A sequence whose slot is 0 or less is skipped: it changes no state, its output is that",
         "            of a state of 0. No two sequences have one slot, and none one beyond the pool: on a CPU both are",
-        "            refused, on a GPU they are not looked for, which would wait.",
+        "            refused; on a GPU, which would have to wait, and by torch.compile they are not looked for.",
         "        backend: as the op has it.",
         "",
         "    Returns:",

@@ -8,6 +8,7 @@ out and told, and what is written over is kept beside it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -108,6 +109,8 @@ def writable(path: Path) -> None:
         OSError: it cannot be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():  # which would be moved out of the way as a table that is broken
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 
@@ -118,6 +121,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> tuple[str, ...]:
     Raises:
         OSError: it cannot be written.
     """
+    writable(path)
     there = read_table(path)
     told = there.problems
     if not there.whole or there.problems:

@@ -97,9 +97,9 @@ def tune(
         raise click.UsageError("--device goes with --predicted: what is measured is measured on this machine's GPU")
     if into is None and os.environ.get("FLOWC_TUNED") == "":
         raise click.UsageError("FLOWC_TUNED is empty, so that no table is read: name a file there, or give --into FILE")
-    _ready(into)
     requests = [_request(text, dtype, passes, schedule) for text in shapes]
     compiled = _compiled(file)
+    _ready(into)
     try:
         if predicted:
             tunings = _predicted(compiled, requests, device or "h200")
@@ -126,8 +126,9 @@ def _ready(into: Path | None) -> None:
 
 def _where(into: Path | None) -> str:
     """What a user calls the place that rows go to."""
-    named = [name for name in ("FLOWC_TUNED", "FLOWC_CACHE_DIR") if os.environ.get(name)]
-    return str(into) if into else f"the table in the cache folder{f', which {named[0]} names,' if named else ''}"
+    if into is not None or (chosen := os.environ.get("FLOWC_TUNED")):
+        return str(into or f"{chosen}, which FLOWC_TUNED names,")
+    return "the cache folder" + ", which FLOWC_CACHE_DIR names," * bool(os.environ.get("FLOWC_CACHE_DIR"))
 
 
 def _compiled(file: str) -> Compilation:

@@ -29,6 +29,11 @@ STUCK = ("CUDA error", "HIP error", "Triton Error [CUDA]", "Triton Error [HIP]")
 """What torch and Triton say once a device has failed; whatever this process asks of it then fails as well."""
 
 
+def is_lost(said: str) -> bool:
+    """Whether a device that says so answers nothing more."""
+    return any(word in said for word in STUCK) and "out of memory" not in said
+
+
 KEPT = "whose kernels keep the rules; --schedule split or fused searches those of another call"
 
 
@@ -181,7 +186,7 @@ class Trial:
                     made = self._named()
         except Exception as error:  # whatever a compiler or a driver says to it
             said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            if any(word in said for word in STUCK) and "out of memory" not in said:
+            if is_lost(said):
                 last = "the rules" if not tilings else f"{list(tilings)[-1]} {list(tilings.values())[-1]}"
                 raise DeviceLostError(
                     f"the device failed by {last}: {said}; nothing runs on it until flowc ends"

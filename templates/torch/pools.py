@@ -21,7 +21,8 @@ def _pools(given: Any, slots: object, sizes: Sequence[tuple[int, ...]], like: Te
     if len(set(counts)) > 1 or (not counts[0] and slots.numel()):
         shown = ", ".join(f"`{name}` {count}" for name, count in zip(_STATE_NAMES, counts, strict=True))
         raise ValueError(f"{_NAME}: pools have as many slots each, one at least; slots of {shown}")
-    if slots.device.type == "cpu" and not torch.compiler.is_compiling():  # where a look makes nobody wait
+    # Where a look makes nobody wait; tensors of other classes, such as fake ones, may have nothing to look at.
+    if type(slots) is Tensor and slots.device.type == "cpu" and not torch.compiler.is_compiling():
         _own_slots(slots.tolist(), counts[0])
     return pools
 

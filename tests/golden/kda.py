@@ -112,7 +112,7 @@ _AGGREGATIONS = (
     (128, "wy"),
     (None, "signature"),
 )  # (rows per chunk up to, how)
-_OPERATOR = "kda_ccd153d3951cd7a7"  # in torch.ops.flowc, where it means this text: change it with the code
+_OPERATOR = "kda_20cbda68c587b739"  # in torch.ops.flowc, where it means this text: change it with the code
 
 # -- support: what this module uses of the chunk program's primitives -----------------------------------------------------
 
@@ -5183,9 +5183,12 @@ def _pools(
         raise ValueError(
             f"{_NAME}: pools have as many slots each, one at least; slots of {shown}"
         )
+    # Where a look makes nobody wait; tensors of other classes, such as fake ones, may have nothing to look at.
     if (
-        slots.device.type == "cpu" and not torch.compiler.is_compiling()
-    ):  # where a look makes nobody wait
+        type(slots) is Tensor
+        and slots.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    ):
         _own_slots(slots.tolist(), counts[0])
     return pools
 
@@ -5897,7 +5900,7 @@ def step(
             then, of any floating type and layout: they are updated in place, without gradients, and
             returned. A sequence whose slot is 0 or less is skipped: it changes no state, its output is that
             of a state of 0. No two sequences have one slot, and none one beyond the pool: on a CPU both are
-            refused, on a GPU they are not looked for, which would wait.
+            refused; on a GPU, which would have to wait, and by torch.compile they are not looked for.
         backend: as the op has it.
 
     Returns:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from differential.harness import EXAMPLES, TEXTS, Case, draw, model_of, op_of, several
+from differential.pools import SIZE, SLOTS, token_of
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 import flowc
@@ -30,6 +31,16 @@ def test_fakes_after_a_real_call_and_before_one(name):
     fakes = faked(op_of(name), x)
     assert [(v.shape, v.dtype) for v in fakes] == [(v.shape, v.dtype) for v in expected]
     assert all(torch.equal(a, b) for a, b in zip(called(op_of(name), x), expected, strict=True))
+
+
+def test_a_step_on_a_pool():
+    """Nothing is looked up among slots that have no values."""
+    x, pool, slots = token_of("gated_deltanet"), torch.zeros(SIZE, 2, 6, 40), torch.tensor(SLOTS)
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(v) for v in (*x.values(), pool, slots)]
+        o, made = op_of("gated_deltanet").step(*fakes[:-2], state=fakes[-2], state_indices=fakes[-1])
+    assert isinstance(o, FakeTensor)
+    assert made is fakes[-2]
 
 
 def test_a_first_call_on_fakes_keeps_none():
